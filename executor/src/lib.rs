@@ -1,0 +1,6 @@
+//! What runs next to the data: connectors, functions, plan nodes, and the executor process that Ballista drives.
+
+pub mod codec;
+pub mod connectors;
+pub mod functions;
+pub mod operators;

@@ -1,0 +1,181 @@
+//! `SinkExec`: writes its input, partition by partition, and returns one commit message a partition.
+//!
+//! DataFusion's `DataSinkExec` demands a single partition, which would gather every row on one executor.
+
+use crate::connectors::{self, WriteTask};
+use crate::operators::{cancelled, to_datafusion};
+use arrow::array::{RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::common::internal_err;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
+use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
+use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricBuilder, MetricsSet};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{
+    ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, Partitioning,
+    PlanProperties, ReplaceChildrenOptions,
+};
+use futures::TryStreamExt;
+use prost::Message;
+use std::fmt;
+use std::sync::{Arc, LazyLock};
+
+/// One column of commit messages.
+static COMMIT_SCHEMA: LazyLock<SchemaRef> =
+    LazyLock::new(|| Arc::new(Schema::new(vec![Field::new("commit_message", DataType::Utf8, true)])));
+
+/// Writes its input by the connector of `format`. As many output partitions as input partitions; each yields one row.
+#[derive(Debug)]
+pub struct SinkExec {
+    format: String,
+    config: String,
+    batch_id: i64,
+    needs_commit: bool,
+    input: Arc<dyn ExecutionPlan>,
+    properties: Arc<PlanProperties>,
+    metrics: ExecutionPlanMetricsSet,
+}
+
+impl SinkExec {
+    /// A sink over `input`. `needs_commit`: the scheduler wants the commit messages.
+    pub fn new(
+        format: String,
+        config: String,
+        batch_id: i64,
+        needs_commit: bool,
+        input: Arc<dyn ExecutionPlan>,
+    ) -> Self {
+        let properties = Arc::new(PlanProperties::new(
+            EquivalenceProperties::new(Arc::clone(&COMMIT_SCHEMA)),
+            Partitioning::UnknownPartitioning(input.output_partitioning().partition_count()),
+            EmissionType::Final,
+            Boundedness::Bounded,
+        ));
+        Self { format, config, batch_id, needs_commit, input, properties, metrics: ExecutionPlanMetricsSet::new() }
+    }
+
+    /// The same sink for another batch.
+    pub fn with_batch(&self, batch_id: i64, input: Arc<dyn ExecutionPlan>) -> Self {
+        Self::new(self.format.clone(), self.config.clone(), batch_id, self.needs_commit, input)
+    }
+
+    /// Whether the scheduler wants the commit messages; without, the engine writes no shuffle files.
+    pub fn needs_commit(&self) -> bool {
+        self.needs_commit
+    }
+
+    /// The node that makes the rows.
+    pub fn input(&self) -> &Arc<dyn ExecutionPlan> {
+        &self.input
+    }
+
+    /// Encodes everything but the child.
+    pub fn encode(&self) -> Vec<u8> {
+        SinkMessage {
+            format: self.format.clone(),
+            config: self.config.clone(),
+            batch_id: self.batch_id,
+            needs_commit: self.needs_commit,
+        }
+        .encode_to_vec()
+    }
+
+    /// The reverse of [`SinkExec::encode`].
+    pub fn decode(bytes: &[u8], inputs: &[Arc<dyn ExecutionPlan>]) -> Result<Self> {
+        let [input] = inputs else { return internal_err!("SinkExec has one child, not {}", inputs.len()) };
+        let message = SinkMessage::decode(bytes).map_err(|e| DataFusionError::Internal(format!("SinkExec: {e}")))?;
+        Ok(Self::new(message.format, message.config, message.batch_id, message.needs_commit, Arc::clone(input)))
+    }
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct SinkMessage {
+    #[prost(string, tag = "1")]
+    format: String,
+    #[prost(string, tag = "2")]
+    config: String,
+    #[prost(int64, tag = "3")]
+    batch_id: i64,
+    #[prost(bool, tag = "4")]
+    needs_commit: bool,
+}
+
+impl DisplayAs for SinkExec {
+    /// Not the config: it may hold secrets, and Ballista logs plans.
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SinkExec: format={}, batch_id={}", self.format, self.batch_id)
+    }
+}
+
+impl ExecutionPlan for SinkExec {
+    fn name(&self) -> &str {
+        "SinkExec"
+    }
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        vec![&self.input]
+    }
+    fn benefits_from_input_partitioning(&self) -> Vec<bool> {
+        vec![false]
+    }
+    fn apply_expressions(
+        &self,
+        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+    fn replace_children(
+        self: Arc<Self>,
+        mut children: Vec<Arc<dyn ExecutionPlan>>,
+        _: ReplaceChildrenOptions,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let Some(input) = children.pop() else { return internal_err!("SinkExec needs a child") };
+        Ok(Arc::new(self.with_batch(self.batch_id, input)))
+    }
+    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
+        self.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
+    }
+    fn metrics(&self) -> Option<MetricsSet> {
+        Some(self.metrics.clone_inner())
+    }
+    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        let writer = connectors::find(&self.format).and_then(|c| c.writer(&self.config)).map_err(to_datafusion)?;
+        let mut input = self.input.execute(partition, Arc::clone(&context))?;
+        // Always all of them, in this order: Ballista merges the metrics of a stage's tasks by position.
+        let rows = MetricBuilder::new(&self.metrics).counter("output_rows", partition);
+        let bad_rows = MetricBuilder::new(&self.metrics).counter("bad_rows", partition);
+        let retries = MetricBuilder::new(&self.metrics).counter("retries", partition);
+        let schema = self.input.schema();
+        let task = WriteTask {
+            batch_id: self.batch_id,
+            partition,
+            // `TID job/stage.stage_attempt/task.attempt`, unique in the cluster.
+            attempt: format!("{}-{partition}", context.task_id().unwrap_or_default().replace(['/', ' '], "-")),
+        };
+        let write = async move {
+            let work = async {
+                let mut sink = writer.open(task, schema, Arc::clone(&context)).await.map_err(to_datafusion)?;
+                while let Some(batch) = input.try_next().await? {
+                    if batch.num_rows() > 0 {
+                        sink.write(batch).await.map_err(to_datafusion)?;
+                    }
+                }
+                sink.close().await.map_err(to_datafusion)
+            };
+            let (counts, message) = tokio::select! {
+                done = work => done?,
+                () = cancelled(&context) => return Err(DataFusionError::Execution("task was cancelled".into())),
+            };
+            rows.add(counts.rows as usize);
+            bad_rows.add(counts.bad_rows as usize);
+            retries.add(counts.retries as usize);
+            Ok(RecordBatch::try_new(Arc::clone(&COMMIT_SCHEMA), vec![Arc::new(StringArray::from(vec![message]))])?)
+        };
+        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), futures::stream::once(write))))
+    }
+}

@@ -1,0 +1,8 @@
+//! Compiles the .proto files with protox, a compiler in Rust, so that nobody needs `protoc`.
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    println!("cargo:rerun-if-changed=protos");
+    let files = protox::compile(["protos/engine/query.proto"], ["protos"])?;
+    tonic_prost_build::configure().compile_fds(files)?;
+    Ok(())
+}

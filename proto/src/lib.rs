@@ -1,0 +1,11 @@
+//! Wire protocol and plain values: messages, ids, offsets, progress, errors. Nothing here does I/O.
+
+pub mod error;
+pub mod ids;
+pub mod progress;
+
+/// Messages and services of `protos/engine/query.proto`.
+pub mod engine {
+    #![allow(missing_docs, clippy::all)]
+    tonic::include_proto!("headwater.engine");
+}
