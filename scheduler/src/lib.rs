@@ -1,1 +1,3 @@
+//! What decides: the cluster (Ballista's scheduler), the streaming query coordinator, SQL, and the servers.
 
+pub mod cluster;

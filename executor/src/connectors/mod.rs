@@ -26,7 +26,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use headwater_proto::error::{Error, Result};
 use std::collections::BTreeMap;
 use std::fmt::{self, Debug};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 pub mod cassandra;
@@ -291,6 +291,16 @@ fn unsupported(format: &str, what: &str) -> Error {
     Error::invalid("UNSUPPORTED_FEATURE", format!("data source {format} does not support {what}"))
 }
 
+/// Connectors that were added at run time, by lower-case format name.
+static REGISTERED: RwLock<BTreeMap<String, Arc<dyn Connector>>> = RwLock::new(BTreeMap::new());
+
+/// Adds a connector to this process: an embedder's own, or a test's probe. Every process of the cluster that plans or
+/// runs it must register it. One of the same name replaces it; built-in names cannot be replaced.
+pub fn register(connector: Arc<dyn Connector>) {
+    let mut registered = REGISTERED.write().unwrap_or_else(PoisonError::into_inner);
+    registered.insert(connector.format().to_ascii_lowercase(), connector);
+}
+
 /// The connector of a format name, whatever its case; aliases included.
 ///
 /// # Errors
@@ -306,6 +316,10 @@ pub fn find(format: &str) -> Result<Arc<dyn Connector>> {
         "text" => Arc::new(files::Files::TEXT),
         "noop" => Arc::new(noop::Noop),
         _ => {
+            let registered = REGISTERED.read().unwrap_or_else(PoisonError::into_inner);
+            if let Some(connector) = registered.get(&lower) {
+                return Ok(Arc::clone(connector));
+            }
             return Err(Error::invalid(
                 "DATA_SOURCE_NOT_FOUND",
                 format!(
@@ -374,7 +388,7 @@ impl TableProvider for DescriptorTable {
             config,
             self.0.schema(),
             projection.map(<[usize]>::to_vec),
-            0,
+            None,
             &descriptors,
         )
         .map(|scan| Arc::new(scan) as Arc<dyn ExecutionPlan>)

@@ -146,10 +146,10 @@ impl ExecutionPlan for SinkExec {
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let writer = connectors::find(&self.format).and_then(|c| c.writer(&self.config)).map_err(to_datafusion)?;
         let mut input = self.input.execute(partition, Arc::clone(&context))?;
-        // Always all of them, in this order: Ballista merges the metrics of a stage's tasks by position.
-        let rows = MetricBuilder::new(&self.metrics).counter("output_rows", partition);
-        let bad_rows = MetricBuilder::new(&self.metrics).counter("bad_rows", partition);
-        let retries = MetricBuilder::new(&self.metrics).counter("retries", partition);
+        // Not `output_rows`, which every operator has. Always all of them, in this order: Ballista merges by position.
+        let rows = MetricBuilder::new(&self.metrics).counter("sink_rows", partition);
+        let bad_rows = MetricBuilder::new(&self.metrics).counter("sink_bad_rows", partition);
+        let retries = MetricBuilder::new(&self.metrics).counter("sink_retries", partition);
         let schema = self.input.schema();
         let task = WriteTask {
             batch_id: self.batch_id,
