@@ -1,1 +1,3 @@
+//! What decides: the streaming query coordinator.
 
+pub mod streaming;
