@@ -18,8 +18,8 @@ def cargo_results(text):
     passed, failed, skipped = [], [], {}
     binary = output_of = None
     for line in text.splitlines():
-        if match := re.match(r"\s+(?:Running (?:unittests )?(\S+)|Doc-tests (\S+))", line):
-            binary, output_of = match[1] or match[2], None
+        if match := re.match(r"\s+(?:Running .*\(.*?([^/]+)-[0-9a-f]+\)|Doc-tests (\S+))$", line):
+            binary, output_of = match[1] or f"{match[2]}, documentation", None
         elif match := re.match(r"test (.+?)(?: - should panic)? \.\.\. (ok|FAILED|ignored)(?:, (.*))?$", line):
             name = (binary, match[1])
             if match[2] == "ok":
@@ -52,7 +52,9 @@ def main(logs, failed_steps):
     for name, reason in end_to_end["skipped"].items():
         reasons.setdefault(reason, []).append(name)
     for reason, names in sorted(reasons.items()):
-        print(f"skipped ({reason}): {', '.join(names)}")
+        print(f"skipped: {reason}")
+        for name in names:
+            print(f"    {name}")
     for binary, name in failed:
         print(f"failed: {name} ({binary})")
     for name in end_to_end["failed"]:

@@ -84,10 +84,15 @@ def main():
         loader.testNamePatterns = [f"*{arguments.pattern}*"]
     suite = loader.discover(str(HERE), "test_*.py", top_level_dir=str(HERE))
     skip_what_lacks_services(suite)
+    names = [test.id() for test in cases(suite)]
     results = unittest.TextTestRunner(sys.stdout, verbosity=2, resultclass=Results).run(suite)
+    outcomes = results.outcomes
+    # When a class could not be set up, none of its tests ran.
+    told = {*outcomes["passed"], *outcomes["failed"], *outcomes["skipped"]}
+    outcomes["failed"] += [name for name in names if name not in told]
     if arguments.report:
         with open(arguments.report, "w") as file:
-            json.dump(results.outcomes, file, indent=2)
+            json.dump(outcomes, file, indent=2)
     return 0 if results.wasSuccessful() else 1
 
 

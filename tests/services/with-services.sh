@@ -30,8 +30,10 @@ finish() {
   wait
   for service in "${started[@]}"; do "$here/$service.sh" stop "$run/$service" & done
   wait
-  if [ "$status" = 0 ] || ! ls "$run"/*/*.log >/dev/null 2>&1; then rm -rf "$run"
-  else echo "${0##*/}: the services' logs are in $run" >&2; fi
+  case $status in
+    0 | 130 | 143) rm -rf "$run" ;;
+    *) [ ${#started[@]} = 0 ] && rm -rf "$run" || echo "${0##*/}: the services' logs are in $run" >&2 ;;
+  esac
   exit "$status"
 }
 trap finish EXIT
