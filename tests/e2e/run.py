@@ -76,14 +76,14 @@ def main():
     arguments = parser.parse_args()
     if arguments.logs:
         os.environ["HEADWATER_TEST_LOGS"] = arguments.logs
-    # Nothing is left behind when CI takes the job away; unittest lets this one through.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.path.insert(0, str(HERE))
     loader = unittest.TestLoader()
     if arguments.pattern:
         loader.testNamePatterns = [f"*{arguments.pattern}*"]
     suite = loader.discover(str(HERE), "test_*.py", top_level_dir=str(HERE))
     skip_what_lacks_services(suite)
+    # Nothing is left behind when CI takes the job away: of all exceptions, unittest lets this one through.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     names = [test.id() for test in cases(suite)]
     results = unittest.TextTestRunner(sys.stdout, verbosity=2, resultclass=Results).run(suite)
     outcomes = results.outcomes
