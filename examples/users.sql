@@ -4,10 +4,10 @@
 --
 -- The topic must exist; the table is made when it does not (a text key then; make it yourself for `id uuid`).
 
-CREATE TABLE IF NOT EXISTS users_created USING kafka
+CREATE OR REPLACE TABLE users_created USING kafka
   OPTIONS ('kafka.bootstrap.servers' '${kafka}', subscribe 'users_created', startingOffsets 'earliest');
 
-CREATE TABLE IF NOT EXISTS created_users USING cassandra
+CREATE OR REPLACE TABLE created_users USING cassandra
   OPTIONS ('spark.cassandra.connection.host' '${cassandra}', keyspace 'spark_streams', table 'created_users',
            'headwater.createTable' 'true', 'headwater.primaryKey' 'id');
 
