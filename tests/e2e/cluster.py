@@ -68,9 +68,14 @@ def wait_until(what, condition, seconds=None):
 _libc = ctypes.CDLL(None)
 
 
-def _die_with_parent():
+def in_child():
+    """Runs in the new process: it does not outlive us, and ctrl-C means to it what it means on a terminal.
+
+    A shell starts its background commands, and so everything below tests/run, with that signal ignored.
+    """
     PR_SET_PDEATHSIG = 1
     _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 class Process:
@@ -88,7 +93,7 @@ class Process:
                 stderr=output,
                 env=environment(),
                 start_new_session=True,
-                preexec_fn=_die_with_parent,
+                preexec_fn=in_child,
             )
         self.pid = self._process.pid
 
@@ -153,7 +158,7 @@ def headwater(*arguments, stdin="", seconds=None, scheduler=None):
         stderr=subprocess.PIPE,
         env=settings,
         start_new_session=True,
-        preexec_fn=_die_with_parent,
+        preexec_fn=in_child,
     )
     try:
         out, err = process.communicate(stdin.encode(), seconds or DEADLINE)

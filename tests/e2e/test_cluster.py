@@ -17,6 +17,7 @@ from cluster import (
     cassandra,
     environment,
     headwater,
+    in_child,
     kafka,
     produce,
     wait_until,
@@ -148,7 +149,7 @@ class Queries(ClusterCase):
         self.flow.set_up(self.cluster, 2)
         self.made = list(users.make(300, self.flow.name))
         self.flow.produce(self.cluster, self.made)
-        self.id = self.cluster.submit(self.flow)
+        self.query = self.cluster.submit(self.flow)
         self.flow.wait_for_ledger(self.cluster, users.ids(self.made))
 
     def state(self):
@@ -157,11 +158,11 @@ class Queries(ClusterCase):
     def test_shapes(self):
         entry = self.cluster.queries()[self.flow.name]
         self.assertLessEqual(LIST_FIELDS, set(entry), "fields of `query list --json`")
-        self.assertEqual((entry["id"], entry["name"], entry["lag"]), (self.id, self.flow.name, 0))
+        self.assertEqual((entry["id"], entry["name"], entry["lag"]), (self.query, self.flow.name, 0))
         self.assertIn(entry["state"], STATES)
         self.assertGreaterEqual(entry["batchId"], 0)
         self.assertRegex(entry["runId"], UUID)
-        reports = self.cluster.progress(self.id)
+        reports = self.cluster.progress(self.query)
         self.assertTrue(reports)
         for report in reports:
             self.assertLessEqual(PROGRESS_FIELDS, set(report), "fields that PySpark's parser requires")
@@ -171,7 +172,7 @@ class Queries(ClusterCase):
         with_rows = [report for report in reports if report["numInputRows"]]
         self.assertEqual(sum(report["numInputRows"] for report in with_rows), len(self.made))
         last = with_rows[-1]
-        self.assertEqual((last["id"], last["name"]), (self.id, self.flow.name))
+        self.assertEqual((last["id"], last["name"]), (self.query, self.flow.name))
         source = last["sources"][0]
         self.assertEqual(source["description"], f"KafkaV2[Subscribe[{self.flow.topic}]]")
         self.assertEqual(sum(source["endOffset"][self.flow.topic].values()), len(self.made))
@@ -182,33 +183,33 @@ class Queries(ClusterCase):
 
     def test_http_says_the_same(self):
         listed = {query["id"]: query for query in json.loads(self.cluster.get("/api/v1/queries"))}
-        self.assertEqual(listed[self.id]["name"], self.flow.name)
-        reports = json.loads(self.cluster.get(f"/api/v1/queries/{self.id}/progress"))
-        self.assertEqual(reports[-1]["id"], self.id)
+        self.assertEqual(listed[self.query]["name"], self.flow.name)
+        reports = json.loads(self.cluster.get(f"/api/v1/queries/{self.query}/progress"))
+        self.assertEqual(reports[-1]["id"], self.query)
         self.assertEqual(len(self.cluster.executor_tasks()), 2)
         self.assertIn("# TYPE", self.cluster.get("/metrics"))
 
     def test_stop_restart_delete(self):
         first_run = self.cluster.queries()[self.flow.name]["runId"]
-        self.cluster.ok("query", "stop", self.id[:13])
+        self.cluster.ok("query", "stop", self.query[:13])
         wait_until("it is stopped", lambda: self.state() == "STOPPED")
         late = list(users.make(50, f"{self.flow.name} late"))
         self.flow.produce(self.cluster, late)
         self.cluster.ok("query", "restart", self.flow.name)
         self.flow.wait_for_ledger(self.cluster, users.ids(self.made + late))
         entry = self.cluster.queries()[self.flow.name]
-        self.assertEqual(entry["id"], self.id, "the id stays")
+        self.assertEqual(entry["id"], self.query, "the id stays")
         self.assertNotEqual(entry["runId"], first_run, "the run is another")
-        self.cluster.refused("query", "delete", self.id)  # it runs
-        self.cluster.ok("query", "stop", self.id)
+        self.cluster.refused("query", "delete", self.query)  # it runs
+        self.cluster.ok("query", "stop", self.query)
         wait_until("it is stopped", lambda: self.state() == "STOPPED")
-        self.cluster.ok("query", "delete", self.id)
+        self.cluster.ok("query", "delete", self.query)
         self.assertNotIn(self.flow.name, self.cluster.queries())
-        self.assertIn(self.id, self.cluster.refused("query", "status", self.id))
+        self.assertIn(self.query, self.cluster.refused("query", "status", self.query))
 
     def test_second_copy_is_refused_with_its_id(self):
         path = self.cluster.file("again.sql", self.flow.sql())
-        self.assertIn(self.id, self.cluster.refused("submit", path, *self.flow.settings(), "--detach"))
+        self.assertIn(self.query, self.cluster.refused("submit", path, *self.flow.settings(), "--detach"))
         self.assertIn(self.state(), ("RUNNING", "WAITING"))
 
     def test_checkpoint_of_another_query_is_refused(self):
@@ -233,6 +234,7 @@ class Queries(ClusterCase):
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=environment(),
+            preexec_fn=in_child,
         )
         self.addCleanup(follower.kill)
         wait_until("the query is listed", lambda: flow.name in self.cluster.queries())

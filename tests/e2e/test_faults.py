@@ -30,7 +30,7 @@ class MidBatch(unittest.TestCase):
     def start_and_reach_the_middle(self):
         """Starts the query over a full topic, so that batch 0 is all of it, and returns in the middle of the batch."""
         self.flow.produce(self.cluster, self.made)
-        self.id = self.cluster.submit(self.flow, "--checkpoint", self.checkpoint.as_uri())
+        self.query = self.cluster.submit(self.flow, "--checkpoint", self.checkpoint.as_uri())
         wait_until("some rows are in the table", lambda: self.flow.count() > BATCH // 20)
 
     def assert_mid_batch(self):
@@ -50,7 +50,7 @@ class MidBatch(unittest.TestCase):
         self.assertEqual(self.entry("offsets", 0), self.offsets, "the batch kept its ranges")
         self.assertIsNone(self.entry("offsets", 1), "no batch was made up")
         entry = self.cluster.queries()[self.flow.name]
-        self.assertEqual(entry["id"], self.id)
+        self.assertEqual(entry["id"], self.query)
         self.assertIn(entry["state"], ("RUNNING", "WAITING"))
         # And it still runs.
         late = list(users.make(100, f"{self._testMethodName} late"))
