@@ -1,5 +1,7 @@
 //! Files: parquet, json, csv, text.
 
+pub mod location;
+
 use super::Connector;
 
 /// One file format.
