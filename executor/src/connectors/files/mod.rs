@@ -1,6 +1,7 @@
 //! Files: parquet, json, csv, text.
 
 pub mod location;
+pub mod value;
 
 use super::Connector;
 
