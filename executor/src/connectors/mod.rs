@@ -30,9 +30,11 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 pub mod cassandra;
+pub mod console;
 pub mod files;
 pub mod kafka;
 pub mod noop;
+pub mod rate;
 
 /// Options of a table, a stream or a write: keys are case-insensitive, as in Spark; the spelling given is kept.
 #[derive(Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -315,6 +317,9 @@ pub fn find(format: &str) -> Result<Arc<dyn Connector>> {
         "csv" => Arc::new(files::Files::CSV),
         "text" => Arc::new(files::Files::TEXT),
         "noop" => Arc::new(noop::Noop),
+        "console" => Arc::new(console::Console),
+        "rate" => Arc::new(rate::Rate::PER_SECOND),
+        "rate-micro-batch" => Arc::new(rate::Rate::PER_BATCH),
         _ => {
             let registered = REGISTERED.read().unwrap_or_else(PoisonError::into_inner);
             if let Some(connector) = registered.get(&lower) {
@@ -324,7 +329,7 @@ pub fn find(format: &str) -> Result<Arc<dyn Connector>> {
                 "DATA_SOURCE_NOT_FOUND",
                 format!(
                     "failed to find data source {format}; there are kafka, org.apache.spark.sql.cassandra (cassandra), \
-                     parquet, json, csv, text, noop"
+                     parquet, json, csv, text, noop, console, rate, rate-micro-batch"
                 ),
             ));
         }

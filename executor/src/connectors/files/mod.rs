@@ -1,5 +1,8 @@
 //! Files: parquet, json, csv, text.
 
+pub mod location;
+pub mod value;
+
 use super::Connector;
 
 /// One file format.
