@@ -55,10 +55,8 @@ fn report(name: &str, batch: i64) -> ProgressReport {
 }
 
 fn rows(statement: u32) -> SqlResponse {
-    let columns: [(&str, ArrayRef); 2] = [
-        ("n", Arc::new(Int64Array::from(vec![1, 2]))),
-        ("t", Arc::new(StringArray::from(vec!["a", "ü"]))),
-    ];
+    let columns: [(&str, ArrayRef); 2] =
+        [("n", Arc::new(Int64Array::from(vec![1, 2]))), ("t", Arc::new(StringArray::from(vec!["a", "ü"])))];
     let batch = RecordBatch::try_from_iter(columns).expect("columns fit");
     let mut writer = StreamWriter::try_new(Vec::new(), &batch.schema()).expect("a schema");
     writer.write(&batch).expect("memory takes it");

@@ -226,8 +226,7 @@ impl Display {
                     bar.enable_steady_tick(Duration::from_millis(100));
                     bar
                 });
-                let shown =
-                    Shown { title: title(query).to_string(), rows: 0, state: query.state.clone(), bar };
+                let shown = Shown { title: title(query).to_string(), rows: 0, state: query.state.clone(), bar };
                 (query.id.clone(), shown)
             })
             .collect();
@@ -368,7 +367,14 @@ mod tests {
         assert_eq!(
             keys,
             [
-                "id", "runId", "name", "state", "batchId", "inputRowsPerSecond", "processedRowsPerSecond", "lag",
+                "id",
+                "runId",
+                "name",
+                "state",
+                "batchId",
+                "inputRowsPerSecond",
+                "processedRowsPerSecond",
+                "lag",
                 "message"
             ]
         );

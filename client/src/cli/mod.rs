@@ -195,9 +195,9 @@ fn start_log(log: &LogArgs, default: &str) -> Result<(), Error> {
 async fn read_text(path: &Path) -> Result<String, Error> {
     if path == Path::new("-") {
         let text = tokio::task::spawn_blocking(|| io::read_to_string(io::stdin().lock())).await;
-        return text.map_err(|error| Error::Failed(error.to_string()))?.map_err(|error| {
-            Error::Usage(format!("[UNREADABLE_FILE] failed to read stdin: {error}"))
-        });
+        return text
+            .map_err(|error| Error::Failed(error.to_string()))?
+            .map_err(|error| Error::Usage(format!("[UNREADABLE_FILE] failed to read stdin: {error}")));
     }
     tokio::fs::read_to_string(path).await.map_err(|error| {
         Error::Usage(format!("[UNREADABLE_FILE] failed to read {}: {error}; check the path", path.display()))

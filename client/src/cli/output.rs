@@ -7,8 +7,8 @@ use super::args::Format;
 use arrow::array::{Array, AsArray, BinaryArray, LargeBinaryArray};
 use arrow::array::{temporal_conversions, timezone::Tz};
 use arrow::datatypes::{
-    DataType, Date32Type, Date64Type, Float16Type, Float32Type, Float64Type, Schema, TimeUnit, TimestampMicrosecondType,
-    TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType,
+    DataType, Date32Type, Date64Type, Float16Type, Float32Type, Float64Type, Schema, TimeUnit,
+    TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType,
 };
 use arrow::error::ArrowError;
 use arrow::json::writer::{ArrayWriter, JsonArray, WriterBuilder};
@@ -272,7 +272,11 @@ fn one_line(text: &str) -> String {
         return text.to_string();
     }
     text.chars().fold(String::new(), |mut out, letter| {
-        if letter.is_control() { out.extend(letter.escape_default()) } else { out.push(letter) }
+        if letter.is_control() {
+            out.extend(letter.escape_default())
+        } else {
+            out.push(letter)
+        }
         out
     })
 }
@@ -463,8 +467,8 @@ fn timestamp(value: i64, scale: i64, zone: Option<&str>, out: &mut String) -> Re
 mod tests {
     use super::*;
     use arrow::array::{
-        ArrayRef, Decimal128Array, Float32Array, Float64Array, Int32Array, ListArray, MapBuilder, StringArray, StringBuilder,
-        StructArray, TimestampMicrosecondArray,
+        ArrayRef, Decimal128Array, Float32Array, Float64Array, Int32Array, ListArray, MapBuilder, StringArray,
+        StringBuilder, StructArray, TimestampMicrosecondArray,
     };
     use arrow::datatypes::{Field, Int32Type};
     use std::sync::Arc;
@@ -475,9 +479,7 @@ mod tests {
             ("name", Arc::new(StringArray::from(vec!["Zoë, \"Z\"", ""]))),
             (
                 "at",
-                Arc::new(
-                    TimestampMicrosecondArray::from(vec![Some(1_706_702_400_500_000), None]).with_timezone("UTC"),
-                ),
+                Arc::new(TimestampMicrosecondArray::from(vec![Some(1_706_702_400_500_000), None]).with_timezone("UTC")),
             ),
         ])
         .expect("columns fit")
@@ -564,10 +566,7 @@ mod tests {
         check(Float32Array::from(vec![0.1]), "0.1");
         check(Decimal128Array::from(vec![12_340]).with_precision_and_scale(10, 2).expect("fits"), "123.40");
         check(BinaryArray::from(vec![b"He".as_slice()]), "[48 65]");
-        check(
-            ListArray::from_iter_primitive::<Int32Type, _, _>([Some(vec![Some(1), None, Some(3)])]),
-            "[1, NULL, 3]",
-        );
+        check(ListArray::from_iter_primitive::<Int32Type, _, _>([Some(vec![Some(1), None, Some(3)])]), "[1, NULL, 3]");
         let field = |name| Arc::new(Field::new(name, DataType::Utf8, true));
         let values = || Arc::new(StringArray::from(vec!["x"])) as ArrayRef;
         check(StructArray::from(vec![(field("a"), values()), (field("b"), values())]), "{x, x}");
@@ -598,9 +597,6 @@ mod tests {
         let mut out = Vec::new();
         let rows = [vec![state("RUNNING", true), "a".to_string()], vec!["no".to_string(), "b".to_string()]];
         columns(&mut out, &["STATE", "X"], &rows).expect("memory takes it");
-        assert_eq!(
-            String::from_utf8(out).expect("UTF-8"),
-            "STATE    X\n\u{1b}[32mRUNNING\u{1b}[0m  a\nno       b\n"
-        );
+        assert_eq!(String::from_utf8(out).expect("UTF-8"), "STATE    X\n\u{1b}[32mRUNNING\u{1b}[0m  a\nno       b\n");
     }
 }

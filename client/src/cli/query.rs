@@ -140,7 +140,9 @@ fn report_row(report: &ProgressReport) -> Result<Vec<String>, Error> {
 
 fn parse<T: serde::de::DeserializeOwned>(json: &str) -> Result<T, Error> {
     serde_json::from_str(json).map_err(|error| {
-        Error::Failed(format!("[MALFORMED_PROGRESS] the scheduler sent a progress report that is none ({error}): {json}"))
+        Error::Failed(format!(
+            "[MALFORMED_PROGRESS] the scheduler sent a progress report that is none ({error}): {json}"
+        ))
     })
 }
 

@@ -13,8 +13,8 @@ pub async fn run(args: SubmitArgs) -> Result<(), Error> {
     check_file(&args)?;
     let text = read_text(&args.file).await?;
     let variables = args.set.iter().cloned().collect();
-    let sql = script::fill(&text, &variables)
-        .map_err(|unset| Error::Usage(format!("{}: {unset}", args.file.display())))?;
+    let sql =
+        script::fill(&text, &variables).map_err(|unset| Error::Usage(format!("{}: {unset}", args.file.display())))?;
     if script::is_blank(&sql) {
         return Err(Error::Usage(format!("[EMPTY_FILE] {} has no statement", args.file.display())));
     }

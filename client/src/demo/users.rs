@@ -128,9 +128,8 @@ pub struct Generator {
 impl Generator {
     /// Users of `seed`.
     pub fn new(seed: u64, shape: Shape) -> Self {
-        let names = |names: &[&'static str]| {
-            names.iter().map(|shown| Name { shown, plain: plain(shown) }).collect::<Vec<_>>()
-        };
+        let names =
+            |names: &[&'static str]| names.iter().map(|shown| Name { shown, plain: plain(shown) }).collect::<Vec<_>>();
         let stocks = NATIONS
             .iter()
             .map(|nation| Stock {
@@ -168,7 +167,14 @@ impl Generator {
         put(out, first.shown);
         put(out, "\", \"last_name\": \"");
         put(out, last.shown);
-        put(out, if female { "\", \"gender\": \"female\", \"address\": \"" } else { "\", \"gender\": \"male\", \"address\": \"" });
+        put(
+            out,
+            if female {
+                "\", \"gender\": \"female\", \"address\": \""
+            } else {
+                "\", \"gender\": \"male\", \"address\": \""
+            },
+        );
         number(out, 1 + words.below(9999));
         out.push(b' ');
         put(out, words.pick::<&str>(nation.street));
