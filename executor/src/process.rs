@@ -11,6 +11,7 @@
 //! While registered it holds a stream open at the scheduler, so that either side notices the other's death at once.
 //! After a lost scheduler it registers again under a new id: the old id is refused until it has expired.
 
+use crate::connectors::files::location::LazyObjectStoreRegistry;
 use crate::engine::HeadwaterEngine;
 use anyhow::{Context, Result, anyhow};
 use arrow_flight::flight_service_server::FlightServiceServer;
@@ -28,7 +29,7 @@ use ballista_executor::health::ExecutorHealth;
 use ballista_executor::metrics::{ExecutorMetricCollectionPolicy, LoggingMetricsCollector};
 use ballista_executor::runtime_cache::DefaultSessionRuntimeCache;
 use ballista_executor::shutdown::ShutdownNotifier;
-use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::prelude::SessionConfig;
 use headwater_proto::engine::HoldRequest;
 use headwater_proto::engine::liveness_service_client::LivenessServiceClient;
@@ -200,7 +201,10 @@ impl Registration<'_> {
             os_info: Some(ExecutorOperatingSystemSpecification::default().into()),
             ballista_protocol_version: BALLISTA_PROTOCOL_VERSION,
         };
-        let runtime = Arc::new(RuntimeEnv::default());
+        let runtime = RuntimeEnvBuilder::new()
+            .with_object_store_registry(Arc::new(LazyObjectStoreRegistry::default()))
+            .build_arc()
+            .context("runtime")?;
         let runtime_producer: RuntimeProducer = Arc::new(move |_| Ok(Arc::clone(&runtime)));
         let config_producer: ConfigProducer = Arc::new(SessionConfig::new_with_ballista);
         let work_dir = self.work_dir.to_string_lossy().into_owned();
@@ -210,7 +214,7 @@ impl Registration<'_> {
                 &work_dir,
                 Arc::clone(&runtime_producer),
                 config_producer,
-                crate::functions::registry(),
+                Arc::new(crate::functions::registry::function_registry()),
                 Arc::new(LoggingMetricsCollector::default()),
                 slots,
                 Arc::new(HeadwaterEngine::new(DefaultExecutionEngine::new())),

@@ -8,6 +8,7 @@ pub mod cast;
 pub mod datetime;
 pub mod ddl;
 pub mod json;
+pub mod registry;
 
 /// All of them, for the registries of scheduler and executors alike.
 pub fn all() -> Vec<Arc<ScalarUDF>> {
@@ -16,9 +17,4 @@ pub fn all() -> Vec<Arc<ScalarUDF>> {
         Arc::new(ScalarUDF::from(json::from_json::FromJson::default())),
         Arc::new(ScalarUDF::from(json::to_json::ToJson::default())),
     ]
-}
-
-/// The functions that executors know: Ballista ships them by name.
-pub fn registry() -> Arc<ballista_core::registry::BallistaFunctionRegistry> {
-    Arc::default()
 }

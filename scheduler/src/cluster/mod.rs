@@ -84,7 +84,7 @@ pub struct ExecutorInfo {
     /// Tasks at once.
     pub task_slots: u32,
     /// Tasks that ran on it to their end, of all jobs since this scheduler started.
-    pub completed_tasks: u64,
+    pub tasks_completed: u64,
     /// Resident memory in bytes, as its last heartbeat told; 0 when unknown.
     pub memory_bytes: u64,
 }
@@ -149,7 +149,7 @@ impl Cluster {
             .map(|executor| ExecutorInfo {
                 address: format!("{}:{}", executor.host, executor.port),
                 task_slots: executor.specification.vcores,
-                completed_tasks: self.jobs.completed_tasks(&executor.id),
+                tasks_completed: self.jobs.completed_tasks(&executor.id),
                 memory_bytes: self
                     .state
                     .get_executor_heartbeat(&executor.id)

@@ -226,7 +226,7 @@ async fn every_row_once_over_all_executors_and_partitions() {
     let executors = test.cluster.executors().await;
     assert_eq!(executors.len(), 2);
     for executor in executors {
-        assert!(executor.completed_tasks >= 4, "tasks spread over the executors: {executor:?}");
+        assert!(executor.tasks_completed >= 4, "tasks spread over the executors: {executor:?}");
     }
     test.stop().await;
 }

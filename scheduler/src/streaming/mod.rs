@@ -1,7 +1,12 @@
-//! Streaming queries: what is pure and durable about the micro-batch protocol.
+//! The streaming query coordinator: which queries there are, when their batches run, and what is durable about them.
 //!
-//! `checkpoint` keeps the two logs, `recovery` decides from them where a query goes on, `trigger` decides when.
+//! `manager` keeps the queries, `query` runs one of them, `checkpoint` keeps its two logs, `recovery` decides from them
+//! where it goes on, `trigger` decides when, `progress` tells.
 
 pub mod checkpoint;
+pub mod failpoint;
+pub mod manager;
+pub mod progress;
+pub mod query;
 pub mod recovery;
 pub mod trigger;
