@@ -10,14 +10,17 @@
 //!
 //! The layout and the bytes are Spark's ([`offset_log`], [`commit_log`]), so that either engine continues the other's
 //! checkpoint. When nothing goes wrong a batch costs one request for `offsets/N` and one for `commits/N`: the latest
-//! entries are kept in memory after [`Checkpoint::open`], nothing is listed again, old entries are deleted aside.
+//! entries are kept in memory after [`Checkpoint::open`], the logs are not listed again while batches follow each other
+//! (see below for pauses), old entries are deleted aside.
 //!
 //! # Why at most one coordinator advances
 //!
 //! Every file is created if absent, so each has one writer for ever, and both logs carry the id of the run that wrote
 //! the entry: in the offset log as conf `headwater.runId`, in the commit log as field `headwaterRunId`, both of which
-//! Spark ignores. A run id is random, new for every opening, so equal bytes have one author; [`Store::create`] can
-//! tell an own write whose answer was lost (read back, equal: it counts) from another's (read back, different: fenced).
+//! Spark ignores. A run id is random, new for every start of the query, and belongs to one coordinator, so equal bytes
+//! have one author: after a failure or an `AlreadyExists` the file is read back, and it counts when it is equal (the
+//! answer was lost) and fences when it is another run's. What this run wrote and gave up, and what landed since, is
+//! neither: the checkpoint is opened again, with the same run id, and goes on from what it says.
 //! A coordinator is fenced for good by the first failure that is not an own write: the `Checkpoint` refuses every
 //! further write until it is opened again, which derives everything from the logs. That refusal is the epoch: the
 //! right to write ends with the value in memory.
