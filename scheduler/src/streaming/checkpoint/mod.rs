@@ -10,17 +10,21 @@
 //!
 //! The layout and the bytes are Spark's ([`offset_log`], [`commit_log`]), so that either engine continues the other's
 //! checkpoint. When nothing goes wrong a batch costs one request for `offsets/N` and one for `commits/N`: the latest
-//! entries are kept in memory after [`Checkpoint::open`], nothing is listed again, old entries are deleted aside.
+//! entries are kept in memory after [`Checkpoint::open`], the logs are not listed again while batches follow each other
+//! (see below for pauses), old entries are deleted aside.
 //!
 //! # Why at most one coordinator advances
 //!
 //! Every file is created if absent, so each has one writer for ever, and both logs carry the id of the run that wrote
 //! the entry: in the offset log as conf `headwater.runId`, in the commit log as field `headwaterRunId`, both of which
-//! Spark ignores. A run id is random, new for every opening, so equal bytes have one author; [`Store::create`] can
-//! tell an own write whose answer was lost (read back, equal: it counts) from another's (read back, different: fenced).
-//! A coordinator is fenced for good by the first failure that is not an own write: the `Checkpoint` refuses every
-//! further write until it is opened again, which derives everything from the logs. That refusal is the epoch: the
-//! right to write ends with the value in memory.
+//! Spark ignores. A run id is random, new for every start of the query, and belongs to one coordinator, so equal bytes
+//! have one author: after a failure or an `AlreadyExists` the file is read back, and it counts when it is equal (the
+//! answer was lost) and fences when it is another run's. What this run wrote and gave up, and what landed since, is
+//! neither: the checkpoint is opened again, with the same run id, and goes on from what it says.
+//!
+//! The first write that does not end well is the last: the `Checkpoint` refuses every further one until it is opened
+//! again, which derives everything from the logs. That refusal is the epoch: the right to write ends with the value in
+//! memory.
 //!
 //! Let A and B be open on one checkpoint, both at the same place. What each does next is one of these.
 //!
@@ -36,8 +40,9 @@
 //!   fenced, unless that id has been purged. An id is deleted only when 100 later ones exist, and a minute after that
 //!   ([`Options::purge_delay`]). So a write that is answered within half a minute of this run's last contact with the
 //!   log collides for sure; after a longer silence (an idle query, a long batch, a suspended machine) the log is listed
-//!   once after the write, and an id above the one written means that A is fenced. Clocks need only run at about the
-//!   same speed.
+//!   once after the write, and an id above the one written means that A is fenced. Clocks need not agree, only run at
+//!   about the same speed; the longer of the monotonic and the wall clock counts, since the former stops while Linux
+//!   is suspended.
 //!
 //! So ids have no gaps (N+1 is written only after `commits/N`, by the run that wrote that), each id has one content,
 //! and of two coordinators the one that creates the next file goes on. Both can be stopped only if one of them dies
@@ -56,6 +61,7 @@
 
 use crate::streaming::recovery::{Corruption, Decision, decide};
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use headwater_proto::error::{Error, Result};
 use headwater_proto::ids::{QueryId, RunId};
 use metadata_log::{Malformed, MetadataLog};
@@ -130,7 +136,25 @@ struct Position {
     /// The file whose write did not end well, or has not ended: what is in the log is not known.
     in_doubt: Option<String>,
     /// When this run last saw that no other was ahead of it.
-    contact: Instant,
+    contact: Contact,
+}
+
+/// A moment, by both clocks.
+#[derive(Debug, Clone, Copy)]
+struct Contact {
+    monotonic: Instant,
+    wall: DateTime<Utc>,
+}
+
+impl Contact {
+    fn now() -> Self {
+        Self { monotonic: Instant::now(), wall: Utc::now() }
+    }
+    /// Time from `self` to `later`, by the clock that has seen more of it.
+    fn until(self, later: Self) -> Duration {
+        let wall = (later.wall - self.wall).to_std().unwrap_or_default();
+        later.monotonic.duration_since(self.monotonic).max(wall)
+    }
 }
 
 impl Checkpoint {
@@ -140,7 +164,7 @@ impl Checkpoint {
     /// `STREAMING_CHECKPOINT_MISSING_METADATA_FILE` when logs exist without it; `CHECKPOINT_CORRUPT`,
     /// `UNSUPPORTED_LOG_VERSION` when an entry cannot be read; `CHECKPOINT_UNAVAILABLE` when the store is away.
     pub async fn open(location: Location, run: RunId, options: Options) -> Result<Self> {
-        let contact = Instant::now();
+        let contact = Contact::now();
         let store = Store { retry: options.retry, fsync: options.fsync, location };
         let offsets = MetadataLog::new(store.clone(), store.location.offsets());
         let commits = MetadataLog::new(store.clone(), store.location.commits());
@@ -310,9 +334,9 @@ impl Checkpoint {
 
     /// After entry `batch_id` has been created: whether it is the latest, rather than one that was purged long ago.
     /// Returns the time of this contact.
-    async fn verify_ahead(&self, log: &MetadataLog, batch_id: u64) -> Result<Instant> {
-        let answered = Instant::now();
-        let silence = answered.duration_since(self.position().contact);
+    async fn verify_ahead(&self, log: &MetadataLog, batch_id: u64) -> Result<Contact> {
+        let answered = Contact::now();
+        let silence = self.position().contact.until(answered);
         if silence < self.options.purge_delay / 2 {
             return Ok(answered);
         }

@@ -40,6 +40,13 @@ impl Retry {
     }
 }
 
+/// A timer's tick is a millisecond even when the pause is nothing.
+async fn rest(pause: Duration) {
+    if !pause.is_zero() {
+        tokio::time::sleep(pause).await;
+    }
+}
+
 /// What became of a create-if-absent.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Created {
@@ -80,7 +87,7 @@ impl Store {
             };
             failed += 1;
             match self.retry.after(failed) {
-                Some(pause) => tokio::time::sleep(pause).await,
+                Some(pause) => rest(pause).await,
                 None => {
                     // The last answer may be the one that was lost.
                     return match self.get(path).await {
@@ -134,7 +141,7 @@ impl Store {
             };
             failed += 1;
             match self.retry.after(failed).filter(|_| is_transient(&error)) {
-                Some(pause) => tokio::time::sleep(pause).await,
+                Some(pause) => rest(pause).await,
                 None => return Err(self.error("read", path, &error)),
             }
         }
@@ -154,7 +161,7 @@ impl Store {
             };
             failed += 1;
             match self.retry.after(failed).filter(|_| is_transient(&error)) {
-                Some(pause) => tokio::time::sleep(pause).await,
+                Some(pause) => rest(pause).await,
                 None => return Err(self.error("list", folder, &error)),
             }
         }

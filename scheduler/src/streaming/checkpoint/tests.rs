@@ -539,6 +539,23 @@ async fn a_sleeper_that_recreates_a_purged_entry_is_fenced() {
     }
 }
 
+#[test]
+fn the_clock_that_saw_more_counts() {
+    #[track_caller]
+    fn check(monotonic_ms: u64, wall_ms: i64, expect_ms: u64) {
+        let from = Contact::now();
+        let to = Contact {
+            monotonic: from.monotonic + Duration::from_millis(monotonic_ms),
+            wall: from.wall + chrono::TimeDelta::milliseconds(wall_ms),
+        };
+        assert_eq!(from.until(to), Duration::from_millis(expect_ms));
+    }
+    check(5, 5, 5);
+    // Suspended; then set back.
+    check(5, 60_000, 60_000);
+    check(5, -60_000, 5);
+}
+
 fn golden(name: &str) -> std::path::PathBuf {
     std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/checkpoint/v1")).join(name)
 }
