@@ -8,6 +8,7 @@ pub mod cast;
 pub mod datetime;
 pub mod ddl;
 pub mod json;
+pub mod registry;
 
 /// All of them, for the registries of scheduler and executors alike.
 pub fn all() -> Vec<Arc<ScalarUDF>> {
