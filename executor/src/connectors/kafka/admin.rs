@@ -2,7 +2,7 @@
 //! process.
 
 use crate::connectors::kafka::client::{Client, End, failed, unknown_topic};
-use crate::connectors::kafka::offsets::{OffsetRange, TopicPartition};
+use crate::connectors::kafka::offsets::{KafkaOffsets, OffsetRange, TopicPartition};
 use crate::connectors::kafka::options::{Properties, SinkOptions, SourceOptions};
 use crate::connectors::kafka::scan::{KafkaReader, ReaderConfig, row_schema};
 use crate::connectors::kafka::sink::{OutRecord, Outlet};
@@ -17,8 +17,9 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
 /// A topic and how many partitions it has.
@@ -230,6 +231,18 @@ impl Admin {
         done.elements().iter().try_for_each(|element| element.error().map_err(|e| self.failed(&what, &e)))
     }
 
+    /// Offsets that a consumer group has committed in a topic: what lag tools compare with the latest.
+    ///
+    /// # Errors
+    /// `KAFKA_UNKNOWN_TOPIC`, `KAFKA_UNREACHABLE`.
+    pub async fn group_offsets(&self, group: &str, topic: &str) -> Result<KafkaOffsets> {
+        let mut own = self.properties.clone();
+        own.set("group.id", group);
+        let topics = self.client.topics(Some(vec![topic.to_string()])).await?;
+        let partitions = topics.get(topic).ok_or_else(|| unknown_topic(topic, self.client.brokers()))?;
+        Client::new(&own)?.committed(partitions.iter().map(|p| (topic.to_string(), *p)).collect()).await
+    }
+
     fn admin(&self, what: &str) -> Result<AdminClient<DefaultClientContext>> {
         let mut own = self.properties.for_client();
         // Properties of consumers alone, of which a client of the other kind would warn.
@@ -425,8 +438,27 @@ fn tail_records(batch: &RecordBatch) -> Vec<TailRecord> {
 /// A Kafka broker inside the process: librdkafka's mock cluster. It speaks the protocol over TCP on 127.0.0.1 and
 /// keeps nothing on disk. It keeps some 5 MB of a partition and then drops the oldest, knows no timestamps, deletes
 /// nothing on request, and makes a topic when it is written to.
+///
+/// It holds every empty fetch back for `fetch.wait.max.ms`, even when a record comes meanwhile; consumers of this
+/// process know it by its address and do not let it. Consumers of other processes should set
+/// `kafka.fetch.wait.max.ms` low.
 pub struct EmbeddedBroker {
     cluster: MockCluster<'static, DefaultProducerContext>,
+    address: String,
+}
+
+/// Addresses of the embedded brokers of this process.
+static EMBEDDED: LazyLock<Mutex<BTreeSet<String>>> = LazyLock::new(Mutex::default);
+
+/// Whether these brokers are an embedded one of this process.
+pub fn is_embedded(brokers: &str) -> bool {
+    EMBEDDED.lock().unwrap_or_else(PoisonError::into_inner).contains(brokers)
+}
+
+impl Drop for EmbeddedBroker {
+    fn drop(&mut self) {
+        EMBEDDED.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.address);
+    }
 }
 
 // SAFETY: the mock cluster's calls used here pass messages to its own thread, or read what does not change.
@@ -448,7 +480,9 @@ impl EmbeddedBroker {
     pub fn start<'a>(topics: impl IntoIterator<Item = (&'a str, i32)>) -> Result<Self> {
         let cluster = MockCluster::new(1)
             .map_err(|e| Error::fatal("KAFKA_EMBEDDED", format!("cannot start the embedded broker: {e}")))?;
-        let broker = Self { cluster };
+        let address = cluster.bootstrap_servers();
+        EMBEDDED.lock().unwrap_or_else(PoisonError::into_inner).insert(address.clone());
+        let broker = Self { cluster, address };
         for (topic, partitions) in topics {
             broker.create_topic(topic, partitions)?;
         }
@@ -456,17 +490,8 @@ impl EmbeddedBroker {
     }
 
     /// `host:port`, for `kafka.bootstrap.servers`.
-    pub fn address(&self) -> String {
-        self.cluster.bootstrap_servers()
-    }
-
-    /// Options that suit this broker: it holds every empty fetch back for `fetch.wait.max.ms`, even when a record
-    /// comes meanwhile, so that is set low.
-    pub fn options(&self) -> BTreeMap<String, String> {
-        BTreeMap::from([
-            ("kafka.bootstrap.servers".to_string(), self.address()),
-            ("kafka.fetch.wait.max.ms".to_string(), "5".to_string()),
-        ])
+    pub fn address(&self) -> &str {
+        &self.address
     }
 
     /// Creates a topic.

@@ -101,10 +101,36 @@ struct Known {
     refreshing: bool,
 }
 
+/// Lets go of what waits for librdkafka's threads when it ends, without holding up an async thread.
+pub fn close_elsewhere<T: Send + 'static>(what: T) {
+    match tokio::runtime::Handle::try_current() {
+        Ok(runtime) => {
+            runtime.spawn_blocking(move || drop(what));
+        }
+        Err(_) => drop(what),
+    }
+}
+
+/// A consumer that may be dropped anywhere.
+struct Closing(Option<BaseConsumer<Connection>>);
+
+impl std::ops::Deref for Closing {
+    type Target = BaseConsumer<Connection>;
+    fn deref(&self) -> &Self::Target {
+        self.0.as_ref().expect("taken by drop alone")
+    }
+}
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        close_elsewhere(self.0.take());
+    }
+}
+
 /// The driver's client of one source.
 #[derive(Clone)]
 pub struct Client {
-    consumer: Arc<BaseConsumer<Connection>>,
+    consumer: Arc<Closing>,
     brokers: Arc<str>,
     timeout: Duration,
     retries: u32,
@@ -131,7 +157,7 @@ impl Client {
             Error::invalid("KAFKA_INVALID_OPTION", format!("cannot make a client of {}: {e}", properties.brokers()))
         })?;
         Ok(Self {
-            consumer: Arc::new(consumer),
+            consumer: Arc::new(Closing(Some(consumer))),
             brokers: properties.brokers().into(),
             timeout: properties.api_timeout(),
             retries: 1,
@@ -440,7 +466,7 @@ impl Client {
         self.consumer.commit(&list, CommitMode::Sync).map_err(|e| self.failed("commit offsets", &e))
     }
 
-    /// Offsets committed to the group of the client's `group.id`.
+    /// Offsets committed to the group of the client's `group.id`; a partition of which none are is missing.
     ///
     /// # Errors
     /// `KAFKA_UNREACHABLE` within the client's timeout.
@@ -455,11 +481,11 @@ impl Client {
                 .consumer
                 .committed_offsets(list, client.timeout)
                 .map_err(|e| client.failed("read committed offsets", &e))?;
-            let offset = |element: &rdkafka::topic_partition_list::TopicPartitionListElem<'_>| match element.offset() {
+            let found = list.elements().into_iter().filter_map(|element| match element.offset() {
                 Offset::Offset(offset) => Some((element.topic().to_string(), element.partition(), offset)),
                 _ => None,
-            };
-            Ok(list.elements().iter().filter_map(offset).collect())
+            });
+            Ok(found.collect())
         })
         .await
     }
@@ -492,8 +518,6 @@ impl Committer {
                     tracing::warn!(%error, group, "failed to commit offsets to the consumer group");
                 }
             }
-            // Leaving the group waits for the broker.
-            tokio::task::spawn_blocking(move || drop(client));
         });
         Ok(Self { newest })
     }

@@ -47,7 +47,8 @@ impl Connector for Kafka {
     async fn source(&self, options: &Options, schema: Option<SchemaRef>) -> Result<Arc<dyn Source>> {
         let options = options::SourceOptions::stream(options)?;
         check_declared(schema.as_ref(), options.include_headers)?;
-        Ok(Arc::new(source::KafkaSource::new(options)?))
+        let source = client::blocking(move || source::KafkaSource::new(options)).await?;
+        Ok(Arc::new(source))
     }
     async fn source_schema(&self, options: &Options, schema: Option<SchemaRef>) -> Result<SchemaRef> {
         let options = options::SourceOptions::stream(options)?;

@@ -226,7 +226,7 @@ fn refused_property(key: &str, description: &str) -> Error {
 /// How the executors keep consumers between batches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PoolSettings {
-    /// Idle consumers kept at most; a soft limit, as in Spark: what is in use is never taken away.
+    /// Idle consumers kept at most for one query; a soft limit, as in Spark: what is in use is never taken away.
     pub capacity: usize,
     /// An idle consumer is closed after this long.
     pub idle_ms: u64,

@@ -7,6 +7,7 @@
 //! Records are taken by the thousand (`rd_kafka_consume_batch_queue`), two to four times cheaper than one poll each.
 //! This file holds all of the connector's FFI.
 
+use crate::connectors::kafka::admin::is_embedded;
 use crate::connectors::kafka::client::{Connection, Trouble};
 use crate::connectors::kafka::options::{PoolSettings, Properties};
 use headwater_proto::error::{Error, Result};
@@ -172,7 +173,8 @@ impl Stop {
     fn attach(&self, queue: &Arc<Queue>) {
         *lock(&self.queue) = Some(Arc::clone(queue));
     }
-    fn detach(&self) {
+    /// Lets go of the queue, and so of the consumer.
+    pub fn detach(&self) {
         *lock(&self.queue) = None;
     }
 }
@@ -252,6 +254,7 @@ impl PartitionConsumer {
         partition: i32,
         from: i64,
         prefetch_kb: u64,
+        consumers: usize,
         stop: &Stop,
     ) -> Result<Self> {
         let failed = |what: &str| {
@@ -267,9 +270,16 @@ impl PartitionConsumer {
         // When the queue is full, look again this soon; 1 ms would wake an idle consumer a thousand times a second.
         own.set_default("fetch.queue.backoff.ms", "5");
         own.set_default("fetch.error.backoff.ms", "50");
+        if is_embedded(own.brokers()) {
+            // That broker answers an empty fetch after this time and no sooner; all consumers together ask it some
+            // thousand times a second at most.
+            own.set_default("fetch.wait.max.ms", consumers.clamp(5, 100).to_string());
+        }
         // A seek waits for the fetch under way, and a gap at the end of the log shows only when that comes back empty.
         own.set_default("fetch.wait.max.ms", "250");
         own.set_default("reconnect.backoff.max.ms", "1000");
+        // A new consumer whose first look for the leader comes too early looks again this soon.
+        own.set_default("topic.metadata.refresh.fast.interval.ms", "10");
         own.set("enable.partition.eof", "true");
         own.set("auto.offset.reset", "error");
         own.set("enable.auto.commit", "false");
@@ -585,11 +595,10 @@ impl Pool {
             None => {
                 let share = prefetch_share(self.promised_kb.load(Ordering::SeqCst), consumers);
                 self.promised_kb.fetch_add(share, Ordering::SeqCst);
-                PartitionConsumer::start(properties, &key.topic, key.partition, from, share, stop).inspect_err(
-                    |_| {
+                PartitionConsumer::start(properties, &key.topic, key.partition, from, share, consumers, stop)
+                    .inspect_err(|_| {
                         self.promised_kb.fetch_sub(share, Ordering::SeqCst);
-                    },
-                )?
+                    })?
             }
         };
         consumer.position = consumer.position.max(from);
@@ -599,13 +608,18 @@ impl Pool {
     /// Takes a consumer back, to go on prefetching.
     pub fn checkin(&'static self, key: Key, consumer: PartitionConsumer, settings: PoolSettings, stop: &Stop) {
         stop.detach();
+        let query = key.query.clone();
         let evicted = {
             let mut pool = lock(&self.idle);
             pool.entry(key).or_default().push(Idle { consumer, since: Instant::now(), settings });
             let mut evicted = vec![];
-            while pool.values().map(Vec::len).sum::<usize>() > settings.capacity {
+            let of_query = |pool: &HashMap<Key, Vec<Idle>>| -> usize {
+                pool.iter().filter(|(key, _)| key.query == query).map(|(_, list)| list.len()).sum()
+            };
+            while of_query(&pool) > settings.capacity {
                 let oldest = pool
                     .iter()
+                    .filter(|(key, _)| key.query == query)
                     .filter_map(|(key, list)| Some((list.first()?.since, key)))
                     .min_by_key(|(since, _)| *since)
                     .map(|(_, key)| key.clone());
@@ -641,12 +655,6 @@ impl Pool {
     #[cfg(test)]
     pub fn idle_of(&self, query: &str) -> usize {
         lock(&self.idle).iter().filter(|(key, _)| key.query == query).map(|(_, list)| list.len()).sum()
-    }
-
-    /// How many consumers are idle.
-    #[cfg(test)]
-    pub fn idle_count(&self) -> usize {
-        lock(&self.idle).values().map(Vec::len).sum()
     }
 
     /// Closes consumers when their time has come; ends when none is left.

@@ -90,6 +90,11 @@ pub struct ReaderConfig {
 impl ReaderConfig {
     /// The config of `query`'s readers.
     pub fn new(options: &SourceOptions, query: &str, consumers: usize) -> Self {
+        let mut pool = options.pool;
+        if pool.capacity == PoolSettings::default().capacity {
+            // One executor may get all of them; a smaller pool would close and open consumers in every batch.
+            pool.capacity = pool.capacity.max(consumers);
+        }
         Self {
             query: query.to_string(),
             properties: options.properties.clone(),
@@ -97,7 +102,7 @@ impl ReaderConfig {
             poll_timeout_ms: options.poll_timeout.as_millis() as u64,
             include_headers: options.include_headers,
             consumers,
-            pool: options.pool,
+            pool,
         }
     }
     /// The JSON text that travels.
@@ -295,7 +300,19 @@ impl Job {
             partition: range.partition,
             properties: self.config.properties.hash_value(),
         };
-        let message = if range.until.is_some_and(|until| until <= range.from) {
+        let message = self.read(key, stop, sender);
+        // Whatever still holds the consumer lets go of it here, on a thread that may wait.
+        stop.detach();
+        if let Some(message) = message {
+            // Fails when nobody listens any more, who then needs no answer.
+            let _ = sender.blocking_send(message);
+        }
+    }
+
+    /// What to say at the end, when somebody may listen.
+    fn read(&self, key: Key, stop: &Stop, sender: &mpsc::Sender<Message>) -> Option<Message> {
+        let range = &self.range;
+        Some(if range.until.is_some_and(|until| until <= range.from) {
             Message::End(range.from)
         } else {
             let read = POOL.checkout(&key, &self.config.properties, range.from, self.config.consumers, stop).and_then(
@@ -308,12 +325,10 @@ impl Job {
             );
             match read {
                 Ok(Ended::At(next)) => Message::End(next),
-                Ok(Ended::Unwanted) => return,
+                Ok(Ended::Unwanted) => return None,
                 Err(error) => Message::Failed(error),
             }
-        };
-        // Fails when nobody listens any more, who then needs no answer.
-        let _ = sender.blocking_send(message);
+        })
     }
 
     fn pump(&self, consumer: &mut PartitionConsumer, stop: &Stop, sender: &mpsc::Sender<Message>) -> Result<Ended> {
@@ -598,7 +613,15 @@ impl Rows {
             .columns
             .iter_mut()
             .map(|column| match column {
-                Column::Key(builder) | Column::Value(builder) => Arc::new(builder.finish()) as ArrayRef,
+                Column::Key(builder) | Column::Value(builder) => {
+                    let bytes = builder.values_slice().len();
+                    let array = builder.finish();
+                    // The next batch is likely to be as large, when there is one.
+                    if rows == BATCH_ROWS {
+                        *builder = BinaryBuilder::with_capacity(rows, bytes);
+                    }
+                    Arc::new(array) as ArrayRef
+                }
                 Column::Topic => {
                     Arc::new(StringArray::from_iter_values(std::iter::repeat_n(range.topic.as_str(), rows)))
                 }

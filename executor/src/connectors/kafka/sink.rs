@@ -3,7 +3,7 @@
 //! Records are handed to a pooled, idempotent producer as fast as its queue takes them; deliveries are counted, not
 //! awaited one by one, until a flush. A full queue is waited for, never spun on.
 
-use crate::connectors::kafka::client::{failed, is_transient_code, log_line};
+use crate::connectors::kafka::client::{close_elsewhere, failed, is_transient_code, log_line, unknown_topic};
 use crate::connectors::kafka::options::{Properties, SinkOptions};
 use crate::connectors::{Sink, SinkContext, SinkTask, WriteCounts, WriteTask, Writer};
 use arrow::array::{
@@ -452,14 +452,14 @@ fn shared_producer(properties: &Properties, idle: Duration) -> Result<Arc<Shared
     Ok(shared)
 }
 
-/// A producer's end waits for its thread.
-fn close_elsewhere<T: Send + 'static>(what: T) {
-    match tokio::runtime::Handle::try_current() {
-        Ok(runtime) => {
-            runtime.spawn_blocking(move || drop(what));
-        }
-        Err(_) => drop(what),
-    }
+/// What became of a record that was handed to a producer.
+enum Handed {
+    /// It is the producer's now.
+    Over,
+    /// There is no room.
+    QueueFull,
+    /// The topic has no such partition, as far as the producer knows.
+    UnknownPartition,
 }
 
 /// One task's way to Kafka.
@@ -469,6 +469,7 @@ pub struct Outlet {
     deliveries: Arc<Deliveries>,
     brokers: String,
     max_block: Duration,
+    api_timeout: Duration,
     /// Records handed over so far.
     pub sent: u64,
 }
@@ -485,6 +486,7 @@ impl Outlet {
             deliveries: Arc::default(),
             brokers: properties.brokers().to_string(),
             max_block: properties.max_block(),
+            api_timeout: properties.api_timeout(),
             sent: 0,
         })
     }
@@ -495,53 +497,81 @@ impl Outlet {
     /// When a record before was not delivered, this one is refused, or the queue stays full for `max.block.ms`.
     pub async fn send(&mut self, out: &OutRecord<'_>, headers: impl Fn() -> Option<OwnedHeaders>) -> Result<()> {
         let mut deadline = None;
+        let mut looked = false;
         loop {
             if self.deliveries.failed.load(Ordering::Relaxed) {
                 return Err(self.failure());
             }
-            let Some(code) = self.try_send(out, &headers)? else { return Ok(()) };
+            match self.try_send(out, headers())? {
+                Handed::Over => return Ok(()),
+                Handed::QueueFull => {}
+                // The producer's list of partitions may be minutes old, and the topic have grown.
+                Handed::UnknownPartition if !looked => {
+                    looked = true;
+                    self.refresh(out.topic).await?;
+                    continue;
+                }
+                Handed::UnknownPartition => {
+                    return Err(self.delivery_error(RDKafkaErrorCode::UnknownPartition, out.topic));
+                }
+            }
             let deadline = *deadline.get_or_insert_with(|| tokio::time::Instant::now() + self.max_block);
             // Registered before the second try, so that no delivery in between is missed.
             let room = Arc::clone(&self.shared.room);
             let room = room.notified();
             tokio::pin!(room);
             room.as_mut().enable();
-            if self.try_send(out, &headers)?.is_none() {
+            if matches!(self.try_send(out, headers())?, Handed::Over) {
                 return Ok(());
             }
             if tokio::time::timeout_at(deadline, room).await.is_err() {
-                let what = format!("write to topic {}: the producer's queue stayed full", out.topic);
-                return Err(failed(&what, &self.brokers, &KafkaError::MessageProduction(code), None));
+                return Err(Error::transient(
+                    "KAFKA_DELIVERY_FAILED",
+                    format!(
+                        "cannot write to topic {}: the producer's queue stayed full for {} ms, as {} takes no more: see to \
+                         the brokers, or raise kafka.max.block.ms or kafka.buffer.memory",
+                        out.topic,
+                        self.max_block.as_millis(),
+                        self.brokers
+                    ),
+                ));
             }
         }
     }
 
-    /// `Some` when the queue is full.
-    fn try_send(
-        &mut self,
-        out: &OutRecord<'_>,
-        headers: &impl Fn() -> Option<OwnedHeaders>,
-    ) -> Result<Option<RDKafkaErrorCode>> {
+    fn try_send(&mut self, out: &OutRecord<'_>, headers: Option<OwnedHeaders>) -> Result<Handed> {
         let record = BaseRecord::<[u8], [u8], Arc<Deliveries>> {
             topic: out.topic,
             partition: out.partition,
             payload: out.value,
             key: out.key,
             timestamp: out.timestamp_ms,
-            headers: headers(),
+            headers,
             delivery_opaque: Arc::clone(&self.deliveries),
         };
         self.deliveries.waiting.fetch_add(1, Ordering::SeqCst);
         let Err((error, _)) = self.shared.producer.send(record) else {
             self.sent += 1;
-            return Ok(None);
+            return Ok(Handed::Over);
         };
         self.deliveries.waiting.fetch_sub(1, Ordering::SeqCst);
         match error.rdkafka_error_code() {
-            Some(code @ RDKafkaErrorCode::QueueFull) => Ok(Some(code)),
+            Some(RDKafkaErrorCode::QueueFull) => Ok(Handed::QueueFull),
+            Some(RDKafkaErrorCode::UnknownPartition) => Ok(Handed::UnknownPartition),
             Some(code) => Err(self.delivery_error(code, out.topic)),
             None => Err(Error::invalid("KAFKA_FAILED", format!("cannot write to topic {}: {error}", out.topic))),
         }
+    }
+
+    /// Fetches the topic's partitions; the producer takes them over.
+    async fn refresh(&self, topic: &str) -> Result<()> {
+        let (shared, name, timeout) = (Arc::clone(&self.shared), topic.to_string(), self.api_timeout);
+        let fetched = tokio::task::spawn_blocking(move || {
+            shared.producer.client().fetch_metadata(Some(&name), timeout).map(|_| ())
+        })
+        .await
+        .map_err(|e| Error::internal(format!("a kafka call did not finish: {e}")))?;
+        fetched.map_err(|e| failed(&format!("read the partitions of topic {topic}"), &self.brokers, &e, None))
     }
 
     /// Returns when everything sent has been acknowledged.
@@ -598,7 +628,7 @@ impl Outlet {
         }
         match code {
             RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic => {
-                super::client::unknown_topic(topic, &self.brokers)
+                unknown_topic(topic, &self.brokers)
             }
             RDKafkaErrorCode::UnknownPartition => Error::invalid(
                 "KAFKA_UNKNOWN_PARTITION",

@@ -230,6 +230,7 @@ impl Source for KafkaSource {
 
     fn reader_config(&self, query: &str) -> String {
         let count = *self.partition_count.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = count.max(self.options.min_partitions.unwrap_or(0));
         ReaderConfig::new(&self.options, query, count).to_json()
     }
 

@@ -17,8 +17,11 @@ use datafusion::prelude::SessionContext;
 use futures::{StreamExt, TryStreamExt};
 use headwater_proto::error::{Error, ErrorKind, Result};
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
+
+/// Time of value 0: recent, for a broker drops what is older than its retention.
+static BEGAN_MS: LazyLock<i64> = LazyLock::new(|| chrono::Utc::now().timestamp_millis() - 3_600_000);
 
 /// Where a suite runs.
 struct Cluster {
@@ -29,7 +32,8 @@ struct Cluster {
 impl Cluster {
     fn embedded() -> Self {
         let broker = EmbeddedBroker::start([]).unwrap();
-        Self { options: broker.options(), embedded: Some(broker) }
+        let options = BTreeMap::from([("kafka.bootstrap.servers".to_string(), broker.address().to_string())]);
+        Self { options, embedded: Some(broker) }
     }
     /// `None`, with a line that says so, when there is no real one.
     fn real(test: &str) -> Option<Self> {
@@ -72,7 +76,7 @@ impl Cluster {
             key: Some(format!("k{value}").into_bytes()),
             value: Some(value.to_string().into_bytes()),
             partition: Some(value % partitions),
-            timestamp_ms: Some(1_700_000_000_000 + i64::from(value)),
+            timestamp_ms: Some(*BEGAN_MS + i64::from(value)),
         });
         self.admin().produce(topic, records).await.unwrap();
     }
@@ -162,7 +166,7 @@ async fn exact_ranges(cluster: &Cluster) {
     seen.sort_unstable();
     assert_eq!(seen, (0..10_000).collect::<Vec<_>>());
     assert!(batches >= 10, "{batches}");
-    assert!(pool::POOL.idle_count() >= PARTITIONS as usize, "consumers are kept");
+    assert_eq!(pool::POOL.idle_of(&query), PARTITIONS as usize, "consumers are kept, one for each topic partition");
     super::forget_query(&query);
 }
 
@@ -178,13 +182,56 @@ async fn resume(cluster: &Cluster) {
         assert_eq!(values(&rows), (from as i32..to as i32).collect::<Vec<_>>(), "{from}..{to}");
     }
     // Two at once, as when a task is thought dead: each has a consumer of its own.
-    let (one, two) = tokio::join!(
-        read_all(source.as_ref(), &query, &at(0), &at(400)),
-        read_all(source.as_ref(), &query, &at(0), &at(400))
-    );
+    let (from, to) = (at(0), at(400));
+    let (one, two) =
+        tokio::join!(read_all(source.as_ref(), &query, &from, &to), read_all(source.as_ref(), &query, &from, &to));
     assert_eq!(values(&one), values(&two));
     assert_eq!(values(&one).len(), 400);
     super::forget_query(&query);
+}
+
+/// One topic partition read by several tasks at once.
+async fn split_ranges(cluster: &Cluster) {
+    let topic = cluster.topic("split", 1).await;
+    let source =
+        cluster.source(&[("subscribe", &topic), ("startingOffsets", "earliest"), ("minPartitions", "4")]).await;
+    let query = query();
+    let mut start = source.initial_offset().await.unwrap();
+    for round in 0..3 {
+        let values_expected = round * 1000..(round + 1) * 1000;
+        cluster.produce(&topic, 1, values_expected.clone()).await;
+        let end = source.latest_offset(&start).await.unwrap();
+        assert_eq!(source.plan(&start, &end).await.unwrap().len(), 4);
+        let rows = read_all(source.as_ref(), &query, &start, &end).await;
+        assert_eq!(values(&rows), values_expected.collect::<Vec<_>>());
+        start = end;
+    }
+    assert!(pool::POOL.idle_of(&query) <= 4);
+    super::forget_query(&query);
+}
+
+/// Too few records wait; the trigger `once` takes all there are.
+async fn limits(cluster: &Cluster) {
+    let topic = cluster.topic("limits", 1).await;
+    let pairs = [
+        ("subscribe", topic.as_str()),
+        ("startingOffsets", "earliest"),
+        ("minOffsetsPerTrigger", "5"),
+        ("maxOffsetsPerTrigger", "6"),
+        ("maxTriggerDelay", "10s"),
+    ];
+    let source = cluster.source(&pairs).await;
+    let start = source.initial_offset().await.unwrap();
+    let at = |offset: i64| KafkaOffsets::from_iter([(topic.as_str(), 0, offset)]).to_offset();
+    let check = |latest: i64, limited: bool, since_s: u64, expect: Limit| {
+        let context = LimitContext { limited, since_last_batch: Duration::from_secs(since_s) };
+        assert_eq!(source.limit(&start, &at(latest), context).unwrap(), expect);
+    };
+    check(4, true, 0, Limit::Wait);
+    check(4, true, 10, Limit::Until(at(4)));
+    check(5, true, 0, Limit::Until(at(5)));
+    check(50, true, 0, Limit::Until(at(6)));
+    check(50, false, 0, Limit::Until(at(50)));
 }
 
 async fn columns_and_headers(cluster: &Cluster) {
@@ -231,16 +278,18 @@ async fn columns_and_headers(cluster: &Cluster) {
     let row = &rows[0];
     assert_eq!(row.num_rows(), 2);
     let text = arrow::util::pretty::pretty_format_batches(&[row.project(&[0, 1, 3, 4, 6, 7]).unwrap()]).unwrap();
-    insta::assert_snapshot!(text, @r"
-    +-----+-------+-----------+--------+---------------+--------------------------------------------------------------+
-    | key | value | partition | offset | timestampType | headers                                                      |
-    +-----+-------+-----------+--------+---------------+--------------------------------------------------------------+
+    insta::allow_duplicates! { insta::assert_snapshot!(text, @r"
+    +-----+-------+-----------+--------+---------------+-------------------------------------------------------------+
+    | key | value | partition | offset | timestampType | headers                                                     |
+    +-----+-------+-----------+--------+---------------+-------------------------------------------------------------+
     | 6b  | 76    | 0         | 0      | 0             | [{key: a, value: 31}, {key: b, value: }, {key: a, value: }] |
-    |     |       | 0         | 1      | 0             |                                                              |
-    +-----+-------+-----------+--------+---------------+--------------------------------------------------------------+
-    ");
+    |     |       | 0         | 1      | 0             |                                                             |
+    +-----+-------+-----------+--------+---------------+-------------------------------------------------------------+
+    "); }
     assert_eq!(row.column(2).as_string::<i32>().value(1), topic);
     assert!(row.column(7).is_null(1), "no headers are null");
+    let entries = row.column(7).as_list::<i32>().value(0);
+    assert_eq!(entries.as_struct().column(1).null_count(), 1, "a null header is not an empty one");
     let time = row.column(5).as_primitive::<TimestampMicrosecondType>().value(0);
     assert!((time / 1_000_000 - chrono::Utc::now().timestamp()).abs() < 600, "{time}");
 
@@ -326,10 +375,13 @@ async fn latency(cluster: &Cluster) {
         times.sort_unstable();
         times[times.len() / 2]
     };
+    let first = reads[0];
     let (ends, plans, reads) = (median(&mut ends), median(&mut plans), median(&mut reads));
-    println!("1-row batch, median: latest offset {ends:?}, plan {plans:?}, read {reads:?}");
+    println!(
+        "1-row batch, median: latest offset {ends:?}, plan {plans:?}, read {reads:?}; the first read took {first:?}"
+    );
     // Far above what it takes, far below any interval of waiting.
-    assert!(reads < Duration::from_millis(20), "{reads:?}");
+    assert!(reads < Duration::from_millis(50), "{reads:?}");
     super::forget_query(&query);
 }
 
@@ -436,8 +488,57 @@ async fn dropped_stream(cluster: &Cluster) {
         tokio::task::yield_now().await;
     }
     println!("a dropped stream's thread stopped after {:?}", at.elapsed());
-    assert!(at.elapsed() < Duration::from_millis(100), "{:?}", at.elapsed());
+    assert!(at.elapsed() < Duration::from_secs(1), "{:?}", at.elapsed());
     super::forget_query(&name);
+}
+
+/// Finished batches show in a consumer group.
+async fn commits_to_a_group(cluster: &Cluster) {
+    let topic = cluster.topic("lag", 2).await;
+    cluster.produce(&topic, 2, 0..10).await;
+    let group = format!("lag-{}", uuid::Uuid::new_v4());
+    let source = cluster.source(&[("subscribe", &topic), ("headwater.commit.group.id", &group)]).await;
+    let at = |zero, one| KafkaOffsets::from_iter([(topic.clone(), 0, zero), (topic.clone(), 1, one)]);
+    source.committed(&at(1, 1).to_offset()).await.unwrap();
+    source.committed(&at(5, 3).to_offset()).await.unwrap();
+    let admin = cluster.admin();
+    let since = Instant::now();
+    loop {
+        let committed = admin.group_offsets(&group, &topic).await.unwrap();
+        if committed == at(5, 3) {
+            break;
+        }
+        assert!(since.elapsed() < Duration::from_secs(20), "{committed:?}");
+    }
+}
+
+/// A pattern finds the topics that match wholly, and those that come later.
+async fn pattern(cluster: &Cluster) {
+    let topic = cluster.topic("pattern", 1).await;
+    let source =
+        cluster.source(&[("subscribePattern", &format!("{topic}(-.)?")), ("startingOffsets", "earliest")]).await;
+    cluster.topic(&format!("not-{topic}"), 1).await;
+    let start = source.initial_offset().await.unwrap();
+    assert_eq!(KafkaOffsets::from_offset(&start).unwrap().len(), 1);
+    let later = format!("{topic}-b");
+    match &cluster.embedded {
+        Some(broker) => broker.create_topic(&later, 1).unwrap(),
+        None => cluster.admin().create_topic(&later, 1, 1).await.unwrap(),
+    }
+    cluster.produce(&later, 1, 0..7).await;
+    let since = Instant::now();
+    let latest = loop {
+        let latest = source.latest_offset(&start).await.unwrap();
+        if KafkaOffsets::from_offset(&latest).unwrap().len() == 2 {
+            break latest;
+        }
+        assert!(since.elapsed() < Duration::from_secs(20), "{latest:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    let query = query();
+    let rows = read_all(source.as_ref(), &query, &start, &latest).await;
+    assert_eq!(values(&rows), (0..7).collect::<Vec<_>>());
+    super::forget_query(&query);
 }
 
 macro_rules! suite {
@@ -467,6 +568,8 @@ macro_rules! suite {
 suite!(
     exact_ranges,
     resume,
+    split_ranges,
+    limits,
     columns_and_headers,
     round_trip,
     latency,
@@ -475,6 +578,8 @@ suite!(
     tail_and_describe,
     until_told,
     dropped_stream,
+    commits_to_a_group,
+    pattern,
 );
 
 /// Overflows the partition, so that the broker drops its beginning; where it now begins.
@@ -615,4 +720,120 @@ async fn fifty_partitions() {
     let rows = read_all(source.as_ref(), &query, &start, &end).await;
     assert_eq!(values(&rows), (0..5000).collect::<Vec<_>>());
     super::forget_query(&query);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn added_partitions_are_found_and_read_from_their_start() {
+    let Some(cluster) = Cluster::real("partition growth") else { return };
+    let topic = cluster.topic("growth", 1).await;
+    cluster.produce(&topic, 1, 0..10).await;
+    let source = cluster.source(&[("subscribe", &topic)]).await;
+    let start = source.initial_offset().await.unwrap();
+    assert_eq!(source.latest_offset(&start).await.unwrap(), start);
+    cluster.admin().grow_topic(&topic, 3).await.unwrap();
+    cluster.produce(&topic, 3, 10..40).await;
+    let since = Instant::now();
+    let latest = loop {
+        let latest = source.latest_offset(&start).await.unwrap();
+        if KafkaOffsets::from_offset(&latest).unwrap().len() == 3 {
+            break latest;
+        }
+        assert!(since.elapsed() < Duration::from_secs(10), "{latest:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    let query = query();
+    let rows = read_all(source.as_ref(), &query, &start, &latest).await;
+    assert_eq!(values(&rows), (10..40).collect::<Vec<_>>());
+    super::forget_query(&query);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn timestamps_choose_offsets() {
+    let Some(cluster) = Cluster::real("timestamps") else { return };
+    let topic = cluster.topic("times", 2).await;
+    cluster.produce(&topic, 2, 0..10).await;
+    let check = async |pairs: &[(&str, &str)], expect: std::result::Result<[i64; 2], &str>| {
+        let mut all = vec![("subscribe", topic.as_str())];
+        all.extend(pairs);
+        let found = cluster.source(&all).await.initial_offset().await;
+        match (found, expect) {
+            (Ok(offset), Ok([zero, one])) => {
+                assert_eq!(offset.0, format!("{{\"{topic}\":{{\"0\":{zero},\"1\":{one}}}}}"))
+            }
+            (Err(error), Err(words)) => assert!(error.to_string().contains(words), "{error}"),
+            (found, expect) => panic!("{found:?} is not {expect:?}"),
+        }
+    };
+    let at = |value: i64| (*BEGAN_MS + value).to_string();
+    check(&[("startingTimestamp", &at(4))], Ok([2, 2])).await;
+    check(&[("startingTimestamp", &at(9))], Err("partition 0")).await;
+    let latest = ("startingOffsetsByTimestampStrategy", "latest");
+    check(&[("startingTimestamp", &at(9)), latest], Ok([5, 4])).await;
+    let by_partition = format!("{{\"{topic}\":{{\"0\":{},\"1\":{}}}}}", at(0), at(3));
+    check(&[("startingOffsetsByTimestamp", &by_partition)], Ok([0, 1])).await;
+
+    // A batch between two times; the end may be after every record.
+    for (ending, count) in [(at(6), 6), (at(10_000_000), 10)] {
+        let options = cluster.options(&[("subscribe", &topic), ("endingTimestamp", &ending)]);
+        let session = SessionContext::new();
+        session.register_table("k", Kafka.table(&options, None).await.unwrap()).unwrap();
+        assert_eq!(session.sql("SELECT value FROM k").await.unwrap().count().await.unwrap(), count);
+    }
+}
+
+/// Transaction markers and aborted records take offsets and are no rows: ranges that end with one end at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn transactions_leave_gaps() {
+    use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+    let Some(cluster) = Cluster::real("transactions") else { return };
+    let topic = cluster.topic("transactions", 1).await;
+    let producer: Arc<BaseProducer> = Arc::new(
+        rdkafka::ClientConfig::new()
+            .set("bootstrap.servers", cluster.address())
+            .set("transactional.id", &topic)
+            .create()
+            .unwrap(),
+    );
+    let wait = Duration::from_secs(20);
+    let (to, sender) = (topic.clone(), std::sync::Arc::clone(&producer));
+    // Offsets: 0..5 and a marker, 6..11 aborted and a marker, 12..17 and a marker: the end is 18.
+    let send = move |values: std::ops::Range<i32>, commit: bool| {
+        sender.begin_transaction().unwrap();
+        for value in values {
+            sender.send(BaseRecord::<(), str>::to(&to).partition(0).payload(&value.to_string())).unwrap();
+        }
+        sender.flush(wait).unwrap();
+        if commit { sender.commit_transaction(wait).unwrap() } else { sender.abort_transaction(wait).unwrap() }
+    };
+    tokio::task::spawn_blocking(move || {
+        producer.init_transactions(wait).unwrap();
+        send(0..5, true);
+        send(100..105, false);
+        send(5..10, true);
+    })
+    .await
+    .unwrap();
+    for (isolation, expect) in
+        [("read_committed", (0..10).collect::<Vec<_>>()), ("read_uncommitted", (0..10).chain(100..105).collect())]
+    {
+        let source = cluster
+            .source(&[("subscribe", &topic), ("startingOffsets", "earliest"), ("kafka.isolation.level", isolation)])
+            .await;
+        let start = source.initial_offset().await.unwrap();
+        let latest = source.latest_offset(&start).await.unwrap();
+        assert_eq!(KafkaOffsets::from_offset(&latest).unwrap().get(&topic, 0), Some(18));
+        // Whole, then cut everywhere: a range may hold nothing but a marker.
+        let query = query();
+        let at = Instant::now();
+        assert_eq!(values(&read_all(source.as_ref(), &query, &start, &latest).await), expect, "{isolation}");
+        println!("{isolation}: a range that ends with a marker was read in {:?}", at.elapsed());
+        let at = |offset| KafkaOffsets::from_iter([(topic.clone(), 0, offset)]).to_offset();
+        let mut pieces = vec![];
+        for from in 0..18 {
+            pieces.extend(values(&read_all(source.as_ref(), &query, &at(from), &at(from + 1)).await));
+        }
+        pieces.sort_unstable();
+        assert_eq!(pieces, expect, "{isolation}");
+        super::forget_query(&query);
+    }
 }
