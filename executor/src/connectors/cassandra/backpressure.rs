@@ -38,9 +38,11 @@ struct Aimd {
 }
 
 impl Aimd {
-    fn next(mut self, outcome: Outcome, now: Instant) -> Self {
+    /// `in_flight` are the requests that the outcome was one of: a limit that nobody reaches says nothing, so it does not
+    /// grow, and falls from what was really in flight.
+    fn next(mut self, outcome: Outcome, in_flight: usize, now: Instant) -> Self {
         match outcome {
-            Outcome::Served => {
+            Outcome::Served if in_flight >= self.limit => {
                 self.served += 1;
                 if self.served >= self.limit {
                     self.served = 0;
@@ -48,9 +50,10 @@ impl Aimd {
                 }
             }
             Outcome::Overloaded if self.fell.is_none_or(|fell| now.duration_since(fell) >= SETTLE) => {
-                self = Self { limit: (self.limit / 2).max(1), served: 0, fell: Some(now) };
+                let limit = (in_flight.min(self.limit) / 2).max(1);
+                self = Self { limit, served: 0, fell: Some(now) };
             }
-            Outcome::Overloaded | Outcome::Unknown => {}
+            Outcome::Served | Outcome::Overloaded | Outcome::Unknown => {}
         }
         self
     }
@@ -109,7 +112,8 @@ impl Limiter {
     fn learn(&self, outcome: Outcome) {
         let mut state = self.state();
         let before = state.aimd.limit;
-        state.aimd = state.aimd.next(outcome, Instant::now());
+        let in_flight = before.saturating_sub(self.permits.available_permits()) + state.surplus;
+        state.aimd = state.aimd.next(outcome, in_flight, Instant::now());
         let after = state.aimd.limit;
         if after > before {
             let grown = after - before;
@@ -294,17 +298,20 @@ mod tests {
         let now = Instant::now();
         let mut aimd = Aimd { limit: 4, served: 0, fell: None };
         for _ in 0..4 {
-            aimd = aimd.next(Outcome::Served, now);
+            aimd = aimd.next(Outcome::Served, 4, now);
         }
         assert_eq!(aimd.limit, 5);
-        aimd = aimd.next(Outcome::Overloaded, now);
+        assert_eq!(aimd.next(Outcome::Served, 4, now), aimd, "nobody reached the limit");
+        aimd = aimd.next(Outcome::Overloaded, 5, now);
         assert_eq!(aimd.limit, 2);
         // Answers of the same round do not halve it again.
-        assert_eq!(aimd.next(Outcome::Overloaded, now + SETTLE / 2).limit, 2);
-        aimd = aimd.next(Outcome::Overloaded, now + SETTLE);
+        assert_eq!(aimd.next(Outcome::Overloaded, 2, now + SETTLE / 2).limit, 2);
+        aimd = aimd.next(Outcome::Overloaded, 2, now + SETTLE);
         assert_eq!(aimd.limit, 1);
-        assert_eq!(aimd.next(Outcome::Overloaded, now + SETTLE * 3).limit, 1);
-        assert_eq!(aimd.next(Outcome::Unknown, now + SETTLE * 3), aimd);
+        assert_eq!(aimd.next(Outcome::Overloaded, 1, now + SETTLE * 3).limit, 1);
+        assert_eq!(aimd.next(Outcome::Unknown, 1, now + SETTLE * 3), aimd);
+        let idle = Aimd { limit: 100, served: 0, fell: None };
+        assert_eq!(idle.next(Outcome::Overloaded, 10, now).limit, 5);
     }
 
     #[tokio::test]
@@ -319,9 +326,16 @@ mod tests {
         // All permits were out: half of them are swallowed as they return.
         held.clear();
         assert_eq!(limiter.permits.available_permits(), LIMIT_START / 2);
+        let mut held = vec![];
         for _ in 0..LIMIT_START / 2 {
-            limiter.acquire().await.done(Outcome::Served);
+            held.push(limiter.acquire().await);
         }
+        for _ in 0..LIMIT_START / 2 {
+            // All are out whenever one is served.
+            held.pop().expect("as many as the limit").done(Outcome::Served);
+            held.push(limiter.acquire().await);
+        }
+        held.clear();
         assert_eq!(limiter.permits.available_permits(), LIMIT_START / 2 + 1);
     }
 
@@ -349,11 +363,11 @@ mod tests {
         assert!(pause(60, 0.999) < Duration::from_millis(5000));
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn gives_up_with_every_distinct_cause() {
         let limiter = Limiter::default();
         let mut attempt = 0;
-        let failure = with_retries(&limiter, 3, true, || {
+        let failure = with_retries(&limiter, 2, true, || {
             attempt += 1;
             let error = if attempt % 2 == 0 { DbError::Overloaded } else { DbError::ServerError };
             std::future::ready(Err::<(), _>(ExecutionError::LastAttemptError(RequestAttemptError::DbError(
@@ -363,7 +377,7 @@ mod tests {
         })
         .await
         .unwrap_err();
-        assert_eq!((failure.retries, failure.causes.len(), failure.verdict), (3, 2, Verdict::GiveUp));
+        assert_eq!((failure.retries, failure.causes.len(), failure.verdict), (2, 2, Verdict::GiveUp));
     }
 
     #[test]

@@ -790,7 +790,8 @@ impl TableOptions {
                 fetch_rows: lookup.positive("spark.cassandra.input.fetch.sizeInRows", 1000)?.min(i32::MAX as u64)
                     as i32,
                 split_bytes: lookup.positive("spark.cassandra.input.split.sizeInMB", 512)?.saturating_mul(1 << 20),
-                concurrent_reads: lookup.positive("spark.cassandra.concurrent.reads", 512)?.min(4096) as usize,
+                // Each holds a page; the process's limit of requests in flight is lower still.
+                concurrent_reads: lookup.positive("spark.cassandra.concurrent.reads", 512)?.min(128) as usize,
                 requests_per_second: match lookup.text("spark.cassandra.input.readsPerSec") {
                     None => None,
                     Some(_) => Some(lookup.positive("spark.cassandra.input.readsPerSec", 1)?),

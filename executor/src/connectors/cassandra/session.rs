@@ -87,6 +87,9 @@ async fn connect(connection: &Connection) -> Result<Arc<Cluster>> {
             Compression::Lz4 => DriverCompression::Lz4,
             Compression::Snappy => DriverCompression::Snappy,
         }))
+        // A node that hangs is noticed in 20 s, long before its requests time out.
+        .keepalive_interval(Duration::from_secs(10))
+        .keepalive_timeout(Duration::from_secs(10))
         .default_execution_profile_handle(profile.into_handle());
     if let (Some(username), Some(password)) = (&connection.username, &connection.password) {
         builder = builder.user(username, password);

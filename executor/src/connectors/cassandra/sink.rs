@@ -23,6 +23,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::json::writer::{LineDelimited, WriterBuilder};
 use async_trait::async_trait;
 use datafusion::execution::TaskContext;
+use futures::{StreamExt, stream};
 use headwater_proto::error::{Error, Result};
 use scylla::cluster::metadata::{ColumnType, NativeType};
 use scylla::routing::partitioner::{Murmur3Partitioner, Partitioner, PartitionerHasher};
@@ -37,11 +38,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use tokio::task::JoinSet;
+use tracing::instrument::WithSubscriber;
+use tracing::subscriber::NoSubscriber;
 
 /// Rows of a window: enough that sorting by token pays, few enough that two of them are nothing.
 const WINDOW_ROWS: usize = 8_192;
 /// Bytes of a window's cells.
 const WINDOW_BYTES: usize = 4 << 20;
+/// Bad records are few, or should be.
+const DEAD_LETTERS_IN_FLIGHT: usize = 16;
 /// Cassandra keeps the length of a key in 16 bits.
 const KEY_BYTES_MAX: usize = u16::MAX as usize;
 /// Lengths that are none: null and unset.
@@ -539,6 +544,8 @@ struct Shared {
     cluster: Arc<Cluster>,
     prepared: PreparedStatement,
     statement: Statement,
+    /// What the statement was made for.
+    table: TableSchema,
     write: WriteOptions,
     name: TableName,
     throttle: Option<Throttle>,
@@ -605,7 +612,9 @@ impl Shared {
             let rows = ChunkRows { window: Arc::clone(window), start: chunk.start, end: chunk.end };
             let (batch, rows) = (&*batch, &rows);
             let session = self.cluster.session();
-            let request = || session.batch(batch, rows);
+            // The driver would log Cassandra's warning of each batch that covers many partitions, which these do on
+            // purpose: they are of one set of replicas.
+            let request = || session.batch(batch, rows).with_subscriber(NoSubscriber::default());
             match with_retries(&self.cluster.limiter, self.write.retries_max, self.idempotent(), request).await {
                 Ok((_, retries)) => {
                     done.rows += size as u64;
@@ -704,10 +713,16 @@ impl Writer for CassandraWriter {
     async fn open(&self, task: WriteTask, schema: SchemaRef, context: Arc<TaskContext>) -> Result<Box<dyn SinkTask>> {
         let options = &self.config.options;
         let cluster = cluster(&options.connection).await?;
-        let Some(table) = cluster.table(&options.name, false).await? else {
-            return Err(not_found(&options.name, &cluster.label, Some(&schema)));
+        let missing = || not_found(&options.name, &cluster.label, Some(&schema));
+        let mut table = cluster.table(&options.name, false).await?.ok_or_else(missing)?;
+        let statement = match Statement::new(&table, &schema, &options.write) {
+            Ok(statement) => statement,
+            // What is known may be a minute old, and the table have grown a column since.
+            Err(_) => {
+                table = cluster.table(&options.name, true).await?.ok_or_else(missing)?;
+                Statement::new(&table, &schema, &options.write)?
+            }
         };
-        let statement = Statement::new(&table, &schema, &options.write)?;
         let mut prepared = cluster.prepare(&statement.cql).await?;
         prepared.set_consistency(options.write.consistency.0);
         prepared.set_is_idempotent(!statement.counts);
@@ -723,6 +738,7 @@ impl Writer for CassandraWriter {
                 cluster,
                 prepared,
                 statement,
+                table,
                 throttle: Throttle::new(options.write.bytes_per_second),
                 write: options.write.clone(),
                 name: options.name.clone(),
@@ -878,12 +894,31 @@ impl Task {
             let error = request_error(&failure, &what, &self.shared.cluster.label);
             return Err(Error::new(error.kind, "CASSANDRA_WRITE_FAILED", error.message));
         }
+        if !refused.is_empty() {
+            self.table_is_the_same().await?;
+        }
         for (at, reason) in refused {
             let row = window.rows[at];
             let record = window.batches[row.batch as usize].slice(row.row as usize, 1);
             self.bad(record, reason)?;
         }
         Ok(())
+    }
+
+    /// A table that was made anew with other types refuses good rows: those are not bad records.
+    async fn table_is_the_same(&mut self) -> Result<()> {
+        let shared = Arc::clone(&self.shared);
+        if shared.cluster.table(&shared.name, true).await?.as_ref() == Some(&shared.table) {
+            return Ok(());
+        }
+        shared.cluster.forget(&shared.statement.cql);
+        Err(Error::transient(
+            "CASSANDRA_TABLE_CHANGED",
+            format!(
+                "table {} changed on cassandra {} while batch {} was written: the batch has to run again",
+                shared.name, shared.cluster.label, self.batch_id
+            ),
+        ))
     }
 
     /// Sends what was encoded, once the window before it is written.
@@ -918,14 +953,20 @@ impl Task {
                 insert.set_consistency(self.shared.write.consistency.0);
                 insert.set_is_idempotent(true);
                 let now = chrono::Utc::now();
-                for letter in &letters {
-                    let values = (letter.id, &self.config.query, self.batch_id, &letter.reason, &letter.record, now);
-                    let request = || cluster.session().execute_unpaged(&insert, &values);
-                    let (_, retries) = with_retries(&cluster.limiter, self.shared.write.retries_max, true, request)
-                        .await
-                        .map_err(|failure| {
-                            request_error(&failure, &format!("write to dead letter table {table}"), &cluster.label)
-                        })?;
+                let (query, batch_id) = (self.config.query.as_str(), self.batch_id);
+                let retries_max = self.shared.write.retries_max;
+                let insert = &insert;
+                let mut sent = stream::iter(letters)
+                    .map(|letter| async move {
+                        let values = (letter.id, query, batch_id, &letter.reason, &letter.record, now);
+                        let request = || cluster.session().execute_unpaged(insert, &values);
+                        with_retries(&cluster.limiter, retries_max, true, request).await.map(|(_, retries)| retries)
+                    })
+                    .buffer_unordered(DEAD_LETTERS_IN_FLIGHT);
+                while let Some(sent) = sent.next().await {
+                    let retries = sent.map_err(|failure| {
+                        request_error(&failure, &format!("write to dead letter table {table}"), &cluster.label)
+                    })?;
                     self.counts.retries += u64::from(retries);
                 }
             }

@@ -276,19 +276,17 @@ async fn reads_cover_the_ring_and_filters_go_down() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_type_comes_back() {
     let Some(space) = Space::new("types").await else { return };
+    const COLUMNS: &str = "id int PRIMARY KEY, a ascii, b bigint, c blob, d boolean, e date, f decimal, g double, \
+        h duration, i float, j inet, k smallint, l time, m timestamp, n timeuuid, o tinyint, p uuid, q varint, \
+        r list<int>, s set<text>, u map<text, int>, v tuple<int, text>, w vector<float, 2>, x frozen<KS.point>";
+    space.run("CREATE TYPE KS.point (x int, y text)").await;
+    space.run(&format!("CREATE TABLE KS.t ({COLUMNS})")).await;
     space
         .run(
-            "CREATE TABLE KS.t (id int PRIMARY KEY, a ascii, b bigint, c blob, d boolean, e date, f decimal, g double, \
-             h duration, i float, j inet, k smallint, l time, m timestamp, n timeuuid, o tinyint, p uuid, q varint, \
-             r list<int>, s set<text>, u map<text, int>, v tuple<int, text>, w vector<float, 2>)",
-        )
-        .await;
-    space
-        .run(
-            "INSERT INTO KS.t (id, a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, u, v, w) VALUES (1, 'x', 5, \
+            "INSERT INTO KS.t (id, a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, u, v, w, x) VALUES (1, 'x', 5, \
              0x00ff, true, '2020-02-29', 12.5, 1.5, 1h30m, 2.5, '10.0.0.1', 3, '01:02:03', '2020-01-02T03:04:05.678Z', \
              50554d6e-29bb-11e5-b345-feff819cdc9f, 4, 00112233-4455-6677-8899-aabbccddeeff, 123456789012345678901234, \
-             [1, 2], {'y', 'x'}, {'k': 7}, (1, 'z'), [0.5, 1.5])",
+             [1, 2], {'y', 'x'}, {'k': 7}, (1, 'z'), [0.5, 1.5], {x: 1, y: 'q'})",
         )
         .await;
     let read = space.sql(&[("t", &[])], "SELECT * FROM t").await;
@@ -299,10 +297,10 @@ async fn every_type_comes_back() {
         columns.join(" | "),
         "1 | x | 5 | 00ff | true | 2020-02-29 | 12.500000000000000000 | 1.5 | 1h30m | 2.5 | 10.0.0.1 | 3 | 3723000000000 | \
          2020-01-02T03:04:05.678Z | 50554d6e-29bb-11e5-b345-feff819cdc9f | 4 | 00112233-4455-6677-8899-aabbccddeeff | \
-         123456789012345678901234 | [1, 2] | [x, y] | {k: 7} | {0: 1, 1: z} | [0.5, 1.5]"
+         123456789012345678901234 | [1, 2] | [x, y] | {k: 7} | {0: 1, 1: z} | [0.5, 1.5] | {x: 1, y: q}"
     );
-    // What was read can be written: the same row under another key.
-    space.run("CREATE TABLE KS.t2 (id int PRIMARY KEY, a ascii, b bigint, c blob, d boolean, e date, f decimal, g double, h duration, i float, j inet, k smallint, l time, m timestamp, n timeuuid, o tinyint, p uuid, q varint, r list<int>, s set<text>, u map<text, int>, v tuple<int, text>, w vector<float, 2>)").await;
+    // What was read can be written.
+    space.run(&format!("CREATE TABLE KS.t2 ({COLUMNS})")).await;
     space.write("t2", &[], &read).await.unwrap();
     let copy = space.sql(&[("t2", &[])], "SELECT * FROM t2").await;
     assert_eq!(copy, read);
@@ -330,6 +328,38 @@ async fn what_is_missing_is_named() {
     let dc = space.options("users", &[("spark.cassandra.connection.localDC", "nowhere")]);
     let error = Cassandra.table(&dc, None).await.unwrap_err();
     assert!(error.kind == ErrorKind::InvalidRequest && error.message.contains("datacenter1"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_that_is_too_large_goes_row_by_row() {
+    let Some(space) = Space::new("large").await else { return };
+    space.run("CREATE TABLE KS.users (id uuid PRIMARY KEY, name text)").await;
+    let rows: Vec<String> = (0..30).map(id).collect();
+    let ids: Vec<Option<&str>> = rows.iter().map(|row| Some(row.as_str())).collect();
+    let large = "x".repeat(10_000);
+    // 300 KB at once, where Cassandra takes 50.
+    let options = [("spark.cassandra.output.batch.size.rows", "30")];
+    let counts = space.write("users", &options, &[users(&ids, &[Some(large.as_str()); 30])]).await.unwrap();
+    assert_eq!((counts.rows, counts.bad_rows), (30, 0));
+    assert_eq!(space.count("users").await, 30);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_made_anew_does_not_make_bad_records() {
+    let Some(space) = Space::new("anew").await else { return };
+    space.run("CREATE TABLE KS.users (id uuid PRIMARY KEY, name text)").await;
+    let one = id(1);
+    let rows = users(&[Some(&one)], &[Some("a")]);
+    let context = SinkContext { schema: rows.schema(), mode: WriteMode::Append, query: "q".into(), streaming: true };
+    let sink = Cassandra.sink(&space.options("users", &[]), context).await.unwrap();
+    let writer = Cassandra.writer(&sink.writer_config()).unwrap();
+    let task = WriteTask { batch_id: 3, partition: 0, attempt: "a".into() };
+    let mut task = writer.open(task, rows.schema(), Arc::new(TaskContext::default())).await.unwrap();
+    task.write(rows).await.unwrap();
+    space.run("DROP TABLE KS.users").await;
+    space.run("CREATE TABLE KS.users (id int PRIMARY KEY, name text)").await;
+    let error = task.close().await.unwrap_err();
+    assert_eq!((error.kind, error.class.as_str()), (ErrorKind::Transient, "CASSANDRA_TABLE_CHANGED"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
