@@ -4,17 +4,22 @@
 //! output with its `_spark_metadata` log ([`manifest`]), a batch's with `_SUCCESS` ([`sink`]), partition folders
 //! ([`partition`]). Where files live is decided in [`location`] alone.
 
+mod decode;
 mod encode;
 pub mod listing;
 pub mod location;
 pub mod manifest;
 pub mod options;
 mod partition;
+mod scan;
 mod sink;
+mod table;
 pub mod value;
 
-use super::{Connector, Options, Sink, SinkContext, Writer};
+use super::{Connector, Options, Reader, Sink, SinkContext, Writer};
+use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
+use datafusion::catalog::TableProvider;
 use headwater_proto::error::Result;
 use options::{FileOptions, Format};
 use std::sync::Arc;
@@ -41,8 +46,15 @@ impl Connector for Files {
     fn format(&self) -> &'static str {
         self.format.name()
     }
+    async fn table(&self, options: &Options, schema: Option<SchemaRef>) -> Result<Arc<dyn TableProvider>> {
+        let options = FileOptions::parse(self.format, options)?;
+        Ok(Arc::new(table::FilesTable::open(options, schema).await?))
+    }
     async fn sink(&self, options: &Options, context: SinkContext) -> Result<Arc<dyn Sink>> {
         Ok(Arc::new(sink::FilesSink::try_new(FileOptions::parse(self.format, options)?, context)?))
+    }
+    fn reader(&self, config: &str) -> Result<Arc<dyn Reader>> {
+        Ok(Arc::new(scan::FilesReader::try_new(config)?))
     }
     fn writer(&self, config: &str) -> Result<Arc<dyn Writer>> {
         Ok(Arc::new(sink::FilesWriter::try_new(config)?))
@@ -58,3 +70,6 @@ pub async fn target_exists(options: &Options) -> Result<bool> {
     let (store, path, url) = location::parse_location(path, options)?;
     location::exists(store.as_ref(), &path, url.as_str()).await
 }
+
+#[cfg(test)]
+mod tests;
