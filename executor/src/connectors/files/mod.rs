@@ -2,7 +2,7 @@
 //!
 //! Layout and options are Spark's, so that Spark can read what Headwater writes and the other way about: a stream's
 //! output with its `_spark_metadata` log ([`manifest`]), a batch's with `_SUCCESS` ([`sink`]), partition folders
-//! ([`partition`]). Where files live is decided in [`location`] alone.
+//! ([`partition`]). Streaming reads are in [`source`]. Where files live is decided in [`location`] alone.
 
 mod decode;
 mod encode;
@@ -13,10 +13,11 @@ pub mod options;
 mod partition;
 mod scan;
 mod sink;
+mod source;
 mod table;
 pub mod value;
 
-use super::{Connector, Options, Reader, Sink, SinkContext, Writer};
+use super::{Connector, Options, Reader, Sink, SinkContext, Source, Writer};
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::TableProvider;
@@ -49,6 +50,14 @@ impl Connector for Files {
     async fn table(&self, options: &Options, schema: Option<SchemaRef>) -> Result<Arc<dyn TableProvider>> {
         let options = FileOptions::parse(self.format, options)?;
         Ok(Arc::new(table::FilesTable::open(options, schema).await?))
+    }
+    async fn source(&self, options: &Options, schema: Option<SchemaRef>) -> Result<Arc<dyn Source>> {
+        let options = FileOptions::parse(self.format, options)?;
+        Ok(Arc::new(source::FilesSource::open(options, schema).await?))
+    }
+    async fn source_schema(&self, options: &Options, schema: Option<SchemaRef>) -> Result<SchemaRef> {
+        let options = FileOptions::parse(self.format, options)?;
+        Ok(Arc::clone(source::stream_schema(&options, schema).await?.table_schema()))
     }
     async fn sink(&self, options: &Options, context: SinkContext) -> Result<Arc<dyn Sink>> {
         Ok(Arc::new(sink::FilesSink::try_new(FileOptions::parse(self.format, options)?, context)?))

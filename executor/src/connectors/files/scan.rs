@@ -180,19 +180,37 @@ impl ReadPlan {
 
     async fn read(self: Arc<Self>, part: FilePart) -> Result<BoxStream<'static, Result<RecordBatch>>> {
         let values = partition::values(&part.partitions, &self.partition_fields)?;
+        // A stream's declared column may turn out to be a folder later, when first such a file appears.
+        let mut folders = vec![];
+        for (index, wanted) in self.wanted.iter().enumerate() {
+            let field = &self.file_schema.fields()[*wanted];
+            if part.partitions.iter().any(|(name, _)| name.eq_ignore_ascii_case(field.name())) {
+                let value = partition::values(&part.partitions, std::slice::from_ref(field))?.swap_remove(0);
+                folders.push((index, value));
+            }
+        }
         let plan = Arc::clone(&self);
         let rows = match self.options.format {
             Format::Parquet => self.parquet(&part).await?,
             _ => self.lines(&part).await?,
         };
-        Ok(rows.map(move |batch| plan.complete(&batch?, &values)).boxed())
+        Ok(rows.map(move |batch| plan.complete(&batch?, &values, &folders)).boxed())
     }
 
     /// The output columns of a file's batch.
-    fn complete(&self, batch: &RecordBatch, values: &[ScalarValue]) -> Result<RecordBatch> {
+    /// `folders`: values of file columns that the file's folders give.
+    fn complete(
+        &self,
+        batch: &RecordBatch,
+        values: &[ScalarValue],
+        folders: &[(usize, ScalarValue)],
+    ) -> Result<RecordBatch> {
         let rows = batch.num_rows();
         let columns = self.output.iter().map(|column| match column {
-            OutputColumn::File(index) => Ok(Arc::clone(batch.column(*index))),
+            OutputColumn::File(index) => match folders.iter().find(|(folder, _)| folder == index) {
+                Some((_, value)) => value.to_array_of_size(rows).map_err(Error::internal),
+                None => Ok(Arc::clone(batch.column(*index))),
+            },
             OutputColumn::Partition(index) => values[*index].to_array_of_size(rows).map_err(Error::internal),
         });
         let columns = columns.collect::<Result<Vec<ArrayRef>>>()?;
