@@ -77,7 +77,7 @@ impl Connector for Files {
 pub async fn target_exists(options: &Options) -> Result<bool> {
     let path = options.get("path").unwrap_or_default();
     let (store, path, url) = location::parse_location(path, options)?;
-    location::exists(store.as_ref(), &path, url.as_str()).await
+    Ok(location::exists(store.as_ref(), &path, url.as_str()).await? || listing::is_local_folder(&url).await)
 }
 
 #[cfg(test)]

@@ -285,7 +285,6 @@ async fn partitions_are_folders() {
 async fn batch_writes_append_and_overwrite() {
     let dir = tempdir();
     let (format, options) = (Files::PARQUET, options(dir.path(), &[("maxRecordsPerFile", "2")]));
-    assert!(!super::target_exists(&options.clone()).await.expect("exists") || names(dir.path()).is_empty());
     let schema = ids(&[]).schema();
     let one = sink(&format, &options, &schema, WriteMode::Append, "one", false).await.expect("sink");
     let lost = task(&format, one.as_ref(), 0, 0, &[ids(&[9])]).await;
@@ -425,4 +424,52 @@ async fn paths_that_cannot_be_written() {
     assert!(error.message.contains("below"), "{error}");
     let update = sink(&Files::JSON, &options, &schema, WriteMode::Update, "q", true).await.expect_err("update");
     assert_eq!(update.class, "STREAMING_OUTPUT_MODE.UNSUPPORTED_DATASOURCE");
+}
+
+#[tokio::test]
+async fn save_modes_ask_for_the_target() {
+    let dir = tempdir();
+    let exists = |name: &str| {
+        let options = options(&dir.path().join(name), &[]);
+        async move { super::target_exists(&options).await.expect("exists") }
+    };
+    assert!(exists("").await, "an empty folder is there, too");
+    assert!(!exists("nope").await);
+    std::fs::write(dir.path().join("file"), "x").expect("write");
+    assert!(exists("file").await);
+}
+
+#[tokio::test]
+async fn executors_understand_the_plans() {
+    let p: ArrayRef = Arc::new(StringArray::from(vec!["a/b", "c d"]));
+    let id: ArrayRef = Arc::new(Int64Array::from(vec![1, 2]));
+    let rows = RecordBatch::try_from_iter([("p", p), ("id", id)]).expect("batch");
+    for format in [Files::PARQUET, Files::CSV] {
+        let dir = tempdir();
+        let options = options(dir.path(), &[("partitionBy", "p")]);
+        let written = sink(&format, &options, &rows.schema(), WriteMode::Append, "q", true).await.expect("sink");
+        let message = task(&format, written.as_ref(), 0, 0, std::slice::from_ref(&rows)).await;
+        written.commit(0, vec![message]).await.expect("commit");
+        let context = SessionContext::new();
+        let table = format.table(&options, Some(rows.schema())).await.expect("table");
+        context.register_table("t", table).expect("register");
+        let frame = context.sql("SELECT id, p FROM t WHERE p <> 'x' ORDER BY id").await.expect("sql");
+        let plan = frame.create_physical_plan().await.expect("plan");
+        let codec = crate::codec::HeadwaterPhysicalCodec::default();
+        let bytes = datafusion_proto::bytes::physical_plan_to_bytes_with_extension_codec(plan, &codec).expect("encode");
+        // As an executor has it: nothing registered, stores made when they are asked for.
+        let registry = Arc::new(super::location::LazyObjectStoreRegistry::default());
+        let runtime = datafusion::execution::runtime_env::RuntimeEnvBuilder::new().with_object_store_registry(registry);
+        let runtime = Arc::new(runtime.build().expect("runtime"));
+        let executor = SessionContext::new_with_config_rt(SessionConfig::new(), runtime);
+        let plan = datafusion_proto::bytes::physical_plan_from_bytes_with_extension_codec(
+            &bytes,
+            &executor.task_ctx(),
+            &codec,
+        )
+        .expect("decode");
+        let got = datafusion::physical_plan::collect(plan, executor.task_ctx()).await.expect("rows");
+        let expect = "+----+-----+\n| id | p   |\n+----+-----+\n| 1  | a/b |\n| 2  | c d |\n+----+-----+";
+        assert_eq!(pretty_format_batches(&got).expect("table").to_string(), expect);
+    }
 }
