@@ -174,7 +174,7 @@ async fn list_path(options: &FileOptions, text: &str) -> Result<Vec<DataFile>> {
 }
 
 /// An empty local folder exists, though no object is in it.
-async fn is_local_folder(url: &Url) -> bool {
+pub(super) async fn is_local_folder(url: &Url) -> bool {
     match url.to_file_path() {
         Ok(path) if url.scheme() == "file" => tokio::fs::metadata(path).await.is_ok_and(|meta| meta.is_dir()),
         _ => false,

@@ -393,25 +393,30 @@ fn stage(path: &std::path::Path) -> io::Result<(File, PathBuf)> {
     Ok((file, staged))
 }
 
-/// Syncs a staged file and gives it its name; `create` fails when the name is taken.
+/// Syncs a staged file and gives it its name; `create` fails when the name is taken. A failure means that the name was
+/// not given: a caller who creates must not find its own file when it tries again, and take it for another's.
 fn publish(file: File, staged: &std::path::Path, path: &std::path::Path, create: bool) -> io::Result<()> {
     file.sync_all()?;
     drop(file);
     if create {
         std::fs::hard_link(staged, path)?;
-        std::fs::remove_file(staged)?;
+        discard(staged);
     } else {
         std::fs::rename(staged, path)?;
     }
-    path.parent().map_or(Ok(()), sync_folder)
+    let synced = path.parent().map_or(Ok(()), sync_folder);
+    if synced.is_err() && create {
+        discard(path);
+    }
+    synced
 }
 
-/// Removes a staged file after a failure; the failure is what the caller reports.
+/// Removes a file that is not wanted any more; what the caller has to report is something else.
 fn discard(staged: &std::path::Path) {
     if let Err(e) = std::fs::remove_file(staged)
         && e.kind() != io::ErrorKind::NotFound
     {
-        tracing::warn!(path = %staged.display(), error = %e, "failed to remove a temporary file");
+        tracing::warn!(path = %staged.display(), error = %e, "failed to remove a file");
     }
 }
 

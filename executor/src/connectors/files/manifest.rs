@@ -98,25 +98,25 @@ pub fn deserialize(text: &str, place: &str) -> Result<Vec<SinkFileStatus>> {
         .collect()
 }
 
-/// A file of the log.
+/// A file of a log that is compacted every tenth batch: this one, and that of a streaming read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Entry {
-    batch_id: i64,
-    compact: bool,
+pub(super) struct Entry {
+    pub(super) batch_id: i64,
+    pub(super) compact: bool,
 }
 
 impl Entry {
-    fn of(batch_id: i64) -> Self {
+    pub(super) fn of(batch_id: i64) -> Self {
         Self { batch_id, compact: (batch_id + 1) % COMPACT_INTERVAL == 0 }
     }
-    fn parse(name: &str) -> Option<Self> {
+    pub(super) fn parse(name: &str) -> Option<Self> {
         let (digits, compact) = match name.strip_suffix(".compact") {
             Some(digits) => (digits, true),
             None => (name, false),
         };
         digits.parse().ok().filter(|batch_id| *batch_id >= 0).map(|batch_id| Self { batch_id, compact })
     }
-    fn name(self) -> String {
+    pub(super) fn name(self) -> String {
         format!("{}{}", self.batch_id, if self.compact { ".compact" } else { "" })
     }
 }
@@ -125,7 +125,7 @@ impl Entry {
 ///
 /// # Errors
 /// `MALFORMED_LOG_FILE` when one is missing: its rows would be, too.
-fn files_to_read(all: &[Entry], last: i64, place: &str) -> Result<Vec<Entry>> {
+pub(super) fn files_to_read(all: &[Entry], last: i64, place: &str) -> Result<Vec<Entry>> {
     let mut all: Vec<Entry> = all.iter().copied().filter(|entry| entry.batch_id <= last).collect();
     // A compact file holds what its plain one would.
     all.sort_unstable_by_key(|entry| (entry.batch_id, !entry.compact));

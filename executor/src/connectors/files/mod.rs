@@ -2,19 +2,25 @@
 //!
 //! Layout and options are Spark's, so that Spark can read what Headwater writes and the other way about: a stream's
 //! output with its `_spark_metadata` log ([`manifest`]), a batch's with `_SUCCESS` ([`sink`]), partition folders
-//! ([`partition`]). Where files live is decided in [`location`] alone.
+//! ([`partition`]). Streaming reads are in [`source`]. Where files live is decided in [`location`] alone.
 
+mod decode;
 mod encode;
 pub mod listing;
 pub mod location;
 pub mod manifest;
 pub mod options;
 mod partition;
+mod scan;
 mod sink;
+mod source;
+mod table;
 pub mod value;
 
-use super::{Connector, Options, Sink, SinkContext, Writer};
+use super::{Connector, Options, Reader, Sink, SinkContext, Source, Writer};
+use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
+use datafusion::catalog::TableProvider;
 use headwater_proto::error::Result;
 use options::{FileOptions, Format};
 use std::sync::Arc;
@@ -41,8 +47,23 @@ impl Connector for Files {
     fn format(&self) -> &'static str {
         self.format.name()
     }
+    async fn table(&self, options: &Options, schema: Option<SchemaRef>) -> Result<Arc<dyn TableProvider>> {
+        let options = FileOptions::parse(self.format, options)?;
+        Ok(Arc::new(table::FilesTable::open(options, schema).await?))
+    }
+    async fn source(&self, options: &Options, schema: Option<SchemaRef>) -> Result<Arc<dyn Source>> {
+        let options = FileOptions::parse(self.format, options)?;
+        Ok(Arc::new(source::FilesSource::open(options, schema).await?))
+    }
+    async fn source_schema(&self, options: &Options, schema: Option<SchemaRef>) -> Result<SchemaRef> {
+        let options = FileOptions::parse(self.format, options)?;
+        Ok(Arc::clone(source::stream_schema(&options, schema).await?.table_schema()))
+    }
     async fn sink(&self, options: &Options, context: SinkContext) -> Result<Arc<dyn Sink>> {
         Ok(Arc::new(sink::FilesSink::try_new(FileOptions::parse(self.format, options)?, context)?))
+    }
+    fn reader(&self, config: &str) -> Result<Arc<dyn Reader>> {
+        Ok(Arc::new(scan::FilesReader::try_new(config)?))
     }
     fn writer(&self, config: &str) -> Result<Arc<dyn Writer>> {
         Ok(Arc::new(sink::FilesWriter::try_new(config)?))
@@ -56,5 +77,8 @@ impl Connector for Files {
 pub async fn target_exists(options: &Options) -> Result<bool> {
     let path = options.get("path").unwrap_or_default();
     let (store, path, url) = location::parse_location(path, options)?;
-    location::exists(store.as_ref(), &path, url.as_str()).await
+    Ok(location::exists(store.as_ref(), &path, url.as_str()).await? || listing::is_local_folder(&url).await)
 }
+
+#[cfg(test)]
+mod tests;
