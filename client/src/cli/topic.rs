@@ -252,12 +252,13 @@ mod tests {
         check("ab", Some(":"), None);
     }
 
-    #[tokio::test]
-    async fn line_ends() {
-        let (send, lines) = mpsc::channel(8);
+    #[test]
+    fn line_ends() {
+        let (send, mut lines) = mpsc::channel(8);
         read_lines(&b"a\r\nb\n\n\xff"[..], &send);
         drop(send);
-        let lines: Vec<_> = ReceiverStream::new(lines).map(|line| line.expect("memory is read")).collect().await;
+        let lines: Vec<_> =
+            std::iter::from_fn(|| lines.blocking_recv()).map(|line| line.expect("memory is read")).collect();
         assert_eq!(lines, [b"a".to_vec(), b"b".to_vec(), b"\xff".to_vec()]);
     }
 
