@@ -1,0 +1,54 @@
+//! Which functions there are: one list for the scheduler, which plans with them, and the executors, to which plans
+//! travel with functions by name.
+//!
+//! Later ones replace earlier ones of the same name: DataFusion's, then datafusion-spark's, then ours.
+
+use ballista_core::registry::BallistaFunctionRegistry;
+use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion_spark::planner::SparkFunctionPlanner;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Adds every function, and Spark's planning of expressions, to a session.
+pub fn with_session_functions(builder: SessionStateBuilder) -> SessionStateBuilder {
+    let mut builder = builder.with_default_features();
+    // First asked, so that EXTRACT and SUBSTRING are Spark's.
+    builder.expr_planners().get_or_insert_with(Vec::new).insert(0, Arc::new(SparkFunctionPlanner));
+    let scalar = builder.scalar_functions().get_or_insert_with(Vec::new);
+    scalar.extend(datafusion_spark::all_default_scalar_functions());
+    scalar.extend(super::all());
+    builder
+        .aggregate_functions()
+        .get_or_insert_with(Vec::new)
+        .extend(datafusion_spark::all_default_aggregate_functions());
+    builder.window_functions().get_or_insert_with(Vec::new).extend(datafusion_spark::all_default_window_functions());
+    builder.table_functions().get_or_insert_with(HashMap::new).extend(
+        datafusion_spark::all_default_table_functions()
+            .into_iter()
+            .map(|function| (function.name().to_string(), function)),
+    );
+    builder
+}
+
+/// The same functions for an executor: its default lacks the nested ones, datafusion-spark's and ours.
+pub fn function_registry() -> BallistaFunctionRegistry {
+    (&with_session_functions(SessionStateBuilder::new()).build()).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_family_is_there() {
+        let registry = function_registry();
+        for name in ["upper", "get_field", "array_position", "named_struct", "sha2", "parse_url"] {
+            assert!(registry.scalar_functions.contains_key(name), "{name}");
+        }
+        for function in super::super::all() {
+            assert!(registry.scalar_functions.contains_key(function.name()), "{}", function.name());
+        }
+        assert!(registry.aggregate_functions.contains_key("count"));
+        assert!(registry.window_functions.contains_key("row_number"));
+    }
+}

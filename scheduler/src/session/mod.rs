@@ -1,0 +1,181 @@
+//! Sessions: settings as Spark names them, and the DataFusion state that queries are planned in.
+
+use crate::sql::catalog::TableDefinition;
+use crate::sql::rules::{BINARY_TO_STRING, ShareExpensive, SparkCasts};
+use crate::sql::types::SparkTypePlanner;
+use ballista_core::optimizer::ballista_default_optimizer_rules;
+use datafusion::execution::SessionState;
+use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::prelude::SessionConfig;
+use headwater_executor::connectors::Options;
+use headwater_proto::error::{Error, Result};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+pub use headwater_executor::functions::registry::function_registry;
+
+/// What a user set, and what only this user sees.
+#[derive(Debug, Clone, Default)]
+pub struct Session {
+    /// Settings by their Spark names. Unknown ones are kept: they are defaults of connectors' options.
+    pub conf: BTreeMap<String, String>,
+    /// Temporary views by lower-case name.
+    pub views: BTreeMap<String, TableDefinition>,
+}
+
+impl Session {
+    /// A session with these settings.
+    ///
+    /// # Errors
+    /// `INVALID_CONF_VALUE` for a setting that has no such value.
+    pub fn new(conf: BTreeMap<String, String>) -> Result<Self> {
+        session_config(&conf)?;
+        Ok(Self { conf, views: BTreeMap::new() })
+    }
+}
+
+/// DataFusion's and Ballista's settings for Spark's.
+///
+/// `spark.sql.session.timeZone` and `spark.sql.shuffle.partitions` are applied, `datafusion.*` and `ballista.*` are
+/// passed on; all else is not DataFusion's.
+///
+/// # Errors
+/// `INVALID_CONF_VALUE` naming key and value.
+pub fn session_config(conf: &BTreeMap<String, String>) -> Result<SessionConfig> {
+    let mut config = crate::cluster::session_config()
+        .with_information_schema(false)
+        .set_str("datafusion.sql_parser.dialect", "spark")
+        // Names keep their case; `sql::rewrite` resolves them as Spark does.
+        .set_bool("datafusion.sql_parser.enable_ident_normalization", false)
+        .set_bool("datafusion.sql_parser.parse_float_as_decimal", true)
+        .set_str("datafusion.sql_parser.default_null_ordering", "nulls_min")
+        .set_str("datafusion.execution.time_zone", "UTC");
+    for (key, value) in conf {
+        let invalid = |why: &dyn std::fmt::Display| {
+            Error::invalid(
+                "INVALID_CONF_VALUE",
+                format!("the value '{value}' in the config \"{key}\" is invalid: {why}"),
+            )
+        };
+        match key.as_str() {
+            "spark.sql.session.timeZone" => {
+                value
+                    .parse::<arrow::array::timezone::Tz>()
+                    .map_err(|_| invalid(&"name a zone such as UTC, Europe/Paris or +01:00"))?;
+                config = config.set_str("datafusion.execution.time_zone", value);
+            }
+            "spark.sql.shuffle.partitions" => match value.trim().parse::<usize>() {
+                Ok(partitions) if partitions > 0 => config = config.with_target_partitions(partitions),
+                _ => return Err(invalid(&"it must be a positive number")),
+            },
+            key if key.starts_with("datafusion.") || key.starts_with("ballista.") => {
+                config.options_mut().set(key, value).map_err(|error| invalid(&error.strip_backtrace()))?;
+            }
+            _ => {}
+        }
+    }
+    // Whatever was set: Ballista's scheduler enforces it too.
+    Ok(config.with_round_robin_repartition(false))
+}
+
+/// The state that queries are planned in: every function, Spark's types and rules, no tables.
+pub fn session_state(config: SessionConfig, runtime: Arc<RuntimeEnv>) -> SessionState {
+    let mut builder = headwater_executor::functions::registry::with_session_functions(
+        SessionStateBuilder::new().with_config(config).with_runtime_env(runtime),
+    )
+    .with_type_planner(Arc::new(SparkTypePlanner))
+    .with_optimizer_rules(ballista_default_optimizer_rules())
+    .with_optimizer_rule(Arc::new(ShareExpensive));
+    if let Some(function) =
+        headwater_executor::functions::all().into_iter().find(|function| function.name() == BINARY_TO_STRING)
+    {
+        builder = builder.with_analyzer_rule(Arc::new(SparkCasts::new(function)));
+    }
+    builder.build()
+}
+
+/// Options of a connector: those of the table, and beneath them what the session sets for its format.
+///
+/// `spark.cassandra.*` reaches the format `org.apache.spark.sql.cassandra` under its own name, and
+/// `spark.datasource.cassandra.key` as `key`, as Spark does for every source.
+pub fn with_defaults(format: &str, options: &Options, conf: &BTreeMap<String, String>) -> Options {
+    let short = format.rsplit('.').next().unwrap_or(format).to_ascii_lowercase();
+    let (own, datasource) = (format!("spark.{short}."), format!("spark.datasource.{short}."));
+    let mut all = Options::default();
+    for (key, value) in conf {
+        let lower = key.to_ascii_lowercase();
+        if lower.starts_with(&datasource) {
+            all.set(&key[datasource.len()..], value);
+        } else if lower.starts_with(&own) {
+            all.set(key, value);
+        }
+    }
+    for (key, value) in options.iter() {
+        all.set(key, value);
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn conf(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect()
+    }
+
+    #[test]
+    fn settings_are_applied() {
+        let config = session_config(&conf(&[
+            ("spark.sql.session.timeZone", "Europe/Paris"),
+            ("spark.sql.shuffle.partitions", "3"),
+            ("datafusion.execution.batch_size", "17"),
+            ("spark.anything", "x"),
+        ]))
+        .expect("is valid");
+        assert_eq!(config.options().execution.time_zone.as_deref(), Some("Europe/Paris"));
+        assert_eq!((config.target_partitions(), config.batch_size()), (3, 17));
+        assert!(!config.options().optimizer.enable_round_robin_repartition);
+        assert!(!config.options().sql_parser.map_string_types_to_utf8view);
+        assert!(!config.options().execution.parquet.schema_force_view_types);
+    }
+
+    #[test]
+    fn wrong_settings_are_named() {
+        for (key, value) in [
+            ("spark.sql.session.timeZone", "Mars"),
+            ("spark.sql.shuffle.partitions", "0"),
+            ("datafusion.execution.batch_size", "many"),
+            ("datafusion.nope", "1"),
+        ] {
+            let message = session_config(&conf(&[(key, value)])).expect_err(key).to_string();
+            let expect = format!("[INVALID_CONF_VALUE] the value '{value}' in the config \"{key}\"");
+            assert!(message.starts_with(&expect), "{message}");
+        }
+    }
+
+    #[test]
+    fn settings_are_defaults_of_options() {
+        let conf = conf(&[
+            ("spark.cassandra.connection.host", "from-conf"),
+            ("spark.cassandra.auth.username", "u"),
+            ("spark.datasource.cassandra.keyspace", "k"),
+            ("spark.kafka.consumer.cache.capacity", "3"),
+        ]);
+        let options = Options::new([("spark.cassandra.connection.HOST", "from-table")]);
+        for format in ["cassandra", "org.apache.spark.sql.cassandra"] {
+            let all = with_defaults(format, &options, &conf);
+            assert_eq!(
+                all.iter().collect::<Vec<_>>(),
+                [
+                    ("keyspace", "k"),
+                    ("spark.cassandra.auth.username", "u"),
+                    ("spark.cassandra.connection.HOST", "from-table"),
+                ]
+            );
+        }
+        assert_eq!(with_defaults("kafka", &Options::default(), &conf).iter().count(), 1);
+        assert_eq!(with_defaults("parquet", &options, &conf), options);
+    }
+}

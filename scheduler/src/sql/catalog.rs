@@ -1,0 +1,271 @@
+//! Tables and views, kept as one JSON file each: `<state dir>/catalog/tables/<name>.json`.
+//!
+//! Files are the truth: a definition is written before it counts, create-if-absent so that of two schedulers one wins.
+//! They are read once, at start. Names ignore case, as in Spark; the spelling given is kept.
+
+use super::parser::Name;
+use futures::TryStreamExt;
+use headwater_executor::connectors::Options;
+use headwater_proto::error::{Error, ErrorKind, Result};
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
+use std::collections::BTreeMap;
+use std::sync::{Arc, RwLock};
+
+/// The format of a view.
+pub const VIEW: &str = "view";
+
+/// Formats of files, which have a path and are made without one in the warehouse.
+pub const FILE_FORMATS: &[&str] = &["parquet", "json", "csv", "text"];
+
+/// A table, or a view.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct TableDefinition {
+    /// As spelled when it was made.
+    pub name: String,
+    /// The connector; [`VIEW`] for a view.
+    pub format: String,
+    /// What the connector is told. Secrets included: the state directory is to be guarded as they are.
+    #[serde(default)]
+    pub options: Options,
+    /// Declared columns as Spark DDL: `id STRING, n INT NOT NULL`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema: Option<String>,
+    /// Partition columns of files.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub partition_by: Vec<String>,
+    /// Said by the user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub comment: Option<String>,
+    /// `TBLPROPERTIES`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub properties: BTreeMap<String, String>,
+    /// The query of a view.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub query: Option<String>,
+    /// New names of a view's columns.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub columns: Vec<String>,
+}
+
+impl TableDefinition {
+    /// A table of this format and these options, nothing else said.
+    pub fn new(name: impl Into<String>, format: impl Into<String>, options: Options) -> Self {
+        Self {
+            name: name.into(),
+            format: format.into(),
+            options,
+            schema: None,
+            partition_by: vec![],
+            comment: None,
+            properties: BTreeMap::new(),
+            query: None,
+            columns: vec![],
+        }
+    }
+
+    /// Whether this is a view.
+    pub fn is_view(&self) -> bool {
+        self.format == VIEW
+    }
+
+    /// Whether the connector reads and writes files.
+    pub fn is_files(&self) -> bool {
+        FILE_FORMATS.iter().any(|format| self.format.eq_ignore_ascii_case(format))
+    }
+}
+
+/// What `CREATE` does when the name is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taken {
+    /// Fail.
+    Refuse,
+    /// Leave what is there.
+    Keep,
+    /// Put the new one in its place.
+    Replace,
+}
+
+/// All tables and views. Cheap to share.
+#[derive(Debug)]
+pub struct Catalog {
+    store: Arc<dyn ObjectStore>,
+    folder: Path,
+    warehouse: String,
+    tables: RwLock<BTreeMap<String, TableDefinition>>,
+}
+
+impl Catalog {
+    /// Reads the catalog under `root` of a store. `warehouse`: the location under which tables of files that name none
+    /// are kept, such as `file:///state/warehouse`.
+    ///
+    /// # Errors
+    /// An unreadable store; a file that is no definition, by its path.
+    pub async fn open(store: Arc<dyn ObjectStore>, root: &Path, warehouse: impl Into<String>) -> Result<Self> {
+        let folder = root.clone().join("catalog").join("tables");
+        let failed = |error| unreachable_store(&folder, &error);
+        let mut tables = BTreeMap::new();
+        let files: Vec<_> = store.list(Some(&folder)).try_collect().await.map_err(failed)?;
+        for file in files.into_iter().filter(|file| file.location.as_ref().ends_with(".json")) {
+            let bytes = async { store.get(&file.location).await?.bytes().await }.await.map_err(failed)?;
+            let definition: TableDefinition = serde_json::from_slice(&bytes).map_err(|error| {
+                Error::fatal(
+                    "CATALOG_FILE_CORRUPT",
+                    format!(
+                        "{} ({} bytes) is no table definition: {error}: repair it, or remove it and create the table \
+                         again",
+                        file.location,
+                        bytes.len()
+                    ),
+                )
+            })?;
+            tables.insert(definition.name.to_lowercase(), definition);
+        }
+        Ok(Self { store, folder, warehouse: warehouse.into(), tables: RwLock::new(tables) })
+    }
+
+    /// Where tables of files that name no place are kept.
+    pub fn warehouse(&self) -> &str {
+        self.warehouse.trim_end_matches('/')
+    }
+
+    /// The table or view of this name, whatever its case.
+    pub fn get(&self, name: &str) -> Option<TableDefinition> {
+        self.tables.read().expect("no panic holds the lock").get(&name.to_lowercase()).cloned()
+    }
+
+    /// All of them by name.
+    pub fn list(&self) -> Vec<TableDefinition> {
+        self.tables.read().expect("no panic holds the lock").values().cloned().collect()
+    }
+
+    /// Adds a definition. Tells whether it was written.
+    ///
+    /// # Errors
+    /// `TABLE_OR_VIEW_ALREADY_EXISTS`.
+    pub async fn create(&self, definition: TableDefinition, taken: Taken) -> Result<bool> {
+        let key = definition.name.to_lowercase();
+        let exists = || {
+            Error::new(
+                ErrorKind::AlreadyExists,
+                "TABLE_OR_VIEW_ALREADY_EXISTS",
+                format!(
+                    "cannot create table or view `{}` because it already exists: choose a different name, drop it, or \
+                     add IF NOT EXISTS or OR REPLACE",
+                    definition.name
+                ),
+            )
+        };
+        if self.get(&key).is_some() {
+            match taken {
+                Taken::Refuse => return Err(exists()),
+                Taken::Keep => return Ok(false),
+                Taken::Replace => {}
+            }
+        }
+        let path = self.path(&key);
+        let text = serde_json::to_vec_pretty(&definition).map_err(Error::internal)?;
+        let mode = if taken == Taken::Replace { PutMode::Overwrite } else { PutMode::Create };
+        match self.store.put_opts(&path, text.into(), PutOptions::from(mode)).await {
+            Ok(_) => {}
+            // Another scheduler was quicker.
+            Err(object_store::Error::AlreadyExists { .. }) if taken == Taken::Keep => return Ok(false),
+            Err(object_store::Error::AlreadyExists { .. }) => return Err(exists()),
+            Err(error) => return Err(unreachable_store(&path, &error)),
+        }
+        self.tables.write().expect("no panic holds the lock").insert(key, definition);
+        Ok(true)
+    }
+
+    /// Removes a definition, and nothing of what it describes. Tells whether there was one.
+    ///
+    /// # Errors
+    /// An unwritable store.
+    pub async fn remove(&self, name: &str) -> Result<bool> {
+        let key = name.to_lowercase();
+        let path = self.path(&key);
+        match self.store.delete(&path).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
+            Err(error) => return Err(unreachable_store(&path, &error)),
+        }
+        Ok(self.tables.write().expect("no panic holds the lock").remove(&key).is_some())
+    }
+
+    fn path(&self, key: &str) -> Path {
+        self.folder.clone().join(format!("{key}.json"))
+    }
+}
+
+fn unreachable_store(path: &Path, error: &object_store::Error) -> Error {
+    Error::transient(
+        "STATE_DIR_UNAVAILABLE",
+        format!("failed to access {path} in the state directory: {error}: check --state-dir and its permissions"),
+    )
+}
+
+/// `TABLE_OR_VIEW_NOT_FOUND`, with what there is.
+pub fn not_found(name: &Name, known: &[String]) -> Error {
+    let hint = if known.is_empty() {
+        "there are no tables yet: CREATE TABLE … USING …".to_string()
+    } else {
+        format!("there are {}", known.join(", "))
+    };
+    Error::new(
+        ErrorKind::NotFound,
+        "TABLE_OR_VIEW_NOT_FOUND",
+        format!("the table or view {name} cannot be found: check its spelling; {hint}"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use object_store::memory::InMemory;
+
+    fn table(name: &str) -> TableDefinition {
+        TableDefinition::new(name, "kafka", Options::new([("subscribe", "t"), ("kafka.sasl.password", "hunter2")]))
+    }
+
+    #[tokio::test]
+    async fn definitions_survive_a_restart() {
+        let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+        let root = Path::from("state");
+        let catalog = Catalog::open(Arc::clone(&store), &root, "file:///w/").await.expect("opens");
+        assert!(catalog.create(table("Users"), Taken::Refuse).await.expect("is new"));
+        assert!(catalog.create(table("a/b c"), Taken::Refuse).await.expect("is new"));
+        let again = Catalog::open(store, &root, "file:///w/").await.expect("opens");
+        assert_eq!(again.get("USERS"), Some(table("Users")));
+        assert_eq!(again.get("a/b c"), Some(table("a/b c")));
+        assert_eq!(again.warehouse(), "file:///w");
+        assert!(again.remove("users").await.expect("is removed"));
+        assert!(!again.remove("users").await.expect("is gone already"));
+        assert_eq!(again.list().len(), 1);
+        assert!(!format!("{:?}", table("Users")).contains("hunter2"));
+    }
+
+    #[tokio::test]
+    async fn names_are_taken_once() {
+        let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+        let root = Path::from("");
+        let one = Catalog::open(Arc::clone(&store), &root, "w").await.expect("opens");
+        let two = Catalog::open(Arc::clone(&store), &root, "w").await.expect("opens");
+        assert!(one.create(table("t"), Taken::Keep).await.expect("is new"));
+        for (catalog, taken) in [(&one, Taken::Keep), (&two, Taken::Keep)] {
+            assert!(!catalog.create(table("T"), taken).await.expect("is kept"));
+        }
+        for catalog in [&one, &two] {
+            let error = catalog.create(table("T"), Taken::Refuse).await.expect_err("is taken");
+            assert_eq!((error.kind, error.class.as_str()), (ErrorKind::AlreadyExists, "TABLE_OR_VIEW_ALREADY_EXISTS"));
+        }
+        assert!(one.create(table("T"), Taken::Replace).await.expect("is replaced"));
+        assert_eq!(one.get("t").map(|table| table.name).as_deref(), Some("T"));
+    }
+
+    #[tokio::test]
+    async fn a_broken_file_is_named() {
+        let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+        store.put(&Path::from("s/catalog/tables/x.json"), "{".into()).await.expect("is written");
+        let error = Catalog::open(store, &Path::from("s"), "w").await.expect_err("is broken");
+        assert!(error.to_string().contains("s/catalog/tables/x.json (1 bytes)"), "{error}");
+    }
+}

@@ -1,0 +1,259 @@
+//! Columns of a query fitted to the columns of a table, by position or by name.
+
+use super::error::from_datafusion;
+use super::parser::Name;
+use arrow::datatypes::{DataType, FieldRef, SchemaRef};
+use datafusion::common::{Column, ScalarValue};
+use datafusion::logical_expr::expr::Cast;
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
+use headwater_executor::functions::ddl;
+use headwater_proto::error::{Error, Result};
+
+/// What is known of a target's columns.
+#[derive(Debug, Clone)]
+pub enum TargetColumns {
+    /// Whatever comes is written, under its own names.
+    Any,
+    /// The table exists elsewhere and its connector converts values: names are fitted, types are not, and columns may
+    /// be left out.
+    Named(SchemaRef),
+    /// Declared by `CREATE TABLE`: rows get exactly these columns and types.
+    Declared(SchemaRef),
+}
+
+/// Fits the output of `plan` to `target`.
+///
+/// # Errors
+/// Spark's `INSERT_COLUMN_ARITY_MISMATCH` and `INCOMPATIBLE_DATA_FOR_TABLE`.
+pub fn fit(
+    plan: LogicalPlan,
+    table: &Name,
+    target: &TargetColumns,
+    columns: &[String],
+    by_name: bool,
+) -> Result<LogicalPlan> {
+    let data: Vec<(Column, FieldRef)> = plan
+        .schema()
+        .iter()
+        .map(|(qualifier, field)| (Column::from((qualifier, field)), FieldRef::clone(field)))
+        .collect();
+    let exprs = match target {
+        TargetColumns::Any if columns.is_empty() => return Ok(plan),
+        TargetColumns::Any => {
+            arity(table, columns.iter().map(String::as_str), &data)?;
+            data.into_iter().zip(columns).map(|((column, _), name)| Expr::Column(column).alias(name)).collect()
+        }
+        TargetColumns::Named(schema) | TargetColumns::Declared(schema) => {
+            let declared = matches!(target, TargetColumns::Declared(_));
+            place(table, schema, columns, by_name, data, declared)?
+        }
+    };
+    LogicalPlanBuilder::from(plan).project(exprs).and_then(LogicalPlanBuilder::build).map_err(from_datafusion)
+}
+
+/// One expression for each column that is written, in the target's order.
+fn place(
+    table: &Name,
+    schema: &SchemaRef,
+    columns: &[String],
+    by_name: bool,
+    data: Vec<(Column, FieldRef)>,
+    declared: bool,
+) -> Result<Vec<Expr>> {
+    let same = |one: &str, two: &str| one.to_lowercase() == two.to_lowercase();
+    let target_names = || schema.fields().iter().map(|field| field.name().as_str());
+    // Which name each data column is for.
+    let names: Vec<String> = if by_name {
+        data.iter().map(|(_, field)| field.name().clone()).collect()
+    } else if columns.is_empty() {
+        arity(table, target_names(), &data)?;
+        target_names().map(str::to_string).collect()
+    } else {
+        arity(table, columns.iter().map(String::as_str), &data)?;
+        columns.to_vec()
+    };
+    let extra: Vec<&String> = names.iter().filter(|name| !target_names().any(|target| same(target, name))).collect();
+    if !extra.is_empty() {
+        let known = target_names().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+        let extra = extra.into_iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+        return Err(Error::invalid(
+            "INCOMPATIBLE_DATA_FOR_TABLE.EXTRA_COLUMNS",
+            format!(
+                "cannot write incompatible data for the table {table}: cannot write extra columns {extra}; there are {known}"
+            ),
+        ));
+    }
+    let mut exprs = vec![];
+    for field in schema.fields() {
+        let mut matching = names.iter().zip(&data).filter(|(name, _)| same(name, field.name())).map(|(_, data)| data);
+        let found = matching.next();
+        if matching.next().is_some() {
+            return Err(Error::invalid(
+                "INCOMPATIBLE_DATA_FOR_TABLE.AMBIGUOUS_COLUMN_NAME",
+                format!(
+                    "cannot write incompatible data for the table {table}: ambiguous column name `{}`",
+                    field.name()
+                ),
+            ));
+        }
+        match found {
+            Some((column, _)) if !declared => exprs.push(Expr::Column(column.clone()).alias(field.name())),
+            Some((column, given)) => {
+                if !storable(given.data_type(), field.data_type()) {
+                    return Err(Error::invalid(
+                        "INCOMPATIBLE_DATA_FOR_TABLE.CANNOT_SAFELY_CAST",
+                        format!(
+                            "cannot write incompatible data for the table {table}: cannot safely cast `{}` {} to {}: \
+                             add an explicit CAST",
+                            field.name(),
+                            ddl::type_name(given.data_type()),
+                            ddl::type_name(field.data_type()),
+                        ),
+                    ));
+                }
+                let value = Expr::Column(column.clone());
+                let value = if given.data_type() == field.data_type() {
+                    value
+                } else {
+                    Expr::Cast(Cast::new(Box::new(value), field.data_type().clone()))
+                };
+                exprs.push(value.alias(field.name()));
+            }
+            None if !declared => {}
+            None if field.is_nullable() => {
+                let null = ScalarValue::try_from(field.data_type()).map_err(from_datafusion)?;
+                exprs.push(Expr::Literal(null, None).alias(field.name()));
+            }
+            None => {
+                return Err(Error::invalid(
+                    "INCOMPATIBLE_DATA_FOR_TABLE.CANNOT_FIND_DATA",
+                    format!(
+                        "cannot write incompatible data for the table {table}: cannot find data for the output column \
+                         `{}`, which is NOT NULL",
+                        field.name()
+                    ),
+                ));
+            }
+        }
+    }
+    Ok(exprs)
+}
+
+fn arity<'a>(table: &Name, target: impl Iterator<Item = &'a str>, data: &[(Column, FieldRef)]) -> Result<()> {
+    let target: Vec<String> = target.map(|name| format!("`{name}`")).collect();
+    let (class, reason) = match data.len().cmp(&target.len()) {
+        std::cmp::Ordering::Equal => return Ok(()),
+        std::cmp::Ordering::Less => ("NOT_ENOUGH_DATA_COLUMNS", "not enough data columns"),
+        std::cmp::Ordering::Greater => ("TOO_MANY_DATA_COLUMNS", "too many data columns"),
+    };
+    let data = data.iter().map(|(_, field)| format!("`{}`", field.name())).collect::<Vec<_>>().join(", ");
+    Err(Error::invalid(
+        &format!("INSERT_COLUMN_ARITY_MISMATCH.{class}"),
+        format!(
+            "cannot write to {table}, the reason is {reason}: table columns: {}; data columns: {data}: list the columns, or \
+             use BY NAME",
+            target.join(", ")
+        ),
+    ))
+}
+
+/// Spark's ANSI store assignment: what may be written into a column of another type without a cast being asked for.
+fn storable(from: &DataType, to: &DataType) -> bool {
+    use DataType::{
+        Binary, BinaryView, Boolean, Date32, FixedSizeBinary, LargeBinary, LargeUtf8, List, Map, Null, Struct,
+        Timestamp, Utf8, Utf8View,
+    };
+    match (from, to) {
+        _ if from == to => true,
+        (Null, _) => true,
+        _ if from.is_numeric() && to.is_numeric() => true,
+        (Utf8 | LargeUtf8 | Utf8View, Utf8 | LargeUtf8 | Utf8View) => true,
+        (Binary | LargeBinary | BinaryView | FixedSizeBinary(_), Binary | LargeBinary | BinaryView) => true,
+        (Date32 | Timestamp(..), Date32 | Timestamp(..)) => true,
+        (Boolean | Date32 | Timestamp(..) | Binary, Utf8 | LargeUtf8 | Utf8View) => true,
+        (_, Utf8 | LargeUtf8 | Utf8View) => from.is_numeric(),
+        (List(from), List(to)) | (Map(from, _), Map(to, _)) => storable(from.data_type(), to.data_type()),
+        (Struct(from), Struct(to)) => {
+            from.len() == to.len()
+                && from
+                    .iter()
+                    .zip(to)
+                    .all(|(from, to)| from.name() == to.name() && storable(from.data_type(), to.data_type()))
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::datatypes::{Field, Schema};
+    use datafusion::logical_expr::lit;
+    use std::sync::Arc;
+
+    fn check(target: &TargetColumns, columns: &[&str], by_name: bool, expect: std::result::Result<&str, &str>) {
+        let plan = LogicalPlanBuilder::empty(true)
+            .project(vec![lit(1_i64).alias("N"), lit("x").alias("id")])
+            .and_then(LogicalPlanBuilder::build)
+            .expect("plan");
+        let columns: Vec<String> = columns.iter().map(ToString::to_string).collect();
+        let fitted = fit(plan, &Name(vec!["t".into()]), target, &columns, by_name);
+        match expect {
+            Ok(expect) => {
+                let schema = Arc::clone(fitted.expect(expect).schema().inner());
+                let actual: Vec<_> =
+                    schema.fields().iter().map(|f| format!("{} {}", f.name(), f.data_type())).collect();
+                assert_eq!(actual.join(", "), expect);
+            }
+            Err(expect) => {
+                let message = fitted.expect_err(expect).to_string();
+                assert!(message.contains(expect), "{message}");
+            }
+        }
+    }
+
+    fn schema(fields: &[(&str, DataType, bool)]) -> SchemaRef {
+        let fields: Vec<_> = fields.iter().map(|(name, data, null)| Field::new(*name, data.clone(), *null)).collect();
+        Arc::new(Schema::new(fields))
+    }
+
+    #[test]
+    fn columns_are_fitted() {
+        let any = TargetColumns::Any;
+        check(&any, &[], true, Ok("N Int64, id Utf8"));
+        check(&any, &["a", "b"], false, Ok("a Int64, b Utf8"));
+        check(&any, &["a"], false, Err("[INSERT_COLUMN_ARITY_MISMATCH.TOO_MANY_DATA_COLUMNS]"));
+        let fields = [("id", DataType::Utf8, false), ("n", DataType::Int32, true), ("m", DataType::Int32, true)];
+        let named = TargetColumns::Named(schema(&fields));
+        check(&named, &[], true, Ok("id Utf8, n Int64"));
+        check(&named, &["m", "id"], false, Ok("id Utf8, m Int64"));
+        check(&named, &[], false, Err("[INSERT_COLUMN_ARITY_MISMATCH.NOT_ENOUGH_DATA_COLUMNS]"));
+        check(&named, &["m", "nope"], false, Err("cannot write extra columns `nope`; there are `id`, `n`, `m`"));
+        let declared = TargetColumns::Declared(schema(&fields));
+        check(&declared, &[], true, Ok("id Utf8, n Int32, m Int32"));
+        check(
+            &declared,
+            &["m", "n"],
+            false,
+            Err(
+                "CANNOT_SAFELY_CAST] cannot write incompatible data for the table `t`: cannot safely cast `n` STRING to INT",
+            ),
+        );
+        let required = TargetColumns::Declared(schema(&[
+            ("id", DataType::Utf8, false),
+            ("n", DataType::Int64, true),
+            ("k", DataType::Utf8, false),
+        ]));
+        check(
+            &required,
+            &[],
+            true,
+            Err(
+                "CANNOT_FIND_DATA] cannot write incompatible data for the table `t`: cannot find data for the output column `k`",
+            ),
+        );
+        let fewer = TargetColumns::Named(schema(&fields[..1]));
+        check(&fewer, &[], true, Err("EXTRA_COLUMNS"));
+        check(&fewer, &["id", "ID"], false, Err("AMBIGUOUS_COLUMN_NAME"));
+    }
+}

@@ -1,0 +1,26 @@
+//! Spark SQL: text to statements, statements to plans.
+//!
+//! ```text
+//! text ── variables ─► parser ─► Statement ── planner ─► Planned: rows, a write, a flow, or what a definition did
+//!                                               │
+//!                      catalog (tables, views) ─┤
+//!                      connectors (schemas) ────┘
+//! ```
+//!
+//! A query is planned in a session of its own, in which only the tables that it names are registered: references are
+//! read off the syntax tree ([`references`]), each is resolved to a provider, and the tree is rewritten to what
+//! DataFusion plans ([`rewrite`]). Rules on plans ([`rules`]) do what PySpark's plans need as well.
+
+pub mod catalog;
+pub mod dialect;
+pub mod error;
+pub mod insert;
+pub mod parser;
+pub mod planner;
+pub mod references;
+pub mod rewrite;
+pub mod rules;
+pub mod stream_table;
+pub mod streaming;
+pub mod types;
+pub mod variables;

@@ -1,0 +1,847 @@
+//! SQL text to [`Statement`]s.
+//!
+//! Queries are sqlparser's; the statements around them are parsed here, since Spark's `USING`, `OPTIONS`, `BY NAME`,
+//! `CREATE FLOW` and `STREAM` are nobody else's. The text is tokenized once, so places in errors are places in the
+//! whole text, and the text of a query is kept as it was written.
+
+use super::dialect::SparkDialect;
+use super::error::from_parser;
+use datafusion::sql::sqlparser::ast::{Query, SetExpr};
+use datafusion::sql::sqlparser::keywords::{Keyword, RESERVED_FOR_TABLE_ALIAS};
+use datafusion::sql::sqlparser::parser::{Parser, ParserError};
+use datafusion::sql::sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan, Tokenizer, Word};
+use headwater_proto::error::{Error, Result};
+use std::fmt;
+
+type Parsed<T> = std::result::Result<T, ParserError>;
+
+/// A name of one or several parts, as written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Name(pub Vec<String>);
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parts = self.0.iter().map(|part| format!("`{}`", part.replace('`', "``"))).collect::<Vec<_>>();
+        f.write_str(&parts.join("."))
+    }
+}
+
+/// A query: its text as written and its tree.
+#[derive(Debug, Clone, PartialEq)]
+pub struct QueryText {
+    /// As written.
+    pub text: String,
+    /// As parsed.
+    pub ast: Box<Query>,
+}
+
+/// `INSERT`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Insert {
+    /// Target.
+    pub table: Name,
+    /// Replace the table's rows.
+    pub overwrite: bool,
+    /// Target columns that the query's columns are for, in order; empty: all.
+    pub columns: Vec<String>,
+    /// Columns find their place by name.
+    pub by_name: bool,
+    /// What is written.
+    pub query: QueryText,
+}
+
+/// `CREATE TABLE` and `CREATE STREAMING TABLE`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CreateTable {
+    /// Name.
+    pub name: Name,
+    /// `OR REPLACE`.
+    pub or_replace: bool,
+    /// `IF NOT EXISTS`.
+    pub if_not_exists: bool,
+    /// `STREAMING`: the query is a flow.
+    pub streaming: bool,
+    /// Column definitions as written, without the parentheses.
+    pub columns: Option<String>,
+    /// `USING`; `parquet` where nothing is said, as Spark's `spark.sql.sources.default`.
+    pub format: String,
+    /// `OPTIONS`.
+    pub options: Vec<(String, String)>,
+    /// `PARTITIONED BY`.
+    pub partition_by: Vec<String>,
+    /// `LOCATION`.
+    pub location: Option<String>,
+    /// `COMMENT`.
+    pub comment: Option<String>,
+    /// `TBLPROPERTIES`.
+    pub properties: Vec<(String, String)>,
+    /// `AS SELECT …`.
+    pub query: Option<QueryText>,
+}
+
+/// How much `EXPLAIN` shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExplainMode {
+    /// The physical plan.
+    Simple,
+    /// Logical plans too.
+    Extended,
+    /// The physical plan, with its schema.
+    Formatted,
+}
+
+/// One statement.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Statement {
+    /// `CREATE TABLE`.
+    CreateTable(CreateTable),
+    /// `CREATE FLOW name AS INSERT INTO …`.
+    CreateFlow {
+        /// Of the flow, and of the streaming query that runs it.
+        name: Name,
+        /// What flows where.
+        insert: Insert,
+    },
+    /// `CREATE VIEW`.
+    CreateView {
+        /// Name.
+        name: Name,
+        /// `OR REPLACE`.
+        or_replace: bool,
+        /// `IF NOT EXISTS`.
+        if_not_exists: bool,
+        /// Of this session alone.
+        temporary: bool,
+        /// New names of the query's columns; empty: its own.
+        columns: Vec<String>,
+        /// `COMMENT`.
+        comment: Option<String>,
+        /// What it shows.
+        query: QueryText,
+    },
+    /// `INSERT`.
+    Insert(Insert),
+    /// `DROP TABLE` or `DROP VIEW`.
+    Drop {
+        /// Name.
+        name: Name,
+        /// `IF EXISTS`.
+        if_exists: bool,
+        /// `DROP VIEW`.
+        view: bool,
+    },
+    /// `SHOW TABLES`, `SHOW VIEWS`.
+    ShowTables {
+        /// Spark's pattern: `*` and `|`.
+        pattern: Option<String>,
+        /// Views alone.
+        views: bool,
+    },
+    /// `SHOW FUNCTIONS`.
+    ShowFunctions {
+        /// Spark's pattern: `*` and `|`.
+        pattern: Option<String>,
+    },
+    /// `SHOW CREATE TABLE`.
+    ShowCreateTable(Name),
+    /// `DESCRIBE`.
+    Describe {
+        /// Table or view.
+        name: Name,
+        /// With format, options and so on.
+        extended: bool,
+    },
+    /// `EXPLAIN`.
+    Explain {
+        /// How much.
+        mode: ExplainMode,
+        /// What.
+        statement: Box<Statement>,
+    },
+    /// `SET`: all settings, one, or a new value.
+    Set {
+        /// Which.
+        key: Option<String>,
+        /// The new value.
+        value: Option<String>,
+    },
+    /// `RESET`: every setting, or one, back to its default.
+    Reset(Option<String>),
+    /// Rows.
+    Query(QueryText),
+}
+
+/// Parses statements divided by `;`. Empty ones are left out.
+///
+/// # Errors
+/// `PARSE_SYNTAX_ERROR` with line and column; `UNSUPPORTED_FEATURE` for statements of Spark that are not served.
+pub fn parse(text: &str) -> Result<Vec<Statement>> {
+    let dialect = SparkDialect;
+    let mut statements = vec![];
+    for tokens in tokenize(&dialect, text)?.split(|token| token.token == Token::SemiColon) {
+        if tokens.iter().any(|token| token.token != Token::EOF) {
+            let mut parser = StatementParser::new(&dialect, text, tokens.to_vec());
+            statements.push(parser.statement_to_end()?);
+        }
+    }
+    Ok(statements)
+}
+
+/// Parses one query, such as a view's or a flow's.
+///
+/// # Errors
+/// `PARSE_SYNTAX_ERROR`.
+pub fn parse_query(text: &str) -> Result<Box<Query>> {
+    match parse(text)?.as_slice() {
+        [Statement::Query(query)] => Ok(query.ast.clone()),
+        _ => Err(Error::invalid("PARSE_SYNTAX_ERROR", format!("expected one query, found: {text}"))),
+    }
+}
+
+/// Tokens without white space and comments, an end-of-file token last in every statement.
+fn tokenize(dialect: &SparkDialect, text: &str) -> Result<Vec<TokenWithSpan>> {
+    let all = Tokenizer::new(dialect, text)
+        .tokenize_with_location()
+        .map_err(|error| from_parser(&ParserError::from(error)))?;
+    let end = all.last().map_or(Location::new(1, 1), |token| token.span.end);
+    let mut tokens: Vec<TokenWithSpan> = vec![];
+    for token in all {
+        match token.token {
+            Token::Whitespace(_) => continue,
+            Token::SemiColon => {
+                // Errors at the end of a statement point at its semicolon.
+                tokens.push(TokenWithSpan::new(Token::EOF, token.span));
+                tokens.push(token);
+            }
+            _ => tokens.push(token),
+        }
+    }
+    tokens.push(TokenWithSpan::new(Token::EOF, Span::new(end, end)));
+    Ok(parenthesize_streams(tokens))
+}
+
+/// `FROM STREAM t` becomes `FROM STREAM (t)`, which sqlparser takes for a table function.
+fn parenthesize_streams(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
+    let mut output: Vec<TokenWithSpan> = Vec::with_capacity(tokens.len());
+    let mut tokens = tokens.into_iter().peekable();
+    while let Some(token) = tokens.next() {
+        let after_from = output.last().is_some_and(|last| is_word(&last.token, "FROM") || is_word(&last.token, "JOIN"));
+        let stream = after_from && is_word(&token.token, "STREAM");
+        output.push(token);
+        let names_table = |next: &TokenWithSpan| match &next.token {
+            Token::Word(word) => word.quote_style.is_some() || !RESERVED_FOR_TABLE_ALIAS.contains(&word.keyword),
+            _ => false,
+        };
+        if !stream || !tokens.peek().is_some_and(names_table) {
+            continue;
+        }
+        let name = tokens.next().expect("was peeked at");
+        output.push(TokenWithSpan::new(Token::LParen, name.span));
+        output.push(name);
+        while tokens.peek().is_some_and(|next| next.token == Token::Period) {
+            output.extend(tokens.by_ref().take(2));
+        }
+        let end = output.last().map_or(Span::empty(), |last| last.span);
+        output.push(TokenWithSpan::new(Token::RParen, end));
+    }
+    output
+}
+
+fn is_word(token: &Token, expect: &str) -> bool {
+    matches!(token, Token::Word(Word { value, quote_style: None, .. }) if value.eq_ignore_ascii_case(expect))
+}
+
+struct StatementParser<'a> {
+    parser: Parser<'a>,
+    text: &'a str,
+}
+
+impl<'a> StatementParser<'a> {
+    fn new(dialect: &'a SparkDialect, text: &'a str, tokens: Vec<TokenWithSpan>) -> Self {
+        Self { parser: Parser::new(dialect).with_tokens_with_locations(tokens), text }
+    }
+
+    fn statement_to_end(&mut self) -> Result<Statement> {
+        let first = self.parser.peek_token();
+        if let Token::Word(word) = &first.token
+            && word.quote_style.is_none()
+        {
+            const REFUSED: &[&str] = &[
+                "ALTER", "ANALYZE", "CACHE", "CALL", "CLEAR", "COMMENT", "DELETE", "EXECUTE", "LOAD", "MERGE", "MSCK",
+                "REFRESH", "REPAIR", "TRUNCATE", "UNCACHE", "UPDATE", "USE",
+            ];
+            let verb = word.value.to_ascii_uppercase();
+            if REFUSED.contains(&verb.as_str()) {
+                let Location { line, column } = first.span.start;
+                return Err(Error::invalid(
+                    "UNSUPPORTED_FEATURE",
+                    format!("statement {verb} is not supported, line {line}, column {column}"),
+                ));
+            }
+        }
+        let statement = self.statement().map_err(|error| from_parser(&error))?;
+        match self.parser.peek_token_ref().token {
+            Token::EOF => Ok(statement),
+            _ => {
+                let found = self.parser.peek_token();
+                Err(from_parser(&self.parser.expected::<()>("end of statement", found).expect_err("is an error")))
+            }
+        }
+    }
+
+    fn statement(&mut self) -> Parsed<Statement> {
+        if self.word("CREATE") {
+            return self.create();
+        }
+        if self.peek_word("INSERT") {
+            return Ok(Statement::Insert(self.insert()?));
+        }
+        if self.word("DROP") {
+            let view = self.one_of(&["TABLE", "VIEW"])? == "VIEW";
+            let if_exists = self.words(&["IF", "EXISTS"]);
+            let name = self.name()?;
+            // Files are never removed by DROP, so PURGE asks for nothing more.
+            let _ = self.word("PURGE");
+            return Ok(Statement::Drop { name, if_exists, view });
+        }
+        if self.word("SHOW") {
+            return self.show();
+        }
+        if self.word("DESCRIBE") || self.word("DESC") {
+            let _ = self.word("TABLE");
+            let extended = self.word("EXTENDED") || self.word("FORMATTED");
+            return Ok(Statement::Describe { name: self.name()?, extended });
+        }
+        if self.word("EXPLAIN") {
+            let mode = match () {
+                () if self.word("EXTENDED") || self.word("CODEGEN") || self.word("COST") => ExplainMode::Extended,
+                () if self.word("FORMATTED") => ExplainMode::Formatted,
+                () => ExplainMode::Simple,
+            };
+            return Ok(Statement::Explain { mode, statement: Box::new(self.statement()?) });
+        }
+        if self.word("SET") {
+            return self.set();
+        }
+        if self.word("RESET") {
+            let key = if self.at_end() { None } else { Some(self.rest()) };
+            return Ok(Statement::Reset(key));
+        }
+        Ok(Statement::Query(self.query()?))
+    }
+
+    fn create(&mut self) -> Parsed<Statement> {
+        if self.word("FLOW") {
+            let name = self.name()?;
+            let _comment = self.comment()?;
+            self.expect("AS")?;
+            let insert = self.insert()?;
+            return Ok(Statement::CreateFlow { name, insert });
+        }
+        let or_replace = self.words(&["OR", "REPLACE"]);
+        let _ = self.word("GLOBAL");
+        let temporary = self.word("TEMPORARY") || self.word("TEMP");
+        if self.word("VIEW") {
+            let if_not_exists = self.words(&["IF", "NOT", "EXISTS"]);
+            let name = self.name()?;
+            let columns =
+                if self.parser.peek_token_ref().token == Token::LParen { self.identifier_list()? } else { vec![] };
+            let comment = self.comment()?;
+            self.expect("AS")?;
+            let query = self.query()?;
+            return Ok(Statement::CreateView { name, or_replace, if_not_exists, temporary, columns, comment, query });
+        }
+        if temporary {
+            return self.fail("VIEW");
+        }
+        let streaming = self.word("STREAMING");
+        if !self.word("TABLE") {
+            return self.fail(if streaming { "TABLE" } else { "one of TABLE, STREAMING TABLE, VIEW, FLOW" });
+        }
+        let if_not_exists = self.words(&["IF", "NOT", "EXISTS"]);
+        let mut table = CreateTable {
+            name: self.name()?,
+            or_replace,
+            if_not_exists,
+            streaming,
+            columns: None,
+            format: "parquet".into(),
+            options: vec![],
+            partition_by: vec![],
+            location: None,
+            comment: None,
+            properties: vec![],
+            query: None,
+        };
+        if self.parser.peek_token_ref().token == Token::LParen {
+            table.columns = Some(self.parenthesized_text()?);
+        }
+        loop {
+            if self.word("USING") {
+                table.format = self.format_name()?;
+            } else if self.word("OPTIONS") {
+                table.options = self.properties()?;
+            } else if self.word("TBLPROPERTIES") {
+                table.properties = self.properties()?;
+            } else if self.words(&["PARTITIONED", "BY"]) {
+                table.partition_by = self.identifier_list()?;
+            } else if self.word("LOCATION") {
+                table.location = Some(self.parser.parse_literal_string()?);
+            } else if let Some(comment) = self.comment()? {
+                table.comment = Some(comment);
+            } else {
+                break;
+            }
+        }
+        if self.word("AS") || !self.at_end() {
+            table.query = Some(self.query()?);
+        } else if streaming {
+            return self.fail("AS SELECT …");
+        }
+        Ok(Statement::CreateTable(table))
+    }
+
+    fn insert(&mut self) -> Parsed<Insert> {
+        self.expect("INSERT")?;
+        let overwrite = self.one_of(&["INTO", "OVERWRITE"])? == "OVERWRITE";
+        let _ = self.word("TABLE");
+        let table = self.name()?;
+        let mut by_name = self.words(&["BY", "NAME"]);
+        let mut columns = vec![];
+        let query_follows = matches!(
+            &self.parser.peek_nth_token_ref(1).token,
+            Token::Word(word) if matches!(
+                word.keyword,
+                Keyword::SELECT | Keyword::WITH | Keyword::VALUES | Keyword::FROM | Keyword::TABLE
+            )
+        ) || self.parser.peek_nth_token_ref(1).token == Token::LParen;
+        if self.parser.peek_token_ref().token == Token::LParen && !query_follows {
+            columns = self.identifier_list()?;
+            by_name |= self.words(&["BY", "NAME"]);
+        }
+        let query = self.query()?;
+        Ok(Insert { table, overwrite, columns, by_name, query })
+    }
+
+    fn show(&mut self) -> Parsed<Statement> {
+        if self.words(&["CREATE", "TABLE"]) {
+            return Ok(Statement::ShowCreateTable(self.name()?));
+        }
+        let what = self.one_of(&["TABLES", "VIEWS", "FUNCTIONS"])?;
+        if self.word("FROM") || self.word("IN") {
+            self.name()?;
+        }
+        let like = self.word("LIKE");
+        let pattern = if like || !self.at_end() { Some(self.parser.parse_literal_string()?) } else { None };
+        Ok(match what {
+            "FUNCTIONS" => Statement::ShowFunctions { pattern },
+            _ => Statement::ShowTables { pattern, views: what == "VIEWS" },
+        })
+    }
+
+    fn set(&mut self) -> Parsed<Statement> {
+        if self.at_end() {
+            return Ok(Statement::Set { key: None, value: None });
+        }
+        if self.words(&["TIME", "ZONE"]) {
+            let zone = if self.word("LOCAL") { "UTC".into() } else { self.parser.parse_literal_string()? };
+            return Ok(Statement::Set { key: Some("spark.sql.session.timeZone".into()), value: Some(zone) });
+        }
+        // `SET -v` lists the settings too.
+        let rest = self.rest();
+        if rest == "-v" {
+            return Ok(Statement::Set { key: None, value: None });
+        }
+        let (key, value) = match rest.split_once('=') {
+            Some((key, value)) => (key.trim(), Some(unquote(value.trim()).to_string())),
+            None => (rest.as_str(), None),
+        };
+        Ok(Statement::Set { key: Some(unquote(key).to_string()), value })
+    }
+
+    fn query(&mut self) -> Parsed<QueryText> {
+        let start = self.parser.peek_token().span.start;
+        let starts_query = matches!(
+            &self.parser.peek_token_ref().token,
+            Token::Word(word) if matches!(
+                word.keyword,
+                Keyword::SELECT | Keyword::WITH | Keyword::VALUES | Keyword::FROM | Keyword::TABLE
+            )
+        ) || self.parser.peek_token_ref().token == Token::LParen;
+        if !starts_query {
+            return self.fail("a statement or a query");
+        }
+        let mut ast = self.parser.parse_query()?;
+        if let SetExpr::Query(inner) = ast.body.as_mut()
+            && ast.with.is_none()
+            && ast.order_by.is_none()
+            && ast.limit_clause.is_none()
+        {
+            ast = std::mem::replace(inner, ast_placeholder());
+        }
+        let end = self.parser.get_current_token().span.end;
+        Ok(QueryText { text: slice(self.text, start, end).to_string(), ast })
+    }
+
+    /// What stands between parentheses, as written.
+    fn parenthesized_text(&mut self) -> Parsed<String> {
+        self.parser.expect_token(&Token::LParen)?;
+        let start = self.parser.peek_token().span.start;
+        let mut depth = 1;
+        loop {
+            let token = self.parser.next_token();
+            match token.token {
+                Token::LParen => depth += 1,
+                Token::RParen => depth -= 1,
+                Token::EOF => return self.parser.expected(")", token),
+                _ => {}
+            }
+            if depth == 0 {
+                return Ok(slice(self.text, start, token.span.start).trim().to_string());
+            }
+        }
+    }
+
+    /// `('k' 'v', k = v, a.b.c v, …)`
+    fn properties(&mut self) -> Parsed<Vec<(String, String)>> {
+        self.parser.expect_token(&Token::LParen)?;
+        let mut pairs: Vec<(String, String)> = vec![];
+        if self.parser.consume_token(&Token::RParen) {
+            return Ok(pairs);
+        }
+        loop {
+            let place = self.parser.peek_token();
+            let key = match &place.token {
+                Token::SingleQuotedString(_) | Token::DoubleQuotedString(_) => self.parser.parse_literal_string()?,
+                _ => self.dotted("an option's name")?,
+            };
+            if pairs.iter().any(|(existing, _)| existing.eq_ignore_ascii_case(&key)) {
+                return Err(ParserError::ParserError(format!("Found duplicate keys '{key}'{}", place.span.start)));
+            }
+            let _ = self.parser.consume_token(&Token::Eq) || self.parser.consume_token(&Token::DoubleEq);
+            let negative = self.parser.consume_token(&Token::Minus);
+            let token = self.parser.next_token();
+            let value = match token.token {
+                Token::SingleQuotedString(value) | Token::DoubleQuotedString(value) if !negative => value,
+                Token::Number(value, _) => format!("{}{value}", if negative { "-" } else { "" }),
+                Token::Word(Word { value, quote_style: None, .. })
+                    if !negative && ["true", "false"].contains(&value.to_ascii_lowercase().as_str()) =>
+                {
+                    value.to_ascii_lowercase()
+                }
+                _ => {
+                    return self.parser.expected(&format!("a value of option {key}: 'text', number or boolean"), token);
+                }
+            };
+            pairs.push((key, value));
+            if self.parser.consume_token(&Token::RParen) {
+                return Ok(pairs);
+            }
+            if !self.parser.consume_token(&Token::Comma) {
+                return self.fail(", or )");
+            }
+        }
+    }
+
+    fn comment(&mut self) -> Parsed<Option<String>> {
+        if self.word("COMMENT") { self.parser.parse_literal_string().map(Some) } else { Ok(None) }
+    }
+
+    fn identifier_list(&mut self) -> Parsed<Vec<String>> {
+        self.parser.expect_token(&Token::LParen)?;
+        let names = self.parser.parse_comma_separated(|parser| parser.parse_identifier())?;
+        self.parser.expect_token(&Token::RParen)?;
+        Ok(names.into_iter().map(|ident| ident.value).collect())
+    }
+
+    fn name(&mut self) -> Parsed<Name> {
+        let mut parts = vec![self.parser.parse_identifier()?.value];
+        while self.parser.consume_token(&Token::Period) {
+            parts.push(self.parser.parse_identifier()?.value);
+        }
+        Ok(Name(parts))
+    }
+
+    /// `rate-micro-batch` may be written without back-ticks.
+    fn format_name(&mut self) -> Parsed<String> {
+        if let Token::SingleQuotedString(_) | Token::DoubleQuotedString(_) = self.parser.peek_token_ref().token {
+            return self.parser.parse_literal_string();
+        }
+        let mut name = self.dotted("a format's name")?;
+        while self.parser.consume_token(&Token::Minus) {
+            name = format!("{name}-{}", self.dotted("a format's name")?);
+        }
+        Ok(name)
+    }
+
+    fn dotted(&mut self, expect: &str) -> Parsed<String> {
+        let mut name = String::new();
+        loop {
+            let token = self.parser.next_token();
+            match token.token {
+                Token::Word(word) => name.push_str(&word.value),
+                _ => return self.parser.expected(expect, token),
+            }
+            if !self.parser.consume_token(&Token::Period) {
+                return Ok(name);
+            }
+            name.push('.');
+        }
+    }
+
+    /// Everything to the end of the statement, as written.
+    fn rest(&mut self) -> String {
+        let start = self.parser.peek_token().span.start;
+        let mut end = start;
+        while self.parser.peek_token_ref().token != Token::EOF {
+            end = self.parser.next_token().span.end;
+        }
+        slice(self.text, start, end).trim().to_string()
+    }
+
+    fn at_end(&self) -> bool {
+        self.parser.peek_token_ref().token == Token::EOF
+    }
+    fn peek_word(&self, expect: &str) -> bool {
+        is_word(&self.parser.peek_token_ref().token, expect)
+    }
+    fn word(&mut self, expect: &str) -> bool {
+        let found = self.peek_word(expect);
+        if found {
+            self.parser.advance_token();
+        }
+        found
+    }
+    fn words(&mut self, expect: &[&str]) -> bool {
+        let found =
+            expect.iter().enumerate().all(|(n, expect)| is_word(&self.parser.peek_nth_token_ref(n).token, expect));
+        if found {
+            expect.iter().for_each(|_| self.parser.advance_token());
+        }
+        found
+    }
+    fn one_of(&mut self, expect: &[&'static str]) -> Parsed<&'static str> {
+        for word in expect {
+            if self.word(word) {
+                return Ok(word);
+            }
+        }
+        self.fail(&format!("one of {}", expect.join(", ")))
+    }
+    fn expect(&mut self, expect: &str) -> Parsed<()> {
+        if self.word(expect) { Ok(()) } else { self.fail(expect) }
+    }
+    fn fail<T>(&self, expect: &str) -> Parsed<T> {
+        self.parser.expected(expect, self.parser.peek_token())
+    }
+}
+
+fn ast_placeholder() -> Box<Query> {
+    Box::new(Query {
+        with: None,
+        body: Box::new(SetExpr::Values(datafusion::sql::sqlparser::ast::Values {
+            explicit_row: false,
+            value_keyword: false,
+            rows: vec![],
+        })),
+        order_by: None,
+        limit_clause: None,
+        fetch: None,
+        locks: vec![],
+        for_clause: None,
+        settings: None,
+        format_clause: None,
+        pipe_operators: vec![],
+    })
+}
+
+fn unquote(text: &str) -> &str {
+    for quote in ['\'', '"', '`'] {
+        if let Some(inner) = text.strip_prefix(quote).and_then(|rest| rest.strip_suffix(quote)) {
+            return inner;
+        }
+    }
+    text
+}
+
+/// The text between two places. Columns count characters, from 1.
+fn slice(text: &str, start: Location, end: Location) -> &str {
+    &text[offset(text, start)..offset(text, end).max(offset(text, start))]
+}
+
+fn offset(text: &str, place: Location) -> usize {
+    let mut line_start = 0;
+    for _ in 1..place.line {
+        match text[line_start..].find('\n') {
+            Some(length) => line_start += length + 1,
+            None => return text.len(),
+        }
+    }
+    let column = usize::try_from(place.column.saturating_sub(1)).unwrap_or(usize::MAX);
+    text[line_start..].char_indices().nth(column).map_or(text.len(), |(index, _)| line_start + index)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn one(text: &str) -> Statement {
+        let mut statements = parse(text).expect(text);
+        assert_eq!(statements.len(), 1, "{text}");
+        statements.remove(0)
+    }
+
+    fn check_error(text: &str, expect: &str) {
+        let message = parse(text).expect_err(text).to_string();
+        assert!(message.contains(expect), "{text}\n  gives {message}\n  not   {expect}");
+    }
+
+    fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+        pairs.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect()
+    }
+
+    #[test]
+    fn statements_are_divided() {
+        let text = "-- one; still a comment\nSELECT ';' ;; /* two; */ SHOW TABLES;\n";
+        let statements = parse(text).expect("text");
+        assert_eq!(statements.len(), 2);
+        assert!(matches!(&statements[0], Statement::Query(query) if query.text == "SELECT ';'"));
+        assert_eq!(statements[1], Statement::ShowTables { pattern: None, views: false });
+        assert_eq!(parse(" ; -- nothing\n").expect("nothing"), []);
+    }
+
+    #[test]
+    fn create_table() {
+        let Statement::CreateTable(table) = one("CREATE TABLE users_created USING kafka OPTIONS \
+             ('kafka.bootstrap.servers' 'h:9092', subscribe \"users\", startingOffsets = 'earliest', \
+             kafka.fetch.max.wait.ms 5, failOnDataLoss false, n -1)")
+        else {
+            panic!("is a table")
+        };
+        assert_eq!(table.name, Name(vec!["users_created".into()]));
+        assert_eq!(table.format, "kafka");
+        assert_eq!(
+            table.options,
+            pairs(&[
+                ("kafka.bootstrap.servers", "h:9092"),
+                ("subscribe", "users"),
+                ("startingOffsets", "earliest"),
+                ("kafka.fetch.max.wait.ms", "5"),
+                ("failOnDataLoss", "false"),
+                ("n", "-1"),
+            ])
+        );
+        let Statement::CreateTable(table) = one("create or replace table `My T` (id STRING NOT NULL COMMENT 'a, )', \
+             d DECIMAL(10,2), s STRUCT<a: INT>) using org.apache.spark.sql.cassandra partitioned by (d) \
+             location '/x' comment 'it\\'s' tblproperties (a.b = 1)")
+        else {
+            panic!("is a table")
+        };
+        assert!(table.or_replace);
+        assert_eq!(table.name.to_string(), "`My T`");
+        assert_eq!(
+            table.columns.as_deref(),
+            Some("id STRING NOT NULL COMMENT 'a, )', d DECIMAL(10,2), s STRUCT<a: INT>")
+        );
+        assert_eq!(table.format, "org.apache.spark.sql.cassandra");
+        assert_eq!((table.partition_by, table.location.as_deref()), (vec!["d".to_string()], Some("/x")));
+        assert_eq!((table.comment.as_deref(), table.properties), (Some("it's"), pairs(&[("a.b", "1")])));
+        let Statement::CreateTable(table) = one("CREATE TABLE IF NOT EXISTS t USING rate-micro-batch AS SELECT 1 AS a")
+        else {
+            panic!("is a table")
+        };
+        assert!(table.if_not_exists && !table.streaming);
+        assert_eq!(table.format, "rate-micro-batch");
+        assert_eq!(table.query.expect("query").text, "SELECT 1 AS a");
+    }
+
+    #[test]
+    fn flows() {
+        let text = "CREATE FLOW users AS INSERT INTO created_users BY NAME\n  SELECT data.* FROM STREAM(u) -- c\n ;";
+        let Statement::CreateFlow { name, insert } = one(text) else { panic!("is a flow") };
+        assert_eq!(name.0, ["users"]);
+        assert!(insert.by_name && !insert.overwrite);
+        assert_eq!(insert.query.text, "SELECT data.* FROM STREAM(u)");
+        for text in ["FROM STREAM u", "FROM STREAM(u)", "FROM stream u AS x", "FROM a JOIN STREAM b.u WHERE 1 = 1"] {
+            let Statement::Query(query) = one(&format!("SELECT * {text}")) else { panic!("is a query") };
+            let tree = query.ast.to_string().to_ascii_lowercase();
+            assert!(tree.contains("stream(u)") || tree.contains("stream(b.u)"), "{tree}");
+            assert_eq!(query.text, format!("SELECT * {text}"));
+        }
+        let Statement::CreateTable(table) =
+            one("CREATE STREAMING TABLE t USING parquet OPTIONS (path '/x') AS SELECT * FROM STREAM(s)")
+        else {
+            panic!("is a table")
+        };
+        assert!(table.streaming && table.query.is_some());
+    }
+
+    #[test]
+    fn inserts() {
+        let check = |text: &str, columns: &[&str], by_name: bool, overwrite: bool| {
+            let Statement::Insert(insert) = one(text) else { panic!("is an insert: {text}") };
+            assert_eq!(insert.columns, columns, "{text}");
+            assert_eq!((insert.by_name, insert.overwrite), (by_name, overwrite), "{text}");
+        };
+        check("INSERT INTO t VALUES (1, 'a')", &[], false, false);
+        check("INSERT OVERWRITE TABLE t (a, `b c`) SELECT 1, 2", &["a", "b c"], false, true);
+        check("INSERT INTO TABLE t BY NAME SELECT 1 AS a", &[], true, false);
+        check("INSERT INTO t (SELECT 1)", &[], false, false);
+        check("INSERT INTO t WITH x AS (SELECT 1) SELECT * FROM x", &[], false, false);
+    }
+
+    #[test]
+    fn the_rest() {
+        let check = |text: &str, expect: Statement| assert_eq!(one(text), expect, "{text}");
+        let name = |name: &str| Name(vec![name.into()]);
+        check("DROP TABLE IF EXISTS t", Statement::Drop { name: name("t"), if_exists: true, view: false });
+        check("drop view v", Statement::Drop { name: name("v"), if_exists: false, view: true });
+        check("SHOW TABLES LIKE 'u*'", Statement::ShowTables { pattern: Some("u*".into()), views: false });
+        check("SHOW FUNCTIONS", Statement::ShowFunctions { pattern: None });
+        check("DESC EXTENDED t", Statement::Describe { name: name("t"), extended: true });
+        check("DESCRIBE t", Statement::Describe { name: name("t"), extended: false });
+        check("SHOW CREATE TABLE t", Statement::ShowCreateTable(name("t")));
+        let set =
+            |key: &str, value: Option<&str>| Statement::Set { key: Some(key.into()), value: value.map(str::to_string) };
+        check("SET spark.sql.shuffle.partitions=8", set("spark.sql.shuffle.partitions", Some("8")));
+        check(
+            "SET spark.cassandra.connection.host = '10.0.0.1'",
+            set("spark.cassandra.connection.host", Some("10.0.0.1")),
+        );
+        check("SET a.b", set("a.b", None));
+        check("SET TIME ZONE 'Europe/Paris'", set("spark.sql.session.timeZone", Some("Europe/Paris")));
+        check("SET", Statement::Set { key: None, value: None });
+        check("RESET a.b", Statement::Reset(Some("a.b".into())));
+        assert!(matches!(
+            one("EXPLAIN EXTENDED SELECT 1"),
+            Statement::Explain { mode: ExplainMode::Extended, statement } if matches!(*statement, Statement::Query(_))
+        ));
+        assert!(matches!(
+            one("CREATE OR REPLACE TEMP VIEW v (a) AS SELECT 1"),
+            Statement::CreateView { temporary: true, or_replace: true, columns, .. } if columns == ["a"]
+        ));
+    }
+
+    #[test]
+    fn strings_are_sparks() {
+        let Statement::Query(query) = one(r#"SELECT "it's", 'a\'b\n', `x y` FROM parquet.`/a b`"#) else {
+            panic!("is a query")
+        };
+        let tree = query.ast.to_string();
+        assert!(tree.contains("`x y`") && tree.contains("parquet.`/a b`"), "{tree}");
+    }
+
+    #[test]
+    fn errors_name_the_place() {
+        check_error("SELECT 1;\nSELECT a\n  FROM t WHERE (", "line 3, column 17");
+        check_error("SELECT a FROM t WHERE (; SELECT 2", "line 1, column 24");
+        check_error("CREATE TABLE t USING kafka OPTIONS (a b)", "a value of option a: 'text', number or boolean");
+        check_error("CREATE TABLE t USING kafka OPTIONS (a 'b', A 'c')", "duplicate keys 'A'");
+        check_error("CREATE TABEL t", "[PARSE_SYNTAX_ERROR] expected: one of TABLE, STREAMING TABLE, VIEW, FLOW");
+        check_error("CREATE STREAMING TABLE t USING kafka", "expected: AS SELECT");
+        check_error("SELECT 'abc", "line 1, column 8");
+        check_error("SELEC 1", "found: SELEC, line 1, column 1");
+        check_error("SELECT 1 FROM t 5", "line 1, column 17");
+        check_error("DELETE FROM t", "[UNSUPPORTED_FEATURE] statement DELETE is not supported, line 1, column 1");
+    }
+}

@@ -1,0 +1,1098 @@
+//! Statements to plans: see [`Planner`].
+
+use super::catalog::{Catalog, FILE_FORMATS, TableDefinition, Taken, VIEW, not_found};
+use super::error::from_datafusion;
+use super::insert::{self, TargetColumns};
+use super::parser::{self, CreateTable, ExplainMode, Insert, Name, QueryText, Statement};
+use super::references::{self, Reference};
+use super::rewrite::{self, Spellings};
+use super::stream_table::StreamTable;
+use super::streaming;
+use crate::session::{Session, session_config, session_state, with_defaults};
+use arrow::array::{ArrayRef, BooleanArray, RecordBatch, StringArray};
+use arrow::datatypes::{Schema, SchemaRef};
+use datafusion::catalog::TableProvider;
+use datafusion::common::TableReference;
+use datafusion::datasource::ViewTable;
+use datafusion::execution::SessionState;
+use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
+use datafusion::physical_plan::{ExecutionPlan, displayable};
+use datafusion::prelude::SessionConfig;
+use datafusion::sql::parser::Statement as PlanStatement;
+use datafusion::sql::sqlparser::ast::{Query, Statement as SqlStatement};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use headwater_executor::connectors::{self, Connector, Options, Sink, SinkContext, Source, WriteMode};
+use headwater_executor::functions::ddl;
+use headwater_proto::error::{Error, ErrorKind, Result};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+/// Views may show views; this deep is a mistake.
+const VIEW_DEPTH_MAX: usize = 32;
+
+/// How connectors are found by format name: [`connectors::find`], or a test's own.
+pub type FindConnector = Arc<dyn Fn(&str) -> Result<Arc<dyn Connector>> + Send + Sync>;
+
+/// What is to be done for a statement.
+#[derive(Debug)]
+pub enum Planned {
+    /// Run this on the cluster and return its rows.
+    Rows(LogicalPlan),
+    /// These are the rows: nothing is to be run.
+    Answer(RecordBatch),
+    /// Run this on the cluster and write its rows.
+    Write {
+        /// What is written: columns and types are those of the target already.
+        input: LogicalPlan,
+        /// Where to.
+        target: TableDefinition,
+        /// How.
+        mode: WriteMode,
+        /// The target's name, for messages.
+        table_name: String,
+        /// The statement made the table (`CREATE TABLE … AS`): remove it when the write fails.
+        created: bool,
+    },
+    /// Start this streaming query. [`Planner::plan_flow`] checks all that needs the outside systems.
+    Flow(FlowDefinition),
+    /// A definition took effect; the text says which.
+    Done(String),
+}
+
+/// A streaming query as SQL defines it. With this alone a restarted scheduler plans it again: tables and views are
+/// kept as they were.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct FlowDefinition {
+    /// Of the flow, and of the streaming query that runs it.
+    pub name: String,
+    /// The query, as written.
+    pub query: String,
+    /// Where rows go.
+    pub target: TableDefinition,
+    /// Columns find their place by name.
+    #[serde(default)]
+    pub by_name: bool,
+    /// Target columns that the query's columns are for, in order; empty: all.
+    #[serde(default)]
+    pub columns: Vec<String>,
+    /// Tables and views that the query uses, by the name it uses (lower case).
+    pub tables: BTreeMap<String, TableDefinition>,
+    /// Settings of the session.
+    pub conf: BTreeMap<String, String>,
+}
+
+/// A flow, ready to run.
+#[derive(Debug)]
+pub struct PlannedFlow {
+    /// By number of the [`SourceScanExec`](headwater_executor::operators::source_scan::SourceScanExec)s in the plan.
+    pub sources: Vec<Arc<dyn Source>>,
+    /// Makes a micro-batch's rows once its scans are given descriptors. Without sink.
+    pub plan: Arc<dyn ExecutionPlan>,
+    /// Of the rows.
+    pub schema: SchemaRef,
+    /// Takes the rows.
+    pub sink: Arc<dyn Sink>,
+}
+
+/// What a prompt can complete.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Completions {
+    /// Tables and views.
+    pub tables: Vec<String>,
+    /// Functions.
+    pub functions: Vec<String>,
+    /// Words of SQL.
+    pub keywords: Vec<String>,
+}
+
+/// Plans statements over a catalog. Cheap to clone.
+#[derive(Clone)]
+pub struct Planner {
+    catalog: Arc<Catalog>,
+    runtime: Arc<RuntimeEnv>,
+    find: FindConnector,
+}
+
+impl fmt::Debug for Planner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Planner").field("catalog", &self.catalog).finish_non_exhaustive()
+    }
+}
+
+impl Planner {
+    /// A planner with the connectors there are.
+    pub fn new(catalog: Arc<Catalog>, runtime: Arc<RuntimeEnv>) -> Self {
+        Self { catalog, runtime, find: Arc::new(connectors::find) }
+    }
+
+    /// Other connectors.
+    #[must_use]
+    pub fn with_connectors(mut self, find: FindConnector) -> Self {
+        self.find = find;
+        self
+    }
+
+    /// The catalog.
+    pub fn catalog(&self) -> &Arc<Catalog> {
+        &self.catalog
+    }
+
+    /// A state to optimize and run batch plans of this planner in.
+    ///
+    /// # Errors
+    /// A setting with a wrong value.
+    pub fn state(&self, conf: &BTreeMap<String, String>) -> Result<SessionState> {
+        Ok(session_state(session_config(conf)?, Arc::clone(&self.runtime)))
+    }
+
+    /// Plans a statement. Definitions take effect: in the catalog, or in `session`.
+    ///
+    /// # Errors
+    /// Spark's error classes; those of connectors.
+    pub async fn plan(&self, statement: &Statement, session: &mut Session) -> Result<Planned> {
+        match statement {
+            Statement::Query(query) => {
+                let mut build = Build::batch(self, session);
+                let (_, plan) = build.query(&query.ast).await?;
+                Ok(Planned::Rows(plan))
+            }
+            Statement::Insert(insert) => self.insert(insert, session).await,
+            Statement::CreateFlow { name, insert } => {
+                let flow = self.flow(own_name(name)?, insert, session)?;
+                Ok(Planned::Flow(flow))
+            }
+            Statement::CreateTable(table) => self.create_table(table, session).await,
+            Statement::CreateView { .. } => self.create_view(statement, session).await,
+            Statement::Drop { name, if_exists, view } => self.drop(name, *if_exists, *view, session).await,
+            Statement::ShowTables { pattern, views } => self.show_tables(pattern.as_deref(), *views, session),
+            Statement::ShowFunctions { pattern } => {
+                let names = self.functions()?;
+                let names = names.into_iter().filter(|name| matches_pattern(name, pattern.as_deref()));
+                answer([("function", text_column(names.map(Some)))])
+            }
+            Statement::ShowCreateTable(name) => {
+                let table = Lookup::Session(self, session).table(name)?;
+                answer([("createtab_stmt", text_column([Some(show_create(&table))]))])
+            }
+            Statement::Describe { name, extended } => self.describe(name, *extended, session).await,
+            Statement::Explain { mode, statement } => self.explain(*mode, statement, session).await,
+            Statement::Set { key, value } => set(key.as_deref(), value.as_deref(), session),
+            Statement::Reset(key) => {
+                match key {
+                    Some(key) => session.conf.retain(|known, _| known != key),
+                    None => session.conf.clear(),
+                }
+                Ok(Planned::Done(format!("reset {}", key.as_deref().unwrap_or("all settings"))))
+            }
+        }
+    }
+
+    /// Plans a flow for the streaming query `query_id`, which keys executors' readers.
+    ///
+    /// # Errors
+    /// What the query, its sources or its sink cannot do.
+    pub async fn plan_flow(&self, flow: &FlowDefinition, query_id: &str) -> Result<PlannedFlow> {
+        let (build, state, plan) = self.flow_plan(flow, query_id).await?;
+        let plan = state.create_physical_plan(&plan).await.map_err(from_datafusion)?;
+        let schema = plan.schema();
+        let context = SinkContext {
+            schema: Arc::clone(&schema),
+            mode: WriteMode::Append,
+            query: query_id.to_string(),
+            streaming: true,
+        };
+        let options = sink_options(&flow.target, &flow.conf);
+        let sink = (self.find)(&flow.target.format)?.sink(&options, context).await?;
+        Ok(PlannedFlow { sources: build.sources, plan, schema, sink })
+    }
+
+    /// A sink for a batch write that was planned as [`Planned::Write`]. `query`: id of the job.
+    ///
+    /// # Errors
+    /// Those of the connector.
+    pub async fn batch_sink(
+        &self,
+        target: &TableDefinition,
+        schema: SchemaRef,
+        mode: WriteMode,
+        query: &str,
+        conf: &BTreeMap<String, String>,
+    ) -> Result<Arc<dyn Sink>> {
+        let context = SinkContext { schema, mode, query: query.to_string(), streaming: false };
+        (self.find)(&target.format)?.sink(&sink_options(target, conf), context).await
+    }
+
+    /// What a prompt can complete: tables, functions, keywords.
+    pub fn completions(&self) -> Completions {
+        Completions {
+            tables: self.catalog.list().into_iter().map(|table| table.name).collect(),
+            functions: self.functions().unwrap_or_default(),
+            keywords: KEYWORDS.iter().map(|word| (*word).to_string()).collect(),
+        }
+    }
+
+    fn functions(&self) -> Result<Vec<String>> {
+        let state = self.state(&BTreeMap::new())?;
+        let mut names: Vec<String> = state
+            .scalar_functions()
+            .keys()
+            .chain(state.aggregate_functions().keys())
+            .chain(state.window_functions().keys())
+            .chain(state.table_functions().keys())
+            .chain(state.higher_order_functions().keys())
+            .cloned()
+            .collect();
+        names.sort_unstable();
+        names.dedup();
+        Ok(names)
+    }
+
+    async fn flow_plan<'a>(
+        &'a self,
+        flow: &'a FlowDefinition,
+        query_id: &'a str,
+    ) -> Result<(Build<'a>, SessionState, LogicalPlan)> {
+        let query = parser::parse_query(&flow.query)?;
+        let mut build = Build {
+            planner: self,
+            lookup: Lookup::Snapshot(&flow.tables),
+            conf: &flow.conf,
+            query_id: Some(query_id),
+            sources: vec![],
+        };
+        let (state, plan) = build.query(&query).await?;
+        if build.sources.is_empty() {
+            return Err(no_stream(&flow.name));
+        }
+        streaming::check(&plan)?;
+        let columns = self.target_columns(&flow.target, &flow.conf).await?;
+        let name = Name(vec![flow.target.name.clone()]);
+        let plan = insert::fit(plan, &name, &columns, &flow.columns, flow.by_name)?;
+        Ok((build, state, plan))
+    }
+
+    async fn insert(&self, insert: &Insert, session: &Session) -> Result<Planned> {
+        let lookup = Lookup::Session(self, session);
+        if lookup.used(&insert.query.ast)?.streams {
+            // Named after its target: `--name` gives it another.
+            let target = lookup.table(&insert.table)?;
+            return Ok(Planned::Flow(self.flow(target.name, insert, session)?));
+        }
+        let (input, target) = self.batch_insert(insert, session).await?;
+        let mode = if insert.overwrite { WriteMode::Overwrite } else { WriteMode::Append };
+        Ok(Planned::Write { input, table_name: target.name.clone(), target, mode, created: false })
+    }
+
+    async fn batch_insert(&self, insert: &Insert, session: &Session) -> Result<(LogicalPlan, TableDefinition)> {
+        let target = writable(Lookup::Session(self, session).table(&insert.table)?)?;
+        let (_, plan) = Build::batch(self, session).query(&insert.query.ast).await?;
+        let columns = self.target_columns(&target, &session.conf).await?;
+        let plan = insert::fit(plan, &insert.table, &columns, &insert.columns, insert.by_name)?;
+        Ok((plan, target))
+    }
+
+    fn flow(&self, name: String, insert: &Insert, session: &Session) -> Result<FlowDefinition> {
+        let lookup = Lookup::Session(self, session);
+        if insert.overwrite {
+            return Err(Error::invalid(
+                "UNSUPPORTED_STREAMING_OPERATOR",
+                format!("flow {name}: INSERT OVERWRITE of a stream: use INSERT INTO"),
+            ));
+        }
+        let used = lookup.used(&insert.query.ast)?;
+        if !used.streams {
+            return Err(no_stream(&name));
+        }
+        Ok(FlowDefinition {
+            name,
+            query: insert.query.text.clone(),
+            target: writable(lookup.table(&insert.table)?)?,
+            by_name: insert.by_name,
+            columns: insert.columns.clone(),
+            tables: used.tables,
+            conf: session.conf.clone(),
+        })
+    }
+
+    /// What is known of a target's columns before anything is written.
+    async fn target_columns(&self, target: &TableDefinition, conf: &BTreeMap<String, String>) -> Result<TargetColumns> {
+        if let Some(schema) = declared(target)? {
+            return Ok(TargetColumns::Declared(schema));
+        }
+        // What these write is not what they read, or they take anything.
+        const ANY: &[&str] = &["kafka", "noop", "console", "memory", "rate", "rate-micro-batch"];
+        if target.is_files() || ANY.iter().any(|format| target.format.eq_ignore_ascii_case(format)) {
+            return Ok(TargetColumns::Any);
+        }
+        let options = with_defaults(&target.format, &target.options, conf);
+        match (self.find)(&target.format)?.table(&options, None).await {
+            Ok(table) => Ok(TargetColumns::Named(table.schema())),
+            // The sink makes it or says what is missing.
+            Err(error) if error.kind == ErrorKind::NotFound || error.class == "TABLE_OR_VIEW_NOT_FOUND" => {
+                Ok(TargetColumns::Any)
+            }
+            Err(error) if error.class == "UNSUPPORTED_FEATURE" => Ok(TargetColumns::Any),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn create_table(&self, table: &CreateTable, session: &Session) -> Result<Planned> {
+        let name = own_name(&table.name)?;
+        let taken = taken(table.or_replace, table.if_not_exists);
+        let definition = self.definition(&name, table)?;
+        if taken == Taken::Keep && self.catalog.get(&name).is_some() {
+            return Ok(Planned::Done(format!("table {name} exists already")));
+        }
+        if session.views.contains_key(&name.to_lowercase()) && taken != Taken::Replace {
+            // As in Spark, the temporary view would hide the table.
+            return Err(Error::new(
+                ErrorKind::AlreadyExists,
+                "TEMP_TABLE_OR_VIEW_ALREADY_EXISTS",
+                format!("cannot create table `{name}`: a temporary view of this name hides it: drop the view"),
+            ));
+        }
+        let Some(query) = &table.query else {
+            let created = self.catalog.create(definition, taken).await?;
+            return Ok(Planned::Done(if created {
+                format!("created table {name}")
+            } else {
+                format!("table {name} exists already")
+            }));
+        };
+        let insert = Insert {
+            table: Name(vec![name.clone()]),
+            overwrite: false,
+            columns: vec![],
+            // Columns of a new table are the query's own.
+            by_name: true,
+            query: query.clone(),
+        };
+        if table.streaming {
+            let lookup = Lookup::Session(self, session);
+            let used = lookup.used(&query.ast)?;
+            if !used.streams {
+                return Err(no_stream(&name));
+            }
+            let created = self.catalog.create(definition.clone(), taken).await?;
+            let target = if created { definition } else { lookup.table(&insert.table)? };
+            return Ok(Planned::Flow(FlowDefinition {
+                name,
+                query: query.text.clone(),
+                target,
+                by_name: true,
+                columns: vec![],
+                tables: used.tables,
+                conf: session.conf.clone(),
+            }));
+        }
+        let mut build = Build::batch(self, session);
+        let (_, plan) = build.query(&query.ast).await?;
+        let mut definition = definition;
+        let columns = match declared(&definition)? {
+            Some(schema) => TargetColumns::Declared(schema),
+            None => TargetColumns::Any,
+        };
+        let input = insert::fit(plan, &insert.table, &columns, &[], true)?;
+        if definition.is_files() && definition.schema.is_none() {
+            // Text formats do not say their columns' types.
+            definition.schema = Some(ddl::columns_ddl(input.schema().inner().fields()));
+        }
+        self.catalog.create(definition.clone(), taken).await?;
+        let mode = if table.or_replace { WriteMode::Overwrite } else { WriteMode::Append };
+        Ok(Planned::Write { input, target: definition, mode, table_name: name, created: true })
+    }
+
+    fn definition(&self, name: &str, table: &CreateTable) -> Result<TableDefinition> {
+        (self.find)(&table.format)?;
+        let mut options = Options::new(table.options.iter().map(|(key, value)| (key.as_str(), value.as_str())));
+        if let Some(location) = &table.location {
+            if options.get("path").is_some() {
+                return Err(Error::invalid(
+                    "DUPLICATE_TABLE_PATH",
+                    format!("table {name}: LOCATION and the option 'path' are both set: leave one out"),
+                ));
+            }
+            options.set("path", location);
+        }
+        let mut definition = TableDefinition::new(name, &table.format, options);
+        if definition.is_files() && definition.options.get("path").is_none() {
+            definition.options.set("path", format!("{}/{}", self.catalog.warehouse(), name.to_lowercase()));
+        }
+        definition.schema.clone_from(&table.columns);
+        definition.partition_by.clone_from(&table.partition_by);
+        definition.comment.clone_from(&table.comment);
+        definition.properties = table.properties.iter().cloned().collect();
+        if let Some(schema) = declared(&definition)? {
+            let has = |column: &String| {
+                schema.fields().iter().any(|field| field.name().to_lowercase() == column.to_lowercase())
+            };
+            if let Some(column) = definition.partition_by.iter().find(|column| !has(column)) {
+                return Err(Error::invalid(
+                    "UNRESOLVED_COLUMN.WITHOUT_SUGGESTION",
+                    format!("table {name}: partition column `{column}` is none of its columns"),
+                ));
+            }
+        }
+        Ok(definition)
+    }
+
+    async fn create_view(&self, statement: &Statement, session: &mut Session) -> Result<Planned> {
+        let Statement::CreateView { name, or_replace, if_not_exists, temporary, columns, comment, query } = statement
+        else {
+            return Err(Error::internal("create_view was given another statement"));
+        };
+        let name = own_name(name)?;
+        let mut view = TableDefinition::new(&name, VIEW, Options::default());
+        view.query = Some(query.text.clone());
+        view.columns.clone_from(columns);
+        view.comment.clone_from(comment);
+        self.check_view(&view, query, session).await?;
+        let taken = taken(*or_replace, *if_not_exists);
+        let created = if *temporary {
+            let key = name.to_lowercase();
+            let exists = session.views.contains_key(&key);
+            if exists && taken == Taken::Refuse {
+                return Err(Error::new(
+                    ErrorKind::AlreadyExists,
+                    "TEMP_TABLE_OR_VIEW_ALREADY_EXISTS",
+                    format!("cannot create the temporary view `{name}` because it already exists: add OR REPLACE"),
+                ));
+            }
+            let create = !exists || taken == Taken::Replace;
+            if create {
+                session.views.insert(key, view);
+            }
+            create
+        } else {
+            if let Some(existing) = self.catalog.get(&name)
+                && !existing.is_view()
+                && taken == Taken::Replace
+            {
+                return Err(wrong_kind(&name, "view", "table"));
+            }
+            self.catalog.create(view, taken).await?
+        };
+        Ok(Planned::Done(format!("{} view {name}", if created { "created" } else { "kept" })))
+    }
+
+    /// A view must not show itself, and what it shows must be there. A view of streams is planned when a flow uses it.
+    async fn check_view(&self, view: &TableDefinition, query: &QueryText, session: &Session) -> Result<()> {
+        let used = Lookup::Session(self, session).used(&query.ast)?;
+        if used.tables.contains_key(&view.name.to_lowercase()) {
+            return Err(Error::invalid("RECURSIVE_VIEW", format!("view `{0}` would show itself: `{0}`", view.name)));
+        }
+        if used.streams {
+            return Ok(());
+        }
+        let (_, plan) = Build::batch(self, session).query(&query.ast).await?;
+        renamed(plan, view)?;
+        Ok(())
+    }
+
+    async fn drop(&self, name: &Name, if_exists: bool, view: bool, session: &mut Session) -> Result<Planned> {
+        let lookup = Lookup::Session(self, session);
+        let kind = if view { "view" } else { "table" };
+        let found = match lookup.table(name) {
+            Ok(found) => found,
+            Err(error) if error.class == "TABLE_OR_VIEW_NOT_FOUND" && if_exists => {
+                return Ok(Planned::Done(format!("there is no {kind} {}", name.0.join("."))));
+            }
+            Err(error) => return Err(error),
+        };
+        if found.is_view() != view {
+            return Err(wrong_kind(&found.name, kind, if found.is_view() { "view" } else { "table" }));
+        }
+        let key = own_name(name)?.to_lowercase();
+        if session.views.remove(&key).is_none() {
+            self.catalog.remove(&key).await?;
+        }
+        Ok(Planned::Done(format!("dropped {kind} {}", found.name)))
+    }
+
+    fn show_tables(&self, pattern: Option<&str>, views: bool, session: &Session) -> Result<Planned> {
+        let mut rows: Vec<(String, bool)> = self
+            .catalog
+            .list()
+            .into_iter()
+            .filter(|table| !views || table.is_view())
+            .map(|table| (table.name, false))
+            .chain(session.views.values().map(|view| (view.name.clone(), true)))
+            .filter(|(name, _)| matches_pattern(name, pattern))
+            .collect();
+        rows.sort();
+        let namespace = rows.iter().map(|(_, temporary)| Some(if *temporary { "" } else { "default" }));
+        let temporary: BooleanArray = rows.iter().map(|(_, temporary)| Some(*temporary)).collect();
+        answer([
+            ("namespace", text_column(namespace)),
+            (if views { "viewName" } else { "tableName" }, text_column(rows.iter().map(|(name, _)| Some(name)))),
+            ("isTemporary", Arc::new(temporary) as ArrayRef),
+        ])
+    }
+
+    async fn describe(&self, name: &Name, extended: bool, session: &Session) -> Result<Planned> {
+        let table = Lookup::Session(self, session).table(name)?;
+        let schema = self.schema_of(&table, session).await?;
+        let mut rows: Vec<(String, String, Option<String>)> = schema
+            .fields()
+            .iter()
+            .map(|field| {
+                let comment = field.metadata().get("comment").cloned();
+                (field.name().clone(), ddl::simple_name(field.data_type()), comment)
+            })
+            .collect();
+        if !table.partition_by.is_empty() {
+            rows.push(("# Partition Information".into(), String::new(), None));
+            for column in &table.partition_by {
+                let found = schema.fields().iter().find(|field| field.name().eq_ignore_ascii_case(column));
+                let name = found.map_or_else(String::new, |field| ddl::simple_name(field.data_type()));
+                rows.push((column.clone(), name, None));
+            }
+        }
+        if extended {
+            let mut say = |key: &str, value: String| rows.push((key.into(), value, None));
+            say("", String::new());
+            say("# Detailed Table Information", String::new());
+            say("Name", format!("spark_catalog.default.{}", table.name));
+            say("Type", if table.is_view() { "VIEW" } else { "TABLE" }.into());
+            match &table.query {
+                Some(query) => say("View Text", query.clone()),
+                None => say("Provider", table.format.clone()),
+            }
+            if let Some(comment) = &table.comment {
+                say("Comment", comment.clone());
+            }
+            if !table.is_view() {
+                say("Table Properties", bracketed(&table.properties));
+                say("Storage Properties", bracketed(&table.options.redacted()));
+            }
+        }
+        answer([
+            ("col_name", text_column(rows.iter().map(|row| Some(&row.0)))),
+            ("data_type", text_column(rows.iter().map(|row| Some(&row.1)))),
+            ("comment", text_column(rows.iter().map(|row| row.2.as_ref()))),
+        ])
+    }
+
+    async fn schema_of(&self, table: &TableDefinition, session: &Session) -> Result<SchemaRef> {
+        if let Some(query) = &table.query {
+            let query = parser::parse_query(query)?;
+            let mut build = Build::batch(self, session);
+            if build.lookup.used(&query)?.streams {
+                build.query_id = Some("describe");
+            }
+            let (_, plan) = build.query(&query).await?;
+            return Ok(Arc::clone(renamed(plan, table)?.schema().inner()));
+        }
+        if let Some(schema) = declared(table)? {
+            return Ok(schema);
+        }
+        let connector = (self.find)(&table.format)?;
+        let options = with_defaults(&table.format, &table.options, &session.conf);
+        let unsupported = |error: &Error| error.class == "UNSUPPORTED_FEATURE";
+        match connector.table(&options, None).await {
+            Err(error) if unsupported(&error) => match connector.source_schema(&options, None).await {
+                // A sink alone has no columns of its own.
+                Err(error) if unsupported(&error) => Ok(Arc::new(Schema::empty())),
+                other => other,
+            },
+            other => Ok(other?.schema()),
+        }
+    }
+
+    async fn explain(&self, mode: ExplainMode, statement: &Statement, session: &Session) -> Result<Planned> {
+        let (state, plan) = match statement {
+            Statement::Query(query) => {
+                let mut build = Build::batch(self, session);
+                if build.lookup.used(&query.ast)?.streams {
+                    build.query_id = Some("explain");
+                }
+                build.query(&query.ast).await?
+            }
+            Statement::Insert(insert) if !Lookup::Session(self, session).used(&insert.query.ast)?.streams => {
+                (self.state(&session.conf)?, self.batch_insert(insert, session).await?.0)
+            }
+            Statement::Insert(insert) | Statement::CreateFlow { insert, .. } => {
+                let flow = self.flow("explain".into(), insert, session)?;
+                let (_, state, plan) = self.flow_plan(&flow, "explain").await?;
+                (state, plan)
+            }
+            Statement::CreateTable(CreateTable { query: Some(query), streaming, .. }) => {
+                let mut build = Build::batch(self, session);
+                build.query_id = streaming.then_some("explain");
+                build.query(&query.ast).await?
+            }
+            _ => return Err(Error::invalid("UNSUPPORTED_FEATURE", "EXPLAIN of a statement that has no plan")),
+        };
+        let optimized = state.optimize(&plan).map_err(from_datafusion)?;
+        let physical = state.query_planner().create_physical_plan(&optimized, &state).await.map_err(from_datafusion)?;
+        let mut text = String::new();
+        if mode == ExplainMode::Extended {
+            text += &format!("== Analyzed Logical Plan ==\n{}\n\n", plan.display_indent());
+            text += &format!("== Optimized Logical Plan ==\n{}\n\n", optimized.display_indent());
+        }
+        let tree =
+            displayable(physical.as_ref()).set_show_schema(mode == ExplainMode::Formatted).indent(true).to_string();
+        text += &format!("== Physical Plan ==\n{tree}");
+        answer([("plan", text_column([Some(text)]))])
+    }
+}
+
+/// Where names of tables are looked up.
+#[derive(Clone, Copy)]
+enum Lookup<'a> {
+    /// Temporary views, then the catalog.
+    Session(&'a Planner, &'a Session),
+    /// What a flow was defined over.
+    Snapshot(&'a BTreeMap<String, TableDefinition>),
+}
+
+/// What a query uses, through views.
+#[derive(Debug, Default)]
+struct Used {
+    /// By key of [`Lookup`].
+    tables: BTreeMap<String, TableDefinition>,
+    /// Whether one of them is read as a stream.
+    streams: bool,
+}
+
+impl Lookup<'_> {
+    fn table(&self, name: &Name) -> Result<TableDefinition> {
+        if let Some(files) = files_at(name) {
+            return Ok(files);
+        }
+        let own = own_name(name);
+        let key = own.as_ref().map(|name| name.to_lowercase()).unwrap_or_default();
+        let found = match self {
+            Lookup::Session(planner, session) => session.views.get(&key).cloned().or_else(|| planner.catalog.get(&key)),
+            Lookup::Snapshot(tables) => tables.get(&key).cloned(),
+        };
+        found.ok_or_else(|| {
+            let known: Vec<String> = match self {
+                Lookup::Session(planner, _) => planner.catalog.list().into_iter().map(|table| table.name).collect(),
+                Lookup::Snapshot(tables) => tables.values().map(|table| table.name.clone()).collect(),
+            };
+            not_found(name, &known)
+        })
+    }
+
+    fn used(&self, query: &Query) -> Result<Used> {
+        let mut used = Used::default();
+        self.collect(query, &mut used, 0)?;
+        Ok(used)
+    }
+
+    fn collect(&self, query: &Query, used: &mut Used, depth: usize) -> Result<()> {
+        too_deep(depth)?;
+        for Reference { name, stream, .. } in references::take(&mut query.clone())? {
+            used.streams |= stream;
+            let table = self.table(&name)?;
+            if let Some(query) = &table.query {
+                self.collect(&*parser::parse_query(query)?, used, depth + 1)?;
+            }
+            if files_at(&name).is_none() {
+                used.tables.insert(own_name(&name)?.to_lowercase(), table);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One query being planned: its views and streams are gathered on the way.
+struct Build<'a> {
+    planner: &'a Planner,
+    lookup: Lookup<'a>,
+    conf: &'a BTreeMap<String, String>,
+    /// Of the streaming query; none: streams are refused.
+    query_id: Option<&'a str>,
+    sources: Vec<Arc<dyn Source>>,
+}
+
+impl<'a> Build<'a> {
+    fn batch(planner: &'a Planner, session: &'a Session) -> Self {
+        Self {
+            planner,
+            lookup: Lookup::Session(planner, session),
+            conf: &session.conf,
+            query_id: None,
+            sources: vec![],
+        }
+    }
+
+    fn config(&self) -> Result<SessionConfig> {
+        let mut config = session_config(self.conf)?;
+        if self.query_id.is_some() && !self.conf.contains_key("datafusion.optimizer.prefer_hash_join") {
+            // The side that is no stream is built once a micro-batch; sorting the stream would cost a shuffle.
+            config = config.set_bool("datafusion.optimizer.prefer_hash_join", true);
+        }
+        Ok(config)
+    }
+
+    async fn query(&mut self, query: &Query) -> Result<(SessionState, LogicalPlan)> {
+        self.query_at(query, 0).await
+    }
+
+    fn query_at<'b>(
+        &'b mut self,
+        query: &'b Query,
+        depth: usize,
+    ) -> BoxFuture<'b, Result<(SessionState, LogicalPlan)>> {
+        async move {
+            too_deep(depth)?;
+            let mut query = query.clone();
+            let state = session_state(self.config()?, Arc::clone(&self.planner.runtime));
+            let mut spellings = Spellings::default();
+            for reference in references::take(&mut query)? {
+                let provider = self.provider(&reference, depth).await?;
+                spellings.add_schema(&provider.schema());
+                let name = TableReference::bare(reference.registered);
+                state
+                    .schema_for_ref(name.clone())
+                    .and_then(|schema| schema.register_table(name.table().to_string(), provider))
+                    .map_err(from_datafusion)?;
+            }
+            spellings.apply(&mut query);
+            rewrite::expand_structs(&mut query, &|query| {
+                // Tables of the session are in memory: they answer at once.
+                let plan = state.statement_to_plan(as_statement(query)).now_or_never();
+                let plan = plan.ok_or_else(|| Error::internal("a table in memory made the planner wait"))?;
+                Ok(Arc::clone(plan.map_err(from_datafusion)?.schema()))
+            })?;
+            let plan = state.statement_to_plan(as_statement(query)).await.map_err(from_datafusion)?;
+            Ok((state, plan))
+        }
+        .boxed()
+    }
+
+    async fn provider(&mut self, reference: &Reference, depth: usize) -> Result<Arc<dyn TableProvider>> {
+        let table = self.lookup.table(&reference.name)?;
+        if let Some(text) = &table.query {
+            if reference.stream {
+                return Err(Error::invalid(
+                    "UNSUPPORTED_STREAMING_OPERATOR",
+                    format!("STREAM({0}): {0} is a view: put STREAM(…) around the tables inside the view", table.name),
+                ));
+            }
+            let query = parser::parse_query(text)?;
+            let (_, plan) = self.query_at(&query, depth + 1).await?;
+            return Ok(Arc::new(ViewTable::new(renamed(plan, &table)?, Some(text.clone()))));
+        }
+        let connector = (self.planner.find)(&table.format)?;
+        let options = with_defaults(&table.format, &table.options, self.conf);
+        let schema = declared(&table)?;
+        if !reference.stream {
+            return connector.table(&options, schema).await;
+        }
+        let Some(query_id) = self.query_id else {
+            return Err(Error::invalid(
+                "UNSUPPORTED_STREAMING_OPERATOR",
+                format!(
+                    "STREAM({0}): a query with streaming sources must be run by a flow: CREATE FLOW … AS INSERT INTO …; \
+                     without STREAM, {0} is read as it is now",
+                    table.name
+                ),
+            ));
+        };
+        let source = connector.source(&options, schema).await?;
+        let index = self.sources.len();
+        self.sources.push(Arc::clone(&source));
+        Ok(Arc::new(StreamTable::new(source, index, query_id)))
+    }
+}
+
+fn as_statement(query: Query) -> PlanStatement {
+    PlanStatement::Statement(Box::new(SqlStatement::Query(Box::new(query))))
+}
+
+fn too_deep(depth: usize) -> Result<()> {
+    if depth < VIEW_DEPTH_MAX {
+        return Ok(());
+    }
+    Err(Error::invalid("VIEW_EXCEED_MAX_NESTED_DEPTH", format!("views show views more than {VIEW_DEPTH_MAX} deep")))
+}
+
+/// The one part of a name that counts; there is one catalog and one namespace.
+fn own_name(name: &Name) -> Result<String> {
+    let same = |part: &String, expect: &str| part.eq_ignore_ascii_case(expect);
+    match name.0.as_slice() {
+        [table] => Ok(table.clone()),
+        [namespace, table] if same(namespace, "default") => Ok(table.clone()),
+        [catalog, namespace, table] if same(catalog, "spark_catalog") && same(namespace, "default") => {
+            Ok(table.clone())
+        }
+        _ => Err(Error::new(
+            ErrorKind::NotFound,
+            "SCHEMA_NOT_FOUND",
+            format!("{name}: there is one schema, spark_catalog.default: use the table's name alone"),
+        )),
+    }
+}
+
+/// `` parquet.`/path` `` as Spark has it.
+fn files_at(name: &Name) -> Option<TableDefinition> {
+    let [format, path] = name.0.as_slice() else { return None };
+    let format = FILE_FORMATS.iter().find(|known| known.eq_ignore_ascii_case(format))?;
+    Some(TableDefinition::new(format!("{format}.`{path}`"), *format, Options::new([("path", path.as_str())])))
+}
+
+fn declared(table: &TableDefinition) -> Result<Option<SchemaRef>> {
+    table.schema.as_deref().map(|text| ddl::parse_ddl(text).map(Arc::new)).transpose()
+}
+
+fn taken(or_replace: bool, if_not_exists: bool) -> Taken {
+    match () {
+        () if or_replace => Taken::Replace,
+        () if if_not_exists => Taken::Keep,
+        () => Taken::Refuse,
+    }
+}
+
+fn writable(table: TableDefinition) -> Result<TableDefinition> {
+    if table.is_view() {
+        return Err(Error::invalid(
+            "UNSUPPORTED_INSERT.VIEW",
+            format!("cannot insert into view `{}`: name the table that it shows", table.name),
+        ));
+    }
+    Ok(table)
+}
+
+fn wrong_kind(name: &str, asked: &str, is: &str) -> Error {
+    Error::invalid("WRONG_COMMAND_FOR_OBJECT_TYPE", format!("`{name}` is a {is}, not a {asked}: use the {is} command"))
+}
+
+fn no_stream(name: &str) -> Error {
+    Error::invalid(
+        "INVALID_FLOW_QUERY_TYPE",
+        format!("flow {name} reads no stream: put STREAM(…) around a table, or INSERT INTO … without CREATE FLOW"),
+    )
+}
+
+/// Options of a table that is written: its partition columns are one more.
+fn sink_options(table: &TableDefinition, conf: &BTreeMap<String, String>) -> Options {
+    let mut options = with_defaults(&table.format, &table.options, conf);
+    if !table.partition_by.is_empty() {
+        options.set("partitionBy", table.partition_by.join(","));
+    }
+    options
+}
+
+/// A view's query under the view's own column names.
+fn renamed(plan: LogicalPlan, view: &TableDefinition) -> Result<LogicalPlan> {
+    if view.columns.is_empty() {
+        return Ok(plan);
+    }
+    if view.columns.len() != plan.schema().fields().len() {
+        let (class, reason) = if view.columns.len() > plan.schema().fields().len() {
+            ("NOT_ENOUGH_DATA_COLUMNS", "not enough data columns")
+        } else {
+            ("TOO_MANY_DATA_COLUMNS", "too many data columns")
+        };
+        return Err(Error::invalid(
+            &format!("CREATE_VIEW_COLUMN_ARITY_MISMATCH.{class}"),
+            format!(
+                "cannot create view `{}`, the reason is {reason}: name as many columns as the query has",
+                view.name
+            ),
+        ));
+    }
+    let columns = plan
+        .schema()
+        .columns()
+        .into_iter()
+        .zip(&view.columns)
+        .map(|(column, name)| datafusion::logical_expr::Expr::Column(column).alias(name))
+        .collect::<Vec<_>>();
+    LogicalPlanBuilder::from(plan).project(columns).and_then(LogicalPlanBuilder::build).map_err(from_datafusion)
+}
+
+fn set(key: Option<&str>, value: Option<&str>, session: &mut Session) -> Result<Planned> {
+    let shown = |key: &str, value: &str| {
+        if connectors::is_secret(key) { "*********(redacted)".to_string() } else { value.to_string() }
+    };
+    match (key, value) {
+        (Some(key), Some(value)) => {
+            let mut conf = session.conf.clone();
+            conf.insert(key.to_string(), value.to_string());
+            session_config(&conf)?;
+            session.conf = conf;
+            Ok(Planned::Done(format!("set {key}={}", shown(key, value))))
+        }
+        (Some(key), None) => {
+            let value = session.conf.get(key).map_or_else(|| "<undefined>".to_string(), |value| shown(key, value));
+            answer([("key", text_column([Some(key)])), ("value", text_column([Some(value)]))])
+        }
+        (None, _) => {
+            let values: Vec<String> = session.conf.iter().map(|(key, value)| shown(key, value)).collect();
+            answer([
+                ("key", text_column(session.conf.keys().map(Some))),
+                ("value", text_column(values.iter().map(Some))),
+            ])
+        }
+    }
+}
+
+/// A statement that makes the same table, but for secrets.
+fn show_create(table: &TableDefinition) -> String {
+    let quote = |text: &str| format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"));
+    let name = ddl::quote_if_needed(&table.name);
+    let comment = table.comment.as_ref().map(|comment| format!("\nCOMMENT {}", quote(comment))).unwrap_or_default();
+    if let Some(query) = &table.query {
+        let columns = table.columns.iter().map(|column| ddl::quote_if_needed(column)).collect::<Vec<_>>().join(", ");
+        let columns = if columns.is_empty() { columns } else { format!(" ({columns})") };
+        return format!("CREATE VIEW {name}{columns}{comment}\nAS {query}");
+    }
+    let pairs = |word: &str, pairs: &BTreeMap<String, String>| {
+        if pairs.is_empty() {
+            return String::new();
+        }
+        let pairs = pairs.iter().map(|(key, value)| format!("  {} = {}", quote(key), quote(value)));
+        format!("\n{word} (\n{})", pairs.collect::<Vec<_>>().join(",\n"))
+    };
+    let columns = table.schema.as_ref().map(|schema| format!(" (\n  {schema})")).unwrap_or_default();
+    let format = if table.format.bytes().all(|b| b.is_ascii_alphanumeric() || b"._".contains(&b)) {
+        table.format.clone()
+    } else {
+        format!("`{}`", table.format)
+    };
+    let partitions = if table.partition_by.is_empty() {
+        String::new()
+    } else {
+        let columns = table.partition_by.iter().map(|column| ddl::quote_if_needed(column)).collect::<Vec<_>>();
+        format!("\nPARTITIONED BY ({})", columns.join(", "))
+    };
+    format!(
+        "CREATE TABLE {name}{columns}\nUSING {format}{}{partitions}{comment}{}",
+        pairs("OPTIONS", &table.options.redacted()),
+        pairs("TBLPROPERTIES", &table.properties)
+    )
+}
+
+fn bracketed(pairs: &BTreeMap<String, String>) -> String {
+    let pairs = pairs.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>();
+    format!("[{}]", pairs.join(", "))
+}
+
+/// Spark's pattern: `*` is anything, `|` divides alternatives, case is ignored.
+fn matches_pattern(name: &str, pattern: Option<&str>) -> bool {
+    let Some(pattern) = pattern else { return true };
+    let name = name.to_lowercase();
+    pattern.to_lowercase().split('|').any(|pattern| {
+        let mut rest = name.as_str();
+        let mut pieces = pattern.trim().split('*').peekable();
+        let Some(first) = pieces.next() else { return rest.is_empty() };
+        let Some(after) = rest.strip_prefix(first) else { return false };
+        if pieces.peek().is_none() {
+            return after.is_empty();
+        }
+        rest = after;
+        while let Some(piece) = pieces.next() {
+            if pieces.peek().is_none() {
+                return rest.ends_with(piece);
+            }
+            match rest.find(piece) {
+                Some(at) => rest = &rest[at + piece.len()..],
+                None => return false,
+            }
+        }
+        true
+    })
+}
+
+fn text_column<T: AsRef<str>>(values: impl IntoIterator<Item = Option<T>>) -> ArrayRef {
+    Arc::new(values.into_iter().collect::<StringArray>())
+}
+
+fn answer<const N: usize>(columns: [(&str, ArrayRef); N]) -> Result<Planned> {
+    RecordBatch::try_from_iter_with_nullable(columns.map(|(name, values)| (name, values, true)))
+        .map(Planned::Answer)
+        .map_err(Error::internal)
+}
+
+/// Words that a prompt completes.
+const KEYWORDS: &[&str] = &[
+    "ALL",
+    "AND",
+    "AS",
+    "ASC",
+    "BETWEEN",
+    "BY",
+    "BY NAME",
+    "CASE",
+    "CAST",
+    "COMMENT",
+    "CREATE",
+    "CREATE FLOW",
+    "CREATE OR REPLACE",
+    "CREATE STREAMING TABLE",
+    "CREATE TABLE",
+    "CREATE TEMP VIEW",
+    "CREATE VIEW",
+    "CROSS JOIN",
+    "DESC",
+    "DESCRIBE",
+    "DESCRIBE EXTENDED",
+    "DISTINCT",
+    "DROP TABLE",
+    "DROP VIEW",
+    "ELSE",
+    "END",
+    "EXCEPT",
+    "EXISTS",
+    "EXPLAIN",
+    "EXPLAIN EXTENDED",
+    "FALSE",
+    "FROM",
+    "FULL JOIN",
+    "GROUP BY",
+    "HAVING",
+    "IF EXISTS",
+    "IF NOT EXISTS",
+    "IN",
+    "INNER JOIN",
+    "INSERT INTO",
+    "INSERT OVERWRITE",
+    "INTERSECT",
+    "IS NOT NULL",
+    "IS NULL",
+    "JOIN",
+    "LEFT JOIN",
+    "LIKE",
+    "LIMIT",
+    "LOCATION",
+    "NOT",
+    "NULL",
+    "OFFSET",
+    "ON",
+    "OPTIONS",
+    "OR",
+    "ORDER BY",
+    "OVER",
+    "PARTITION BY",
+    "PARTITIONED BY",
+    "RESET",
+    "RIGHT JOIN",
+    "SELECT",
+    "SET",
+    "SHOW CREATE TABLE",
+    "SHOW FUNCTIONS",
+    "SHOW TABLES",
+    "SHOW VIEWS",
+    "STREAM",
+    "TABLE",
+    "TBLPROPERTIES",
+    "THEN",
+    "TRUE",
+    "UNION",
+    "UNION ALL",
+    "USING",
+    "VALUES",
+    "WHEN",
+    "WHERE",
+    "WITH",
+];
+
+#[cfg(test)]
+mod tests;

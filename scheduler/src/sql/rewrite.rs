@@ -1,0 +1,438 @@
+//! What Spark understands in a query and DataFusion's planner does not, rewritten on the syntax tree:
+//! names that differ in case, and `column.*` of a struct.
+
+use super::references::Scopes;
+use arrow::datatypes::{DataType, Fields, Schema};
+use datafusion::common::DFSchemaRef;
+use datafusion::sql::sqlparser::ast::{
+    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, JoinConstraint,
+    JoinOperator, ObjectName, ObjectNamePart, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr,
+    TableAlias, TableFactor, TableWithJoins, Value, VisitMut, VisitorMut, WildcardAdditionalOptions, With,
+};
+use headwater_proto::error::{Error, Result};
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
+
+/// Spellings of names that a query can mean.
+///
+/// Spark ignores case and DataFusion does not. Names are not resolved here: one that nothing is spelled like, but that
+/// exactly one spelling equals but for case, is taken for that spelling, wherever it stands.
+#[derive(Debug, Default)]
+pub struct Spellings(BTreeMap<String, BTreeSet<String>>);
+
+impl Spellings {
+    /// Columns of a table, and fields of its structs.
+    pub fn add_schema(&mut self, schema: &Schema) {
+        self.add_fields(schema.fields());
+    }
+
+    fn add_fields(&mut self, fields: &Fields) {
+        for field in fields {
+            self.add(field.name());
+            self.add_type(field.data_type());
+        }
+    }
+
+    fn add_type(&mut self, data_type: &DataType) {
+        match data_type {
+            DataType::Struct(fields) => self.add_fields(fields),
+            DataType::List(item) | DataType::LargeList(item) | DataType::Map(item, _) => {
+                self.add_type(item.data_type());
+            }
+            _ => {}
+        }
+    }
+
+    fn add(&mut self, name: &str) {
+        self.0.entry(name.to_lowercase()).or_default().insert(name.to_string());
+    }
+
+    fn correct(&self, ident: &mut Ident) {
+        if let Some(spellings) = self.0.get(&ident.value.to_lowercase())
+            && !spellings.contains(&ident.value)
+            && let (Some(only), 1) = (spellings.first(), spellings.len())
+        {
+            ident.value.clone_from(only);
+        }
+    }
+
+    /// Spells names in the query as they were declared: by tables (added before), aliases and `from_json` schemas.
+    pub fn apply(mut self, query: &mut Query) {
+        let _ = query.visit(&mut Declared(&mut self));
+        let _ = query.visit(&mut Corrected(&self));
+    }
+}
+
+/// Collects names that the query itself declares.
+struct Declared<'a>(&'a mut Spellings);
+
+impl Declared<'_> {
+    fn alias(&mut self, alias: &TableAlias) {
+        self.0.add(&alias.name.value);
+        alias.columns.iter().for_each(|column| self.0.add(&column.name.value));
+    }
+}
+
+impl VisitorMut for Declared<'_> {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
+        for cte in query.with.iter().flat_map(|with| &with.cte_tables) {
+            self.alias(&cte.alias);
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
+        for item in &select.projection {
+            if let SelectItem::ExprWithAlias { alias, .. } = item {
+                self.0.add(&alias.value);
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<()> {
+        if let Some(alias) = alias_of(factor) {
+            self.alias(&alias.clone());
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        if let Expr::Function(Function { name, args: FunctionArguments::List(list), .. }) = expr
+            && name.to_string().eq_ignore_ascii_case("from_json")
+            && let Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Value(value)))) = list.args.get(1)
+            && let Value::SingleQuotedString(text) | Value::DoubleQuotedString(text) = &value.value
+            // A wrong schema is reported when the function is planned.
+            && let Ok(schema) = headwater_executor::functions::ddl::parse_ddl(text)
+        {
+            self.0.add_schema(&schema);
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// Puts declared spellings in place of others.
+struct Corrected<'a>(&'a Spellings);
+
+impl Corrected<'_> {
+    fn name(&self, name: &mut ObjectName) {
+        for part in &mut name.0 {
+            if let ObjectNamePart::Identifier(ident) = part {
+                self.0.correct(ident);
+            }
+        }
+    }
+}
+
+impl VisitorMut for Corrected<'_> {
+    type Break = ();
+
+    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
+        for item in &mut select.projection {
+            if let SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(name), _) = item {
+                self.name(name);
+            }
+            if let SelectItem::QualifiedWildcard(_, options) | SelectItem::Wildcard(options) = item
+                && let Some(except) = &mut options.opt_except
+            {
+                self.0.correct(&mut except.first_element);
+                except.additional_elements.iter_mut().for_each(|ident| self.0.correct(ident));
+            }
+        }
+        for join in select.from.iter_mut().flat_map(|from| &mut from.joins) {
+            if let Some(JoinConstraint::Using(columns)) = constraint_of(&mut join.join_operator) {
+                columns.iter_mut().for_each(|column| self.name(column));
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        match expr {
+            Expr::Identifier(ident) => self.0.correct(ident),
+            Expr::CompoundIdentifier(idents) => idents.iter_mut().for_each(|ident| self.0.correct(ident)),
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+fn constraint_of(operator: &mut JoinOperator) -> Option<&mut JoinConstraint> {
+    match operator {
+        JoinOperator::Join(constraint)
+        | JoinOperator::Inner(constraint)
+        | JoinOperator::Left(constraint)
+        | JoinOperator::LeftOuter(constraint)
+        | JoinOperator::Right(constraint)
+        | JoinOperator::RightOuter(constraint)
+        | JoinOperator::FullOuter(constraint)
+        | JoinOperator::Semi(constraint)
+        | JoinOperator::LeftSemi(constraint)
+        | JoinOperator::RightSemi(constraint)
+        | JoinOperator::Anti(constraint)
+        | JoinOperator::LeftAnti(constraint)
+        | JoinOperator::RightAnti(constraint) => Some(constraint),
+        _ => None,
+    }
+}
+
+fn alias_of(factor: &TableFactor) -> Option<&TableAlias> {
+    match factor {
+        TableFactor::Table { alias, .. }
+        | TableFactor::Derived { alias, .. }
+        | TableFactor::TableFunction { alias, .. }
+        | TableFactor::Function { alias, .. }
+        | TableFactor::UNNEST { alias, .. }
+        | TableFactor::NestedJoin { alias, .. } => alias.as_ref(),
+        _ => None,
+    }
+}
+
+/// Replaces `column.*` of structs by their fields: `get_field(column, 'a') AS a, …`. `schema_of` plans a query and
+/// gives its columns; it is asked for what stands in `FROM`.
+///
+/// # Errors
+/// `CANNOT_RESOLVE_STAR_EXPAND` where the name is neither a table's nor a struct's; those of `schema_of`.
+pub fn expand_structs(query: &mut Query, schema_of: &dyn Fn(Query) -> Result<DFSchemaRef>) -> Result<()> {
+    match query.visit(&mut Expand { scopes: Scopes::default(), schema_of }) {
+        ControlFlow::Break(error) => Err(error),
+        ControlFlow::Continue(()) => Ok(()),
+    }
+}
+
+struct Expand<'a> {
+    scopes: Scopes,
+    schema_of: &'a dyn Fn(Query) -> Result<DFSchemaRef>,
+}
+
+impl VisitorMut for Expand<'_> {
+    type Break = Error;
+
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<Error> {
+        self.scopes.enter(query);
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, query: &mut Query) -> ControlFlow<Error> {
+        self.scopes.leave(query);
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_select(&mut self, select: &mut Select) -> ControlFlow<Error> {
+        match self.select(select) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => ControlFlow::Break(error),
+        }
+    }
+}
+
+impl Expand<'_> {
+    fn select(&self, select: &mut Select) -> Result<()> {
+        let tables: BTreeSet<String> = select.from.iter().flat_map(table_names).collect();
+        let struct_path = |item: &SelectItem| match item {
+            SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(name), _) => {
+                let idents: Option<Vec<Ident>> = name.0.iter().map(|part| part.as_ident().cloned()).collect();
+                idents.filter(|idents| idents.len() > 1 || !tables.contains(&idents[0].value.to_lowercase()))
+            }
+            _ => None,
+        };
+        if !select.projection.iter().any(|item| struct_path(item).is_some()) {
+            return Ok(());
+        }
+        let schema = (self.schema_of)(self.query_of_from(select))?;
+        let mut projection = Vec::with_capacity(select.projection.len());
+        for item in std::mem::take(&mut select.projection) {
+            match struct_path(&item) {
+                Some(path) => projection.extend(fields_of(&path, &schema, &item)?),
+                None => projection.push(item),
+            }
+        }
+        select.projection = projection;
+        Ok(())
+    }
+
+    /// `WITH … SELECT * FROM …`: the same `FROM`, nothing else.
+    fn query_of_from(&self, select: &Select) -> Query {
+        let mut bare = select.clone();
+        bare.projection = vec![SelectItem::Wildcard(WildcardAdditionalOptions::default())];
+        bare.distinct = None;
+        bare.selection = None;
+        bare.group_by = datafusion::sql::sqlparser::ast::GroupByExpr::Expressions(vec![], vec![]);
+        bare.having = None;
+        bare.qualify = None;
+        bare.named_window = vec![];
+        bare.cluster_by = vec![];
+        bare.distribute_by = vec![];
+        bare.sort_by = vec![];
+        let cte_tables = self.scopes.visible();
+        let with = (!cte_tables.is_empty()).then(|| With {
+            with_token: datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken::empty(),
+            recursive: false,
+            cte_tables,
+        });
+        Query {
+            with,
+            body: Box::new(SetExpr::Select(Box::new(bare))),
+            order_by: None,
+            limit_clause: None,
+            fetch: None,
+            locks: vec![],
+            for_clause: None,
+            settings: None,
+            format_clause: None,
+            pipe_operators: vec![],
+        }
+    }
+}
+
+fn table_names(from: &TableWithJoins) -> Vec<String> {
+    let mut names = vec![];
+    for factor in std::iter::once(&from.relation).chain(from.joins.iter().map(|join| &join.relation)) {
+        match (alias_of(factor), factor) {
+            (Some(alias), _) => names.push(alias.name.value.to_lowercase()),
+            (None, TableFactor::Table { name, .. }) => {
+                names.extend(name.0.last().and_then(ObjectNamePart::as_ident).map(|ident| ident.value.to_lowercase()));
+            }
+            (None, TableFactor::NestedJoin { table_with_joins, .. }) => names.extend(table_names(table_with_joins)),
+            _ => {}
+        }
+    }
+    names
+}
+
+/// Select items for the fields of the struct at `path`: `column`, `table.column`, then fields of fields.
+fn fields_of(path: &[Ident], schema: &DFSchemaRef, item: &SelectItem) -> Result<Vec<SelectItem>> {
+    let same = |one: &str, two: &str| one.to_lowercase() == two.to_lowercase();
+    let qualified = schema.iter().find(|(qualifier, field)| {
+        path.len() > 1
+            && qualifier.is_some_and(|qualifier| same(qualifier.table(), &path[0].value))
+            && same(field.name(), &path[1].value)
+    });
+    let found = qualified
+        .map(|found| (found, 2))
+        .or_else(|| schema.iter().find(|(_, field)| same(field.name(), &path[0].value)).map(|found| (found, 1)));
+    let unresolved = || {
+        let columns = schema.iter().map(|(_, field)| format!("`{}`", field.name())).collect::<Vec<_>>().join(", ");
+        Error::invalid(
+            "CANNOT_RESOLVE_STAR_EXPAND",
+            format!("cannot resolve {item} given input columns [{columns}]: name a table or a struct column"),
+        )
+    };
+    let Some(((qualifier, column), mut taken)) = found else { return Err(unresolved()) };
+    let quoted = |name: &str| Ident::with_quote('`', name);
+    let mut expr = match qualifier {
+        Some(qualifier) => Expr::CompoundIdentifier(vec![quoted(qualifier.table()), quoted(column.name())]),
+        None => Expr::Identifier(quoted(column.name())),
+    };
+    let mut data_type = column.data_type();
+    while taken < path.len() {
+        let DataType::Struct(fields) = data_type else { return Err(unresolved()) };
+        let Some(field) = fields.iter().find(|field| same(field.name(), &path[taken].value)) else {
+            return Err(unresolved());
+        };
+        expr = get_field(expr, field.name());
+        data_type = field.data_type();
+        taken += 1;
+    }
+    let DataType::Struct(fields) = data_type else { return Err(unresolved()) };
+    let mut left_out = BTreeSet::new();
+    if let SelectItem::QualifiedWildcard(_, options) = item {
+        if let Some(except) = &options.opt_except {
+            left_out.insert(except.first_element.value.to_lowercase());
+            left_out.extend(except.additional_elements.iter().map(|ident| ident.value.to_lowercase()));
+        }
+        if options.opt_replace.is_some() || options.opt_rename.is_some() || options.opt_exclude.is_some() {
+            return Err(Error::invalid("UNSUPPORTED_FEATURE", format!("{item}: of a struct only EXCEPT is supported")));
+        }
+    }
+    Ok(fields
+        .iter()
+        .filter(|field| !left_out.contains(&field.name().to_lowercase()))
+        .map(|field| SelectItem::ExprWithAlias {
+            expr: get_field(expr.clone(), field.name()),
+            alias: quoted(field.name()),
+        })
+        .collect())
+}
+
+fn get_field(expr: Expr, name: &str) -> Expr {
+    let argument = |expr| FunctionArg::Unnamed(FunctionArgExpr::Expr(expr));
+    Expr::Function(Function {
+        name: ObjectName::from(vec![Ident::new("get_field")]),
+        uses_odbc_syntax: false,
+        parameters: FunctionArguments::None,
+        args: FunctionArguments::List(FunctionArgumentList {
+            duplicate_treatment: None,
+            args: vec![argument(expr), argument(Expr::Value(Value::SingleQuotedString(name.into()).into()))],
+            clauses: vec![],
+        }),
+        filter: None,
+        null_treatment: None,
+        over: None,
+        within_group: vec![],
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sql::parser::parse_query;
+    use arrow::datatypes::Field;
+    use datafusion::common::DFSchema;
+    use std::sync::Arc;
+
+    fn nested() -> DataType {
+        let inner = DataType::Struct(vec![Field::new("x", DataType::Int32, true)].into());
+        DataType::Struct(vec![Field::new("a", DataType::Utf8, true), Field::new("In", inner, true)].into())
+    }
+
+    fn check(text: &str, expect: std::result::Result<&str, &str>) {
+        let mut query = parse_query(text).expect(text);
+        let schema = Schema::new(vec![Field::new("data", nested(), true), Field::new("n", DataType::Int32, true)]);
+        let schema: DFSchemaRef = Arc::new(DFSchema::try_from_qualified_schema("t", &schema).expect("schema"));
+        let outcome = expand_structs(&mut query, &|_| Ok(Arc::clone(&schema)));
+        match expect {
+            Ok(expect) => {
+                outcome.expect(text);
+                assert_eq!(query.to_string(), expect);
+            }
+            Err(expect) => {
+                let message = outcome.expect_err(text).to_string();
+                assert!(message.contains(expect), "{message}");
+            }
+        }
+    }
+
+    #[test]
+    fn stars_of_structs_are_fields() {
+        let all = "SELECT get_field(`t`.`data`, 'a') AS `a`, get_field(`t`.`data`, 'In') AS `In` FROM t";
+        check("SELECT data.* FROM t", Ok(all));
+        check("SELECT T.Data.* FROM t", Ok(all));
+        check("SELECT t.* FROM t", Ok("SELECT t.* FROM t"));
+        check("SELECT n, data.in.* FROM t", Ok("SELECT n, get_field(get_field(`t`.`data`, 'In'), 'x') AS `x` FROM t"));
+        check("SELECT data.* EXCEPT (A) FROM t", Ok("SELECT get_field(`t`.`data`, 'In') AS `In` FROM t"));
+        check("SELECT n.* FROM t", Err("[CANNOT_RESOLVE_STAR_EXPAND] cannot resolve n.* given input columns"));
+        check("SELECT q.* FROM t", Err("`data`, `n`"));
+        check("SELECT data.nope.* FROM t", Err("data.nope.*"));
+    }
+
+    #[test]
+    fn spelling_follows_declarations() {
+        let check = |text: &str, expect: &str| {
+            let mut query = parse_query(text).expect(text);
+            let mut spellings = Spellings::default();
+            let schema = vec![Field::new("userId", DataType::Utf8, true), Field::new("data", nested(), true)];
+            spellings.add_schema(&Schema::new(schema));
+            spellings.apply(&mut query);
+            assert_eq!(query.to_string(), expect);
+        };
+        check("SELECT USERID, DATA.IN.X FROM t", "SELECT userId, data.In.x FROM t");
+        check("SELECT T.`userid` FROM u AS t", "SELECT t.`userId` FROM u AS t");
+        check("SELECT a AS Sum FROM t ORDER BY SUM", "SELECT a AS Sum FROM t ORDER BY Sum");
+        // Two spellings: nothing is guessed.
+        check("SELECT USERID AS userID FROM t", "SELECT USERID AS userID FROM t");
+        check("SELECT * FROM t JOIN u USING (USERID)", "SELECT * FROM t JOIN u USING(userId)");
+    }
+}

@@ -1,0 +1,204 @@
+//! Rules on plans, for SQL and PySpark alike.
+//!
+//! - [`SparkCasts`] (analyzer): `CAST(binary AS STRING)` never fails in Spark, and DataFusion's does on what is not
+//!   UTF-8; and `from_json` takes bytes as they are, so that the cast before it can go.
+//! - [`ShareExpensive`] (optimizer, last): parsing a payload costs more than everything else that a stateless query
+//!   does. DataFusion pushes filters below projections and so writes the parse twice, once in the filter and once above
+//!   it; this computes it once, below the filter.
+
+use arrow::datatypes::DataType;
+use datafusion::common::Result;
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::{Column, DFSchema};
+use datafusion::logical_expr::expr::{Cast, ScalarFunction, TryCast};
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::utils::{conjunction, merge_schema, split_conjunction_owned};
+use datafusion::logical_expr::{Expr, ExprSchemable, Filter, LogicalPlan, Projection, ScalarUDF};
+use datafusion::optimizer::analyzer::AnalyzerRule;
+use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
+use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
+
+/// Our function for `CAST(binary AS STRING)`.
+pub const BINARY_TO_STRING: &str = "spark_binary_to_string";
+
+/// Functions that take bytes where Spark has text.
+const TAKE_BINARY: &[&str] = &["from_json"];
+
+/// Functions that are not to be computed twice for a row.
+const EXPENSIVE: &[&str] = &["from_json", "from_avro", "from_csv", "from_protobuf", "from_xml"];
+
+/// Spark's casts of bytes to text.
+#[derive(Debug)]
+pub struct SparkCasts {
+    binary_to_string: Arc<ScalarUDF>,
+}
+
+impl SparkCasts {
+    /// The rule, which puts this function in place of casts.
+    pub fn new(binary_to_string: Arc<ScalarUDF>) -> Self {
+        Self { binary_to_string }
+    }
+
+    fn rewrite(&self, expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+        expr.transform_up(|expr| match expr {
+            Expr::Cast(Cast { expr: inner, field }) if is_text(field.data_type()) && is_binary(&inner, schema) => {
+                Ok(Transformed::yes(self.call(*inner, field.data_type())))
+            }
+            Expr::TryCast(TryCast { expr: inner, field })
+                if is_text(field.data_type()) && is_binary(&inner, schema) =>
+            {
+                Ok(Transformed::yes(self.call(*inner, field.data_type())))
+            }
+            Expr::ScalarFunction(mut function) if TAKE_BINARY.contains(&function.func.name()) => {
+                match function.args.first() {
+                    Some(Expr::ScalarFunction(inner))
+                        if inner.func.name() == BINARY_TO_STRING && inner.args.len() == 1 =>
+                    {
+                        function.args[0] = inner.args[0].clone();
+                        Ok(Transformed::yes(Expr::ScalarFunction(function)))
+                    }
+                    _ => Ok(Transformed::no(Expr::ScalarFunction(function))),
+                }
+            }
+            other => Ok(Transformed::no(other)),
+        })
+    }
+
+    fn call(&self, inner: Expr, target: &DataType) -> Expr {
+        let call = Expr::ScalarFunction(ScalarFunction::new_udf(Arc::clone(&self.binary_to_string), vec![inner]));
+        match target {
+            DataType::Utf8 => call,
+            other => Expr::Cast(Cast::new(Box::new(call), other.clone())),
+        }
+    }
+}
+
+fn is_text(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
+}
+
+/// A column that does not resolve is somebody else's error.
+fn is_binary(expr: &Expr, schema: &DFSchema) -> bool {
+    matches!(expr.get_type(schema), Ok(DataType::Binary | DataType::LargeBinary | DataType::BinaryView))
+}
+
+impl AnalyzerRule for SparkCasts {
+    fn name(&self) -> &str {
+        "spark_casts"
+    }
+
+    fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
+        let rewritten = plan.transform_up_with_subqueries(|plan| {
+            let schema = match &plan {
+                LogicalPlan::TableScan(scan) => {
+                    DFSchema::try_from_qualified_schema(scan.table_name.clone(), &scan.source.schema())?
+                }
+                plan => merge_schema(&plan.inputs()),
+            };
+            let names = NamePreserver::new(&plan);
+            plan.map_expressions(|expr| {
+                let name = names.save(&expr);
+                Ok(self.rewrite(expr, &schema)?.update_data(|expr| name.restore(expr)))
+            })?
+            .map_data(LogicalPlan::recompute_schema)
+        })?;
+        Ok(rewritten.data)
+    }
+}
+
+/// Computes an expensive function once where a filter and the projection above it both need it.
+#[derive(Debug, Default)]
+pub struct ShareExpensive;
+
+impl OptimizerRule for ShareExpensive {
+    fn name(&self) -> &str {
+        "share_expensive"
+    }
+
+    fn apply_order(&self) -> Option<ApplyOrder> {
+        Some(ApplyOrder::BottomUp)
+    }
+
+    fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
+        let LogicalPlan::Projection(projection) = &plan else { return Ok(Transformed::no(plan)) };
+        let LogicalPlan::Filter(filter) = projection.input.as_ref() else { return Ok(Transformed::no(plan)) };
+        let above = expensive(projection.expr.iter());
+        let shared: Vec<Expr> =
+            expensive([&filter.predicate]).into_iter().filter(|expr| above.contains(expr)).collect();
+        if shared.is_empty() {
+            return Ok(Transformed::no(plan));
+        }
+        let shared: Vec<(Expr, String)> =
+            shared.into_iter().map(|expr| (expr, config.alias_generator().next("__shared"))).collect();
+        let (dear, cheap): (Vec<Expr>, Vec<Expr>) = split_conjunction_owned(filter.predicate.clone())
+            .into_iter()
+            .partition(|conjunct| !expensive([conjunct]).is_empty());
+        let replace = |expr: Expr| -> Result<Expr> {
+            let replaced = expr.transform_down(|expr| {
+                Ok(match shared.iter().find(|(known, _)| *known == expr) {
+                    // What is inside is the new column's business.
+                    Some((_, alias)) => {
+                        Transformed::new(Expr::Column(Column::new_unqualified(alias)), true, TreeNodeRecursion::Jump)
+                    }
+                    None => Transformed::no(expr),
+                })
+            })?;
+            Ok(replaced.data)
+        };
+        let names = NamePreserver::new(&plan);
+        let outputs = projection
+            .expr
+            .iter()
+            .map(|expr| {
+                let name = names.save(expr);
+                Ok(name.restore(replace(expr.clone())?))
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let dear = dear.into_iter().map(replace).collect::<Result<Vec<_>>>()?;
+        // In a fixed order: the plan of a restarted query is to be the same.
+        let needed: BTreeSet<&Column> = outputs
+            .iter()
+            .chain(&dear)
+            .flat_map(Expr::column_refs)
+            .filter(|column| !shared.iter().any(|(_, alias)| *alias == column.name))
+            .collect();
+        let columns = needed
+            .into_iter()
+            .map(|column| Expr::Column(column.clone()))
+            .chain(shared.iter().map(|(expr, alias)| expr.clone().alias(alias)))
+            .collect();
+        let mut input = Arc::clone(&filter.input);
+        if let Some(predicate) = conjunction(cheap) {
+            input = Arc::new(LogicalPlan::Filter(Filter::try_new(predicate, input)?));
+        }
+        input = Arc::new(LogicalPlan::Projection(Projection::try_new(columns, input)?));
+        if let Some(predicate) = conjunction(dear) {
+            input = Arc::new(LogicalPlan::Filter(Filter::try_new(predicate, input)?));
+        }
+        let output = Projection::try_new_with_schema(outputs, input, Arc::clone(&projection.schema))?;
+        Ok(Transformed::yes(LogicalPlan::Projection(output)))
+    }
+}
+
+/// Calls of expensive functions, outermost ones alone, each once, in the order of their appearance.
+fn expensive<'a>(exprs: impl IntoIterator<Item = &'a Expr>) -> Vec<Expr> {
+    let mut seen = HashSet::new();
+    let mut found = vec![];
+    for expr in exprs {
+        expr.apply(|expr| {
+            Ok(match expr {
+                Expr::ScalarFunction(function) if EXPENSIVE.contains(&function.func.name()) => {
+                    if seen.insert(expr.clone()) {
+                        found.push(expr.clone());
+                    }
+                    TreeNodeRecursion::Jump
+                }
+                _ => TreeNodeRecursion::Continue,
+            })
+        })
+        .expect("the closure never fails");
+    }
+    found
+}
