@@ -381,6 +381,22 @@ async fn sql_interrupted() {
     assert_eq!(child.wait().await.expect("it ends").code(), Some(130));
 }
 
+#[cfg(unix)]
+#[tokio::test]
+async fn sql_interrupted_between_statements() {
+    let served = Served::start().await;
+    let mut command = served.command(&["sql", "--format", "csv"]);
+    let mut child = command.stdin(Stdio::piped()).spawn().expect("the binary runs");
+    let mut stdin = child.stdin.take().expect("it is piped");
+    let mut out = BufReader::new(child.stdout.take().expect("it is piped")).lines();
+    stdin.write_all(b"SELECT 1;\n").await.expect("the pipe is open");
+    for _ in 0..3 {
+        out.next_line().await.expect("stdout is read").expect("the line comes");
+    }
+    press(&child).await;
+    assert_eq!(child.wait().await.expect("it ends").code(), Some(130));
+}
+
 #[tokio::test]
 async fn queries() {
     let served = Served::start().await;
