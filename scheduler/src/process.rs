@@ -64,14 +64,18 @@ impl SchedulerHandle {
         self.http_addr
     }
     /// Ends the runs of all queries at their next step (they resume at the next start) and closes the servers.
-    pub async fn shutdown(self) {
+    pub async fn shutdown(self) -> Result<()> {
         self.manager.shutdown().await;
         // The receivers are gone only when the servers have ended already.
         let _ = self.stop.send(true);
         let servers = self.servers;
         let abort = servers.abort_handle();
-        if tokio::time::timeout(SHUTDOWN_MAX, servers).await.is_err() {
-            abort.abort();
+        match tokio::time::timeout(SHUTDOWN_MAX, servers).await {
+            Ok(ended) => ended.context("servers")?,
+            Err(_) => {
+                abort.abort();
+                Ok(())
+            }
         }
     }
     /// Returns when a server has failed, with the reason.

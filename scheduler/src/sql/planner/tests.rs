@@ -1,1 +1,596 @@
+//! Statements planned over connectors that are made up: a topic, a keyspace, and a sink that takes anything.
 
+use super::*;
+use crate::sql::parser::parse;
+use arrow::array::{BinaryArray, Int32Array, Int64Array, TimestampMicrosecondArray};
+use arrow::datatypes::{DataType, Field, TimeUnit};
+use arrow::util::pretty::pretty_format_batches;
+use async_trait::async_trait;
+use datafusion::catalog::MemTable;
+use datafusion::physical_plan::{ExecutionPlanProperties, collect};
+use headwater_executor::connectors::{Limit, LimitContext, Offset};
+use headwater_executor::operators::source_scan::SourceScanExec;
+use object_store::memory::InMemory;
+use object_store::path::Path;
+use std::sync::Mutex;
+
+const USERS: &str = "id STRING, first_name STRING, age INT, address STRUCT<city: STRING, Zip: STRING>";
+
+/// A connector that is all of them, and remembers what it was told.
+#[derive(Debug)]
+struct Fake {
+    format: &'static str,
+    told: Arc<Mutex<Vec<Options>>>,
+}
+
+fn topic_schema() -> SchemaRef {
+    Arc::new(Schema::new(vec![
+        Field::new("key", DataType::Binary, true),
+        Field::new("value", DataType::Binary, true),
+        Field::new("topic", DataType::Utf8, true),
+        Field::new("partition", DataType::Int32, true),
+        Field::new("offset", DataType::Int64, true),
+        Field::new("timestamp", DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())), true),
+        Field::new("timestampType", DataType::Int32, true),
+    ]))
+}
+
+fn topic_rows() -> RecordBatch {
+    let values: Vec<Option<&[u8]>> = vec![
+        Some(br#"{"id":"1","first_name":"Ada","age":36,"address":{"city":"London","Zip":"W1"}}"#),
+        Some(br#"{"id":"2","first_name":"Bo","age":7,"address":null}"#),
+        Some(b"not json"),
+        None,
+    ];
+    let rows = values.len();
+    RecordBatch::try_new(
+        topic_schema(),
+        vec![
+            Arc::new(BinaryArray::from(vec![Some(b"\xff k".as_slice()); rows])),
+            Arc::new(BinaryArray::from(values)),
+            Arc::new(StringArray::from(vec!["users"; rows])),
+            Arc::new(Int32Array::from(vec![0; rows])),
+            Arc::new(Int64Array::from_iter_values(0..rows as i64)),
+            Arc::new(TimestampMicrosecondArray::from(vec![0; rows]).with_timezone("UTC")),
+            Arc::new(Int32Array::from(vec![0; rows])),
+        ],
+    )
+    .expect("rows")
+}
+
+#[async_trait]
+impl Connector for Fake {
+    fn format(&self) -> &'static str {
+        self.format
+    }
+    async fn table(&self, options: &Options, schema: Option<SchemaRef>) -> Result<Arc<dyn TableProvider>> {
+        self.told.lock().expect("told").push(options.clone());
+        let batch = match self.format {
+            "kafka" => topic_rows(),
+            "cassandra" => RecordBatch::new_empty(Arc::new(Schema::new(vec![
+                Field::new("id", DataType::Utf8, false),
+                Field::new("city", DataType::Utf8, true),
+                Field::new("first_name", DataType::Utf8, true),
+                Field::new("age", DataType::Int64, true),
+            ]))),
+            _ => RecordBatch::new_empty(schema.unwrap_or_else(|| Arc::new(Schema::empty()))),
+        };
+        let table = MemTable::try_new(batch.schema(), vec![vec![batch]]).expect("table");
+        Ok(Arc::new(table))
+    }
+    async fn source(&self, options: &Options, _: Option<SchemaRef>) -> Result<Arc<dyn Source>> {
+        self.told.lock().expect("told").push(options.clone());
+        Ok(Arc::new(FakeSource))
+    }
+    async fn sink(&self, options: &Options, context: SinkContext) -> Result<Arc<dyn Sink>> {
+        self.told.lock().expect("told").push(options.clone());
+        Ok(Arc::new(FakeSink { context }))
+    }
+}
+
+#[derive(Debug)]
+struct FakeSource;
+
+#[async_trait]
+impl Source for FakeSource {
+    fn schema(&self) -> SchemaRef {
+        topic_schema()
+    }
+    fn description(&self) -> String {
+        "fake".into()
+    }
+    async fn initial_offset(&self) -> Result<Offset> {
+        Ok(Offset("0".into()))
+    }
+    async fn latest_offset(&self, start: &Offset) -> Result<Offset> {
+        Ok(start.clone())
+    }
+    fn limit(&self, _: &Offset, latest: &Offset, _: LimitContext) -> Result<Limit> {
+        Ok(Limit::Until(latest.clone()))
+    }
+    async fn plan(&self, _: &Offset, _: &Offset) -> Result<Vec<String>> {
+        Ok(vec![])
+    }
+    fn reader_config(&self, query: &str) -> String {
+        query.into()
+    }
+    fn format(&self) -> &'static str {
+        "kafka"
+    }
+}
+
+#[derive(Debug)]
+struct FakeSink {
+    context: SinkContext,
+}
+
+#[async_trait]
+impl Sink for FakeSink {
+    fn format(&self) -> &'static str {
+        "noop"
+    }
+    fn description(&self) -> String {
+        format!("{:?}", self.context)
+    }
+    async fn prepare(&self) -> Result<()> {
+        Ok(())
+    }
+    fn writer_config(&self) -> String {
+        String::new()
+    }
+}
+
+struct Bench {
+    planner: Planner,
+    session: Session,
+    told: Arc<Mutex<Vec<Options>>>,
+}
+
+impl Bench {
+    async fn new() -> Self {
+        let catalog = Catalog::open(Arc::new(InMemory::new()), &Path::from("s"), "file:///w").await.expect("opens");
+        let told = Arc::new(Mutex::new(vec![]));
+        let known = Arc::clone(&told);
+        let find = move |format: &str| -> Result<Arc<dyn Connector>> {
+            let format = match format {
+                "kafka" => "kafka",
+                "cassandra" | "org.apache.spark.sql.cassandra" => "cassandra",
+                "noop" => "noop",
+                "parquet" | "json" | "csv" => "parquet",
+                other => return Err(Error::invalid("DATA_SOURCE_NOT_FOUND", other)),
+            };
+            Ok(Arc::new(Fake { format, told: Arc::clone(&known) }))
+        };
+        let planner = Planner::new(Arc::new(catalog), Arc::new(RuntimeEnv::default())).with_connectors(Arc::new(find));
+        let mut bench = Self { planner, session: Session::default(), told };
+        bench
+            .run(
+                "CREATE TABLE users_created USING kafka OPTIONS (subscribe 'users', kafka.sasl.password 'hunter2');
+                 CREATE TABLE created_users USING cassandra OPTIONS (keyspace 'k', table 'users');
+                 CREATE TABLE files (id STRING NOT NULL, age INT, extra DATE) USING parquet PARTITIONED BY (age);
+                 CREATE TABLE nowhere USING noop",
+            )
+            .await;
+        bench
+    }
+
+    async fn try_run(&mut self, text: &str) -> Result<Planned> {
+        let mut last = Err(Error::internal("no statement"));
+        for statement in parse(text)? {
+            last = Ok(self.planner.plan(&statement, &mut self.session).await?);
+        }
+        last
+    }
+
+    async fn run(&mut self, text: &str) -> Planned {
+        match self.try_run(text).await {
+            Ok(planned) => planned,
+            Err(error) => panic!("{text}\n{error}"),
+        }
+    }
+
+    /// Rows of a statement, as a table of text.
+    async fn rows(&mut self, text: &str) -> String {
+        let batches = match self.run(text).await {
+            Planned::Answer(batch) => vec![batch],
+            Planned::Rows(plan) | Planned::Write { input: plan, .. } => {
+                let state = self.planner.state(&self.session.conf).expect("state");
+                let plan = state.create_physical_plan(&plan).await.unwrap_or_else(|e| panic!("{text}\n{e}"));
+                collect(plan, state.task_ctx()).await.unwrap_or_else(|e| panic!("{text}\n{e}"))
+            }
+            other => panic!("{text} has no rows: {other:?}"),
+        };
+        pretty_format_batches(&batches).expect("prints").to_string()
+    }
+
+    async fn flow(&mut self, text: &str) -> Result<PlannedFlow> {
+        match self.try_run(text).await? {
+            Planned::Flow(flow) => self.planner.plan_flow(&flow, "q1").await,
+            other => panic!("{text} is no flow: {other:?}"),
+        }
+    }
+
+    async fn check_error(&mut self, text: &str, expect: &str) {
+        let outcome = match self.try_run(text).await {
+            Ok(Planned::Flow(flow)) => self.planner.plan_flow(&flow, "q1").await.map(|_| ()),
+            other => other.map(|_| ()),
+        };
+        let message = outcome.expect_err(text).to_string();
+        assert!(message.contains(expect), "{text}\n  gives {message}\n  not   {expect}");
+        assert!(!message.contains("hunter2"), "{message}");
+    }
+}
+
+fn text_of(plan: &Arc<dyn ExecutionPlan>) -> String {
+    displayable(plan.as_ref()).indent(true).to_string()
+}
+
+fn columns_of(schema: &SchemaRef) -> String {
+    schema.fields().iter().map(|field| field.name().as_str()).collect::<Vec<_>>().join(", ")
+}
+
+fn scans(plan: &Arc<dyn ExecutionPlan>) -> Vec<(usize, String)> {
+    let mut found: Vec<_> = plan
+        .downcast_ref::<SourceScanExec>()
+        .map(|scan| (scan.source(), columns_of(&scan.schema())))
+        .into_iter()
+        .collect();
+    found.extend(plan.children().into_iter().flat_map(scans));
+    found
+}
+
+#[tokio::test]
+async fn the_classic_flow() {
+    let mut bench = Bench::new().await;
+    let flow = bench
+        .flow(&format!(
+            "CREATE FLOW users AS INSERT INTO nowhere BY NAME
+             SELECT data.* FROM (SELECT from_json(CAST(value AS STRING), '{USERS}') AS data FROM STREAM(users_created))"
+        ))
+        .await
+        .expect("plans");
+    assert_eq!(columns_of(&flow.schema), "id, first_name, age, address");
+    assert_eq!(flow.sources.len(), 1);
+    let text = text_of(&flow.plan);
+    assert_eq!(text.matches("from_json(").count(), 1, "{text}");
+    assert!(!text.contains(BINARY_TO_STRING) && !text.contains("CAST"), "{text}");
+    assert_eq!(scans(&flow.plan), [(0, "value".to_string())], "{text}");
+    assert!(!text.contains("Repartition") && !text.contains("Coalesce"), "{text}");
+    // Planned as for several partitions, and every one of them passes through.
+    assert_eq!(flow.plan.output_partitioning().partition_count(), 2, "{text}");
+    assert!(flow.sink.description().contains("streaming: true"));
+}
+
+use crate::sql::rules::BINARY_TO_STRING;
+
+#[tokio::test]
+async fn a_payload_is_parsed_once() {
+    let mut bench = Bench::new().await;
+    let inner =
+        format!("(SELECT from_json(CAST(value AS STRING), '{USERS}') AS data, topic FROM STREAM(users_created))");
+    let queries = [
+        format!("SELECT data.* FROM {inner}"),
+        format!("SELECT data.* FROM {inner} WHERE data.id IS NOT NULL"),
+        format!("SELECT data.* FROM {inner} WHERE data.id IS NOT NULL AND topic = 'users' AND data.age > 3"),
+        format!("SELECT data.id, upper(data.first_name) AS n FROM {inner} WHERE data.address.city LIKE 'L%'"),
+        format!("SELECT x.id, x.age + x.age AS a FROM (SELECT data.* FROM {inner}) x WHERE x.age > 1 OR x.id = '2'"),
+        format!("WITH d AS {inner}, e AS (SELECT data.* FROM d) SELECT * FROM e WHERE age BETWEEN 1 AND 99"),
+        format!(
+            "SELECT from_json(value, '{USERS}').id AS a, from_json(value, '{USERS}').age AS b FROM STREAM(users_created)"
+        ),
+        format!("SELECT data.id FROM {inner} WHERE data.id IS NOT NULL"),
+        format!("SELECT topic FROM {inner} WHERE data.id IS NOT NULL"),
+        format!("SELECT data FROM {inner} WHERE data IS NOT NULL AND data.age > 3"),
+    ];
+    for query in queries {
+        let flow = bench.flow(&format!("CREATE FLOW f AS INSERT INTO nowhere {query}")).await;
+        let flow = flow.unwrap_or_else(|error| panic!("{query}\n{error}"));
+        let text = text_of(&flow.plan);
+        assert_eq!(text.matches("from_json(").count(), 1, "{query}\n{text}");
+        assert!(!text.contains(BINARY_TO_STRING), "{query}\n{text}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_shared_is_right() {
+    let mut bench = Bench::new().await;
+    let inner =
+        format!("(SELECT from_json(CAST(value AS STRING), '{USERS}') AS data, topic, offset FROM users_created)");
+    let actual = bench
+        .rows(&format!(
+            "SELECT data.*, offset FROM {inner} WHERE data.age > 3 AND topic = 'users' ORDER BY data.id DESC"
+        ))
+        .await;
+    assert_eq!(
+        actual,
+        "\
++----+------------+-----+-------------------------+--------+
+| id | first_name | age | address                 | offset |
++----+------------+-----+-------------------------+--------+
+| 2  | Bo         | 7   |                         | 1      |
+| 1  | Ada        | 36  | {city: London, Zip: W1} | 0      |
++----+------------+-----+-------------------------+--------+"
+    );
+    let actual = bench.rows(&format!("SELECT Data.ADDRESS.* FROM {inner} WHERE OFFSET = 0")).await;
+    assert_eq!(
+        actual,
+        "\
++--------+-----+
+| city   | Zip |
++--------+-----+
+| London | W1  |
++--------+-----+"
+    );
+    // Bytes that are no UTF-8 do not fail a cast.
+    let actual = bench.rows("SELECT CAST(key AS STRING) AS k FROM users_created WHERE offset = 3").await;
+    assert!(actual.contains('\u{fffd}'), "{actual}");
+}
+
+#[tokio::test]
+async fn names_ignore_case() {
+    let mut bench = Bench::new().await;
+    let actual = bench
+        .rows(
+            "WITH Q AS (SELECT TIMESTAMPTYPE AS Kind, Offset FROM Users_Created U WHERE u.TOPIC = 'users') \
+               SELECT KIND, q.offset FROM q WHERE OFFSET < 1",
+        )
+        .await;
+    assert_eq!(
+        actual,
+        "\
++------+--------+
+| Kind | offset |
++------+--------+
+| 0    | 0      |
++------+--------+"
+    );
+    let actual = bench.rows("SELECT spark_catalog.default.users_created.* FROM users_created LIMIT 0").await;
+    assert!(actual.contains("timestampType"), "{actual}");
+}
+
+#[tokio::test]
+async fn streams_of_no_state_alone() {
+    let mut bench = Bench::new().await;
+    let stream = "STREAM(users_created)";
+    let cases = [
+        (format!("SELECT topic, count(*) FROM {stream} GROUP BY topic"), "streaming aggregation"),
+        (format!("SELECT DISTINCT topic FROM {stream}"), "DISTINCT"),
+        (format!("SELECT topic FROM {stream} ORDER BY offset"), "sorting is not supported"),
+        (format!("SELECT topic FROM {stream} LIMIT 3"), "LIMIT"),
+        (format!("SELECT row_number() OVER (ORDER BY offset) FROM {stream}"), "window functions"),
+        (format!("SELECT a.topic FROM {stream} a JOIN {stream} b ON a.key = b.key"), "join of two streams"),
+        (
+            format!("SELECT a.topic FROM users_created a LEFT JOIN {stream} b ON a.key = b.key"),
+            "Left join with the stream",
+        ),
+        (format!("SELECT topic FROM {stream} UNION SELECT topic FROM {stream}"), "UNSUPPORTED_STREAMING_OPERATOR"),
+        (format!("SELECT topic FROM {stream} UNION ALL SELECT topic FROM users_created"), "UNION ALL of a stream"),
+        (format!("SELECT topic FROM {stream} EXCEPT SELECT id FROM created_users"), "UNSUPPORTED_STREAMING_OPERATOR"),
+        (format!("SELECT 1 AS a FROM users_created WHERE topic IN (SELECT topic FROM {stream})"), "inside a subquery"),
+        ("SELECT 1 AS a FROM users_created".into(), "[INVALID_FLOW_QUERY_TYPE] flow f reads no stream"),
+    ];
+    for (query, expect) in cases {
+        bench.check_error(&format!("CREATE FLOW f AS INSERT INTO nowhere {query}"), expect).await;
+    }
+    bench.check_error("SELECT * FROM STREAM(users_created)", "must be run by a flow: CREATE FLOW").await;
+    bench.check_error("INSERT OVERWRITE nowhere SELECT topic FROM STREAM(users_created)", "INSERT OVERWRITE").await;
+}
+
+#[tokio::test]
+async fn streams_meet_tables_and_streams() {
+    let mut bench = Bench::new().await;
+    let join = "CREATE FLOW f AS INSERT INTO nowhere \
+                SELECT s.topic, u.city FROM STREAM(users_created) s LEFT JOIN created_users u \
+                ON CAST(s.key AS STRING) = u.id";
+    let flow = bench.flow(join).await.expect("plans");
+    assert_eq!(scans(&flow.plan), [(0, "key, topic".to_string())]);
+    assert_eq!(flow.plan.output_partitioning().partition_count().min(2), 2, "{}", text_of(&flow.plan));
+    let union = "CREATE FLOW f AS INSERT INTO nowhere \
+                 SELECT topic FROM STREAM(users_created) UNION ALL SELECT topic FROM STREAM users_created";
+    let flow = bench.flow(union).await.expect("plans");
+    assert_eq!(flow.sources.len(), 2);
+    let mut found = scans(&flow.plan);
+    found.sort();
+    assert_eq!(found, [(0, "topic".to_string()), (1, "topic".to_string())]);
+}
+
+#[tokio::test]
+async fn a_flow_stands_alone() {
+    let mut bench = Bench::new().await;
+    bench.run("CREATE VIEW raw (body, t) AS SELECT CAST(value AS STRING), topic FROM STREAM(users_created)").await;
+    let Planned::Flow(flow) =
+        bench.run("SET a.b=c; CREATE FLOW f AS INSERT INTO nowhere SELECT body FROM Raw WHERE T = 'users'").await
+    else {
+        panic!("is a flow")
+    };
+    assert_eq!(flow.tables.keys().collect::<Vec<_>>(), ["raw", "users_created"]);
+    assert_eq!((flow.target.name.as_str(), flow.conf["a.b"].as_str()), ("nowhere", "c"));
+    bench.run("DROP VIEW raw; DROP TABLE users_created; DROP TABLE nowhere").await;
+    let text = serde_json::to_string(&flow).expect("is JSON");
+    let again: FlowDefinition = serde_json::from_str(&text).expect("was JSON");
+    assert_eq!(again, flow);
+    let planned = bench.planner.plan_flow(&again, "q2").await.expect("plans");
+    assert_eq!(columns_of(&planned.schema), "body");
+}
+
+#[tokio::test]
+async fn inserts_fit_their_tables() {
+    let mut bench = Bench::new().await;
+    let Planned::Write { input, mode, table_name, created, .. } =
+        bench.run("INSERT INTO files BY NAME SELECT offset AS Age, topic AS id FROM users_created").await
+    else {
+        panic!("is a write")
+    };
+    assert_eq!((mode, table_name.as_str(), created), (WriteMode::Append, "files", false));
+    assert_eq!(columns_of(input.schema().inner()), "id, age, extra");
+    let Planned::Write { input, mode, .. } =
+        bench.run("INSERT OVERWRITE created_users (id, age) VALUES ('a', 1)").await
+    else {
+        panic!("is a write")
+    };
+    assert_eq!((mode, columns_of(input.schema().inner()).as_str()), (WriteMode::Overwrite, "id, age"));
+    let Planned::Write { input, .. } = bench.run("INSERT INTO created_users VALUES ('a', 'b', 'c', 1)").await else {
+        panic!("is a write")
+    };
+    assert_eq!(columns_of(input.schema().inner()), "id, city, first_name, age");
+    bench.check_error("INSERT INTO files VALUES ('a', 1)", "[INSERT_COLUMN_ARITY_MISMATCH.NOT_ENOUGH").await;
+    bench.check_error("INSERT INTO created_users BY NAME SELECT 1 AS nope", "cannot write extra columns `nope`").await;
+    bench.check_error("INSERT INTO nope SELECT 1", "[TABLE_OR_VIEW_NOT_FOUND] the table or view `nope`").await;
+    bench.check_error("INSERT INTO files SELECT nope FROM created_users", "[UNRESOLVED_COLUMN.WITH_SUGGESTION]").await;
+    let Planned::Flow(flow) = bench.run("INSERT INTO nowhere SELECT topic FROM STREAM users_created").await else {
+        panic!("is a flow")
+    };
+    assert_eq!(flow.name, "nowhere");
+}
+
+#[tokio::test]
+async fn tables_are_made() {
+    let mut bench = Bench::new().await;
+    let Planned::Write { target, created, input, .. } =
+        bench.run("CREATE TABLE copy USING csv AS SELECT topic, offset FROM users_created").await
+    else {
+        panic!("is a write")
+    };
+    assert!(created);
+    assert_eq!(target.options.get("path"), Some("file:///w/copy"));
+    assert_eq!(target.schema.as_deref(), Some("topic STRING, offset BIGINT"));
+    assert_eq!(columns_of(input.schema().inner()), "topic, offset");
+    let Planned::Flow(flow) = bench
+        .run("CREATE STREAMING TABLE live USING parquet LOCATION '/x' AS SELECT topic FROM STREAM(users_created)")
+        .await
+    else {
+        panic!("is a flow")
+    };
+    assert_eq!((flow.name.as_str(), flow.target.options.get("path")), ("live", Some("/x")));
+    bench.planner.plan_flow(&flow, "q").await.expect("plans");
+    bench.check_error("CREATE TABLE live USING parquet", "[TABLE_OR_VIEW_ALREADY_EXISTS]").await;
+    assert!(matches!(bench.run("CREATE TABLE IF NOT EXISTS live USING csv").await,
+        Planned::Done(text) if text == "table live exists already"));
+    bench.check_error("CREATE TABLE x USING nope", "[DATA_SOURCE_NOT_FOUND]").await;
+    bench.check_error("CREATE TABLE x (a NOPE) USING csv", "NOPE").await;
+    bench.check_error("CREATE TABLE x (a INT) USING csv PARTITIONED BY (b)", "partition column `b`").await;
+    bench.check_error("CREATE TABLE other.x (a INT) USING csv", "[SCHEMA_NOT_FOUND]").await;
+    bench.check_error("DROP VIEW live", "[WRONG_COMMAND_FOR_OBJECT_TYPE] `live` is a table").await;
+    bench.run("DROP TABLE live; DROP TABLE IF EXISTS live").await;
+    bench.check_error("DROP TABLE live", "[TABLE_OR_VIEW_NOT_FOUND]").await;
+}
+
+#[tokio::test]
+async fn views_show() {
+    let mut bench = Bench::new().await;
+    bench.run("CREATE VIEW v (a) AS SELECT topic FROM users_created; CREATE TEMP VIEW w AS SELECT A FROM V").await;
+    assert!(bench.rows("SELECT W.a FROM w LIMIT 1").await.contains("users"));
+    bench.check_error("INSERT INTO v SELECT 1", "[UNSUPPORTED_INSERT.VIEW]").await;
+    bench.check_error("CREATE OR REPLACE VIEW v AS SELECT * FROM v", "[RECURSIVE_VIEW]").await;
+    bench.check_error("CREATE VIEW x (a, b) AS SELECT 1", "[CREATE_VIEW_COLUMN_ARITY_MISMATCH.NOT_ENOUGH").await;
+    bench.check_error("CREATE VIEW x AS SELECT nope FROM v", "[UNRESOLVED_COLUMN").await;
+    bench.check_error("CREATE TEMP VIEW w AS SELECT 1", "[TEMP_TABLE_OR_VIEW_ALREADY_EXISTS]").await;
+    assert_eq!(
+        bench.rows("SHOW VIEWS").await,
+        "\
++-----------+----------+-------------+
+| namespace | viewName | isTemporary |
++-----------+----------+-------------+
+| default   | v        | false       |
+|           | w        | true        |
++-----------+----------+-------------+"
+    );
+    bench.run("DROP VIEW w").await;
+    bench.check_error("SELECT * FROM w", "[TABLE_OR_VIEW_NOT_FOUND]").await;
+}
+
+#[tokio::test]
+async fn tables_are_described() {
+    let mut bench = Bench::new().await;
+    assert_eq!(
+        bench.rows("DESCRIBE files").await,
+        "\
++-------------------------+-----------+---------+
+| col_name                | data_type | comment |
++-------------------------+-----------+---------+
+| id                      | string    |         |
+| age                     | int       |         |
+| extra                   | date      |         |
+| # Partition Information |           |         |
+| age                     | int       |         |
++-------------------------+-----------+---------+"
+    );
+    for text in ["DESCRIBE EXTENDED users_created", "SHOW CREATE TABLE users_created"] {
+        let actual = bench.rows(text).await;
+        assert!(actual.contains("*********(redacted)") && actual.contains("subscribe"), "{actual}");
+        assert!(!actual.contains("hunter2"), "{actual}");
+    }
+    let Planned::Answer(batch) = bench.run("SHOW CREATE TABLE files").await else { panic!("is an answer") };
+    let text = arrow::util::display::array_value_to_string(batch.column(0), 0).expect("text");
+    let Statement::CreateTable(table) = parse(&text).expect(&text).remove(0) else { panic!("{text}") };
+    assert_eq!(
+        (table.columns.as_deref(), table.partition_by),
+        (Some("id STRING NOT NULL, age INT, extra DATE"), vec!["age".to_string()])
+    );
+    assert!(bench.rows("SHOW TABLES LIKE '*USERS|nope'").await.contains("created_users"));
+    assert!(bench.rows("SHOW FUNCTIONS LIKE 'from_j*'").await.contains("from_json"));
+    let explained = bench.rows("EXPLAIN EXTENDED SELECT topic FROM users_created WHERE offset > 1").await;
+    assert!(explained.contains("== Optimized Logical Plan ==") && explained.contains("== Physical Plan =="));
+    let explained =
+        bench.rows("EXPLAIN CREATE FLOW f AS INSERT INTO nowhere SELECT key FROM STREAM users_created").await;
+    assert!(explained.contains("SourceScanExec"), "{explained}");
+    let completions = bench.planner.completions();
+    assert!(completions.tables.contains(&"files".to_string()));
+    assert!(completions.functions.contains(&"from_json".to_string()) && !completions.keywords.is_empty());
+}
+
+#[tokio::test]
+async fn settings_reach_connectors() {
+    let mut bench = Bench::new().await;
+    bench.run("SET spark.cassandra.connection.host=10.0.0.1; SET spark.cassandra.auth.password=hunter2").await;
+    bench.told.lock().expect("told").clear();
+    bench.run("SELECT * FROM created_users").await;
+    let told = bench.told.lock().expect("told").clone();
+    assert_eq!(told[0].get("spark.cassandra.connection.host"), Some("10.0.0.1"));
+    assert_eq!(told[0].get("keyspace"), Some("k"));
+    assert!(!bench.rows("SET").await.contains("hunter2"));
+    assert!(bench.rows("SET nope").await.contains("<undefined>"));
+    bench.check_error("SET spark.sql.shuffle.partitions=none", "[INVALID_CONF_VALUE]").await;
+    bench.told.lock().expect("told").clear();
+    bench
+        .flow("CREATE FLOW f AS INSERT INTO files BY NAME SELECT topic AS id FROM STREAM users_created")
+        .await
+        .expect("plans");
+    let told = bench.told.lock().expect("told").clone();
+    assert_eq!(told.last().and_then(|options| options.get("partitionBy")), Some("age"));
+}
+
+#[tokio::test]
+async fn spark_queries() {
+    let mut bench = Bench::new().await;
+    let cases = [
+        ("SELECT \"it's\" AS a", "it's"),
+        ("SELECT 1.5 + 1 AS a", "2.5"),
+        ("SELECT CAST('2024-01-02 03:04:05' AS TIMESTAMP) AS a", "2024-01-02T03:04:05Z"),
+        ("SELECT CAST(7 AS LONG) DIV 2 AS a", "3"),
+        ("SELECT a FROM VALUES (1, 'x'), (2, 'y') AS t(a, b) WHERE B = 'y'", "2"),
+        ("SELECT named_struct('x', 1).x AS a", "1"),
+        ("SELECT a FROM VALUES (2), (NULL) AS t(a) ORDER BY a LIMIT 1", "|   |"),
+        ("SELECT count(*) AS a FROM parquet.`/data/x`", "0"),
+    ];
+    for (text, expect) in cases {
+        let actual = bench.rows(text).await;
+        assert!(actual.contains(expect), "{text}\n{actual}");
+    }
+    bench.check_error("SELECT from_jsn(value) FROM users_created", "[UNRESOLVED_ROUTINE]").await;
+}
+
+#[test]
+fn patterns_are_sparks() {
+    let check = |pattern: &str, name: &str, expect: bool| {
+        assert_eq!(matches_pattern(name, Some(pattern)), expect, "{pattern} {name}");
+    };
+    check("a*", "ABC", true);
+    check("*b*", "abc", true);
+    check("a", "abc", false);
+    check("abc", "abc", true);
+    check("x|*c", "abc", true);
+    check("a*bc*c", "abc", false);
+    check("*", "", true);
+    check("", "a", false);
+}
