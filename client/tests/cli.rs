@@ -381,6 +381,22 @@ async fn sql_interrupted() {
     assert_eq!(child.wait().await.expect("it ends").code(), Some(130));
 }
 
+#[cfg(unix)]
+#[tokio::test]
+async fn sql_interrupted_between_statements() {
+    let served = Served::start().await;
+    let mut command = served.command(&["sql", "--format", "csv"]);
+    let mut child = command.stdin(Stdio::piped()).spawn().expect("the binary runs");
+    let mut stdin = child.stdin.take().expect("it is piped");
+    let mut out = BufReader::new(child.stdout.take().expect("it is piped")).lines();
+    stdin.write_all(b"SELECT 1;\n").await.expect("the pipe is open");
+    for _ in 0..3 {
+        out.next_line().await.expect("stdout is read").expect("the line comes");
+    }
+    press(&child).await;
+    assert_eq!(child.wait().await.expect("it ends").code(), Some(130));
+}
+
 #[tokio::test]
 async fn queries() {
     let served = Served::start().await;
@@ -403,4 +419,80 @@ async fn queries() {
     served.run(&["query", "progress", "good"]).await.check(0, "BATCH", "");
     served.run(&["query", "progress", "good", "--follow"]).await.check(0, "batch 1", "FINISHED");
     served.run(&["query", "progress", "bad", "--follow"]).await.check(1, "batch 1", "offsets 5..9 are gone");
+}
+
+/// Commands that need the engine's crates: servers refuse wrong settings, topics are those of the broker inside
+/// librdkafka.
+#[cfg(feature = "standalone")]
+mod standalone {
+    use super::*;
+    use headwater_executor::connectors::kafka::admin::EmbeddedBroker;
+
+    #[tokio::test]
+    async fn wrong_settings() {
+        let (_folder, path) = file("a.toml", "state-dri = \"x\"");
+        ran(headwater(&["scheduler", "--config", &path])).await.check(2, "", "state-dri");
+        ran(headwater(&["executor", "--config", "/nowhere/a.toml"])).await.check(2, "", "/nowhere/a.toml");
+        ran(headwater(&["executor", "--task-slots", "0"])).await.check(2, "", "task-slots is 0");
+        ran(headwater(&["standalone", "--executors", "0"])).await.check(2, "", "executors is 0");
+        ran(headwater(&["demo", "--rows", "0"])).await.check(2, "", "--rows");
+        ran(headwater(&["bench", "latency", "--sink", "noop"])).await.check(1, "", "--sink kafka");
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn an_executor_waits_for_its_scheduler_until_it_is_told_to_end() {
+        let command = headwater(&["executor", "--scheduler", "127.0.0.1:1"]);
+        let ran = interrupt(command, "registering with 127.0.0.1:1").await;
+        assert!(matches!(ran.code, Some(0 | 130)), "{ran:?}");
+    }
+
+    #[tokio::test]
+    async fn topics() {
+        let broker = EmbeddedBroker::start([("users", 2)]).expect("a free port");
+        let address = broker.address();
+        let run = |args: &'static [&'static str]| {
+            let mut command = headwater(args);
+            command.env("HEADWATER_KAFKA", &address);
+            ran(command)
+        };
+        run(&["topic", "list"]).await.check(0, "users  2", "");
+        let ran = run(&["topic", "list", "--json"]).await;
+        assert_eq!(ran.out, "[{\"name\":\"users\",\"partitions\":2}]\n");
+        run(&["topic", "describe", "nobody"]).await.check(1, "", "[KAFKA_UNKNOWN_TOPIC]");
+        run(&["topic", "produce", "nobody"]).await.check(1, "", "[KAFKA_UNKNOWN_TOPIC]");
+
+        let mut command = headwater(&["topic", "produce", "users", "--key-separator", ":"]);
+        command.env("HEADWATER_KAFKA", &address).stdin(Stdio::piped());
+        let mut child = command.spawn().expect("the binary runs");
+        let mut stdin = child.stdin.take().expect("it is piped");
+        stdin.write_all("a:1\nb:zwei ü\na:3".as_bytes()).await.expect("the pipe is open");
+        drop(stdin);
+        let output = child.wait_with_output().await.expect("it ends");
+        assert!(output.status.success(), "{output:?}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("3 records to users"), "{output:?}");
+
+        let ran = run(&["topic", "tail", "users", "--from", "beginning"]).await;
+        let mut lines: Vec<_> = ran.out.lines().collect();
+        lines.sort_unstable();
+        assert_eq!((ran.code, lines), (Some(0), vec!["1", "3", "zwei ü"]));
+        let ran = run(&["topic", "tail", "users", "--from", "beginning", "--follow", "-n", "3", "--json"]).await;
+        let keys: Vec<_> = ran
+            .out
+            .lines()
+            .map(|line| serde_json::from_str::<serde_json::Value>(line).expect("each line is JSON")["key"].clone())
+            .collect();
+        assert_eq!((ran.code, keys.len()), (Some(0), 3));
+        assert!(keys.contains(&"b".into()), "{keys:?}");
+        let ran = run(&["topic", "describe", "users", "--json"]).await;
+        let topic: serde_json::Value = serde_json::from_str(&ran.out).expect("JSON");
+        let latest: i64 = (0..2).map(|partition| topic["partitions"][partition]["latest"].as_i64().unwrap_or(-9)).sum();
+        assert_eq!(latest, 3, "{topic}");
+    }
+
+    #[tokio::test]
+    async fn no_broker() {
+        let ran = ran(headwater(&["topic", "list", "--kafka", "127.0.0.1:1"])).await;
+        ran.check(1, "", "127.0.0.1:1");
+    }
 }

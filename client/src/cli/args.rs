@@ -125,10 +125,10 @@ pub struct SubmitArgs {
     #[arg(long, env = "HEADWATER_CHECKPOINT", value_name = "URL")]
     pub checkpoint: Option<String>,
     /// Configuration of the session, as Spark's --conf
-    #[arg(long, env = "HEADWATER_CONF", value_name = "KEY=VALUE", value_delimiter = '\n', value_parser = pair)]
+    #[arg(long, env = "HEADWATER_CONF", hide_env_values = true, value_name = "KEY=VALUE", value_delimiter = '\n', value_parser = pair)]
     pub conf: Vec<(String, String)>,
     /// Fills ${NAME} in the file
-    #[arg(long, env = "HEADWATER_SET", value_name = "NAME=VALUE", value_delimiter = '\n', value_parser = pair)]
+    #[arg(long, env = "HEADWATER_SET", hide_env_values = true, value_name = "NAME=VALUE", value_delimiter = '\n', value_parser = pair)]
     pub set: Vec<(String, String)>,
     /// Print the ids and return; the queries go on
     #[arg(long, env = "HEADWATER_DETACH", value_parser = BoolishValueParser::new(), conflicts_with = "stop_on_exit")]
@@ -163,10 +163,10 @@ pub struct SqlArgs {
     #[arg(long, env = "HEADWATER_FORMAT", value_enum, default_value_t = Format::Table)]
     pub format: Format,
     /// Configuration of the session, as Spark's --conf
-    #[arg(long, env = "HEADWATER_CONF", value_name = "KEY=VALUE", value_delimiter = '\n', value_parser = pair)]
+    #[arg(long, env = "HEADWATER_CONF", hide_env_values = true, value_name = "KEY=VALUE", value_delimiter = '\n', value_parser = pair)]
     pub conf: Vec<(String, String)>,
     /// Fills ${NAME} in the statements
-    #[arg(long, env = "HEADWATER_SET", value_name = "NAME=VALUE", value_delimiter = '\n', value_parser = pair)]
+    #[arg(long, env = "HEADWATER_SET", hide_env_values = true, value_name = "NAME=VALUE", value_delimiter = '\n', value_parser = pair)]
     pub set: Vec<(String, String)>,
     /// Which scheduler.
     #[command(flatten)]

@@ -2,12 +2,11 @@
 
 use super::args::{BenchArgs, BenchCommand, BenchRun, LatencyArgs, Sink};
 use super::output::thousands;
-use super::{Error, interrupted};
+use super::{Error, unless_interrupted};
 use crate::bench::machine::{Machine, mebibytes};
 use crate::bench::throughput::{self, Produced, Run};
 use crate::bench::{latency, throughput::Sink as To};
 use serde_json::{Value, json};
-use std::future::Future;
 use std::io::{self, Write};
 use std::time::Duration;
 
@@ -30,22 +29,12 @@ pub async fn run(args: BenchArgs) -> Result<(), Error> {
             None => measure_throughput(&args.run).await,
         }
     };
-    let mut object = until_interrupted(outcome).await?;
+    let mut object = unless_interrupted(outcome).await?;
     object["machine"] = machine.json();
     if json {
         writeln!(io::stdout().lock(), "{object}")?;
     }
     Ok(())
-}
-
-async fn until_interrupted<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-    tokio::select! {
-        outcome = work => outcome,
-        pressed = interrupted() => {
-            pressed?;
-            Err(Error::Interrupted)
-        }
-    }
 }
 
 fn sink(sink: Sink) -> To {

@@ -3,7 +3,7 @@
 use super::args::{DemoArgs, Format};
 use super::follow::line;
 use super::output::{Results, json_rows, thousands};
-use super::{Error, interrupted};
+use super::{Error, unless_interrupted};
 use crate::demo::run::{Options, Outcome, Step, run as demo};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
@@ -27,13 +27,7 @@ pub async fn run(args: DemoArgs) -> Result<(), Error> {
         ProgressBar::new(args.rows).with_style(style)
     });
     let mut show = |step: Step| show(&step, bar.as_ref());
-    let outcome = tokio::select! {
-        outcome = demo(&options, &mut show) => outcome?,
-        pressed = interrupted() => {
-            pressed?;
-            return Err(Error::Interrupted);
-        }
-    };
+    let outcome = unless_interrupted(async { Ok(demo(&options, &mut show).await?) }).await?;
     if args.json { print_json(&outcome, &args) } else { print(&outcome, &args) }
 }
 

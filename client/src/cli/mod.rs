@@ -20,6 +20,7 @@ mod topic;
 use crate::{remote, session};
 use args::{Cli, Command, LogArgs, LogFormat};
 use clap::Parser;
+use std::future::Future;
 use std::io;
 use std::path::Path;
 use std::process::ExitCode;
@@ -202,6 +203,17 @@ async fn read_text(path: &Path) -> Result<String, Error> {
     tokio::fs::read_to_string(path).await.map_err(|error| {
         Error::Usage(format!("[UNREADABLE_FILE] failed to read {}: {error}; check the path", path.display()))
     })
+}
+
+/// Runs `work` unless the user or the system asks the process to end.
+async fn unless_interrupted<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    tokio::select! {
+        outcome = work => outcome,
+        pressed = interrupted() => {
+            pressed?;
+            Err(Error::Interrupted)
+        }
+    }
 }
 
 /// Resolves when the user or the system asks the process to end.

@@ -2,7 +2,7 @@
 
 use super::args::{QueryArgs, QueryCommand};
 use super::follow::{Event, Follower, lag, line, status_json};
-use super::{Error, interrupted, output};
+use super::{Error, output, unless_interrupted};
 use crate::remote::Remote;
 use headwater_proto::engine::{ProgressReport, QueryStatus};
 use headwater_proto::progress::StreamingQueryProgress;
@@ -11,6 +11,10 @@ use std::io::{self, Write};
 
 /// Runs the command.
 pub async fn run(args: QueryArgs) -> Result<(), Error> {
+    unless_interrupted(command(args)).await
+}
+
+async fn command(args: QueryArgs) -> Result<(), Error> {
     let remote = Remote::connect(&args.scheduler).await?;
     match args.command {
         QueryCommand::List => list(&remote.list().await?, args.json),
@@ -149,17 +153,8 @@ fn parse<T: serde::de::DeserializeOwned>(json: &str) -> Result<T, Error> {
 async fn follow(remote: &Remote, id: &str, json: bool) -> Result<(), Error> {
     let query = remote.get(id).await?;
     let mut follower = Follower::new(remote, [query.id.clone()]);
-    let interrupt = interrupted();
-    tokio::pin!(interrupt);
     loop {
-        let event = tokio::select! {
-            event = follower.next() => event?,
-            pressed = &mut interrupt => {
-                pressed?;
-                return Err(Error::Interrupted);
-            }
-        };
-        match event {
+        match follower.next().await? {
             Some(Event::Report { json: text, .. }) if json => writeln!(io::stdout().lock(), "{text}")?,
             Some(Event::Report { status, progress, .. }) => {
                 let lag = lag(status.as_ref());

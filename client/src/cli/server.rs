@@ -7,7 +7,7 @@
 //! ```
 
 use super::args::{ExecutorArgs, LogArgs, LogFormat, SchedulerArgs, StandaloneArgs};
-use super::{Error, interrupted, start_log};
+use super::{Error, interrupted, start_log, unless_interrupted};
 use crate::remote::DEFAULT_SCHEDULER;
 use crate::standalone::{Cluster, Options};
 use figment::Figment;
@@ -174,7 +174,7 @@ pub async fn scheduler(args: SchedulerArgs, log: &LogArgs) -> Result<(), Error> 
         connect_port: settings.connect_port,
         http_port: settings.http_port,
     };
-    let mut handle = until_interrupted(scheduler::start(options)).await?;
+    let mut handle = unless_interrupted(starting(scheduler::start(options))).await?;
     announce(&addresses(&handle), args.json)?;
     tokio::select! {
         failure = handle.wait_failed() => return Err(failure.into()),
@@ -199,7 +199,7 @@ pub async fn standalone(args: StandaloneArgs, log: &LogArgs) -> Result<(), Error
         task_slots: positive("task-slots", settings.task_slots)?,
         work_dir: settings.work_dir,
     };
-    let mut cluster = until_interrupted(Cluster::start(options)).await?;
+    let mut cluster = unless_interrupted(starting(Cluster::start(options))).await?;
     let mut lines = addresses(cluster.scheduler());
     lines.extend(cluster.executors().into_iter().map(|id| ("executor", id)));
     announce(&lines, args.json)?;
@@ -227,7 +227,7 @@ pub async fn executor(args: ExecutorArgs, log: &LogArgs) -> Result<(), Error> {
         bind: settings.bind,
         advertise: settings.advertise,
     };
-    let mut handle = until_interrupted(executor::start(options)).await?;
+    let mut handle = unless_interrupted(starting(executor::start(options))).await?;
     announce(&[("executor", handle.id())], args.json)?;
     tokio::select! {
         failure = handle.wait_failed() => return Err(failure.into()),
@@ -237,14 +237,8 @@ pub async fn executor(args: ExecutorArgs, log: &LogArgs) -> Result<(), Error> {
 }
 
 /// What starts may wait for others: a signal ends that.
-async fn until_interrupted<T>(start: impl Future<Output = anyhow::Result<T>>) -> Result<T, Error> {
-    tokio::select! {
-        started = start => Ok(started?),
-        pressed = interrupted() => {
-            pressed?;
-            Err(Error::Interrupted)
-        }
-    }
+async fn starting<T>(start: impl Future<Output = anyhow::Result<T>>) -> Result<T, Error> {
+    Ok(start.await?)
 }
 
 fn addresses(handle: &SchedulerHandle) -> Vec<(&'static str, String)> {
@@ -281,13 +275,7 @@ fn announcement(lines: &[(&str, String)]) -> serde_json::Value {
 /// Ends what runs, unless a second signal says that this takes too long.
 async fn drain(end: impl Future<Output = anyhow::Result<()>>) -> Result<(), Error> {
     eprintln!("ending once running batches have; once more to end at once");
-    tokio::select! {
-        ended = end => Ok(ended?),
-        pressed = interrupted() => {
-            pressed?;
-            Err(Error::Interrupted)
-        }
-    }
+    unless_interrupted(starting(end)).await
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use super::args::SqlArgs;
 use super::output::Results;
-use super::{Error, interrupted, prompt, read_text, script};
+use super::{Error, interrupted, prompt, read_text, script, unless_interrupted};
 use crate::remote::Remote;
 use crate::session::{Event, Session};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -25,7 +25,7 @@ pub async fn run(args: SqlArgs) -> Result<(), Error> {
     if text.as_deref().is_some_and(script::is_blank) {
         return Err(Error::Usage("[EMPTY_STATEMENT] there is no statement".into()));
     }
-    let remote = Remote::connect(&args.client.scheduler).await?;
+    let remote = unless_interrupted(async { Ok(Remote::connect(&args.client.scheduler).await?) }).await?;
     let session = Session::new(remote, args.conf.iter().cloned().collect());
     match text {
         Some(text) => finish(execute(&session, text, &args).await?),
@@ -109,7 +109,7 @@ async fn stdin(session: &Session, args: &SqlArgs, variables: &BTreeMap<String, S
     });
     let mut text = String::new();
     loop {
-        let line = lines.recv().await.transpose()?;
+        let line = unless_interrupted(async { Ok(lines.recv().await.transpose()?) }).await?;
         let last = line.is_none();
         match line {
             Some(line) => {

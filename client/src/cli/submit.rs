@@ -2,7 +2,7 @@
 
 use super::args::SubmitArgs;
 use super::follow::{Display, Event, Follower, is_active, status_json};
-use super::{Error, interrupted, output, read_text, script};
+use super::{Error, interrupted, output, read_text, script, unless_interrupted};
 use crate::remote::Remote;
 use headwater_proto::engine::{QueryStatus, SubmitRequest};
 use std::io::{self, Write};
@@ -18,7 +18,6 @@ pub async fn run(args: SubmitArgs) -> Result<(), Error> {
     if script::is_blank(&sql) {
         return Err(Error::Usage(format!("[EMPTY_FILE] {} has no statement", args.file.display())));
     }
-    let remote = Remote::connect(&args.client.scheduler).await?;
     let request = SubmitRequest {
         sql,
         name: args.name.clone().unwrap_or_default(),
@@ -26,7 +25,12 @@ pub async fn run(args: SubmitArgs) -> Result<(), Error> {
         checkpoint: args.checkpoint.clone().unwrap_or_default(),
         conf: args.conf.iter().cloned().collect(),
     };
-    let submitted = remote.submit(request).await?;
+    let (remote, submitted) = unless_interrupted(async {
+        let remote = Remote::connect(&args.client.scheduler).await?;
+        let submitted = remote.submit(request).await?;
+        Ok((remote, submitted))
+    })
+    .await?;
     for message in &submitted.messages {
         eprintln!("{message}");
     }

@@ -1,7 +1,7 @@
 //! `headwater topic`: Kafka's topics, straight from Kafka.
 
 use super::args::{From, TopicArgs, TopicCommand};
-use super::{Error, interrupted, output};
+use super::{Error, output, unless_interrupted};
 use futures::StreamExt;
 use headwater_executor::connectors::kafka::admin::{Admin, NewRecord, TailFrom, TailRecord};
 use headwater_proto::error::Error as EngineError;
@@ -16,6 +16,10 @@ const LINES_MAX: usize = 4096;
 
 /// Runs the command.
 pub async fn run(args: TopicArgs) -> Result<(), Error> {
+    unless_interrupted(command(args)).await
+}
+
+async fn command(args: TopicArgs) -> Result<(), Error> {
     let admin = Admin::new(&args.kafka).map_err(failed)?;
     match args.command {
         TopicCommand::List => list(&admin, args.json).await,
@@ -35,13 +39,7 @@ pub async fn run(args: TopicArgs) -> Result<(), Error> {
         }
         TopicCommand::Tail { topic, from, follow, count } => {
             let mut print = |record: &TailRecord| print(record, args.json);
-            tokio::select! {
-                done = tail(&admin, &topic, from, follow, count, &mut print) => done,
-                pressed = interrupted() => {
-                    pressed?;
-                    Err(Error::Interrupted)
-                }
-            }
+            tail(&admin, &topic, from, follow, count, &mut print).await
         }
     }
 }
@@ -129,13 +127,7 @@ async fn produce(
         line.map_err(|error: io::Error| EngineError::fatal("UNREADABLE_FILE", format!("line {}: {error}", number + 1)))
             .and_then(|line| record(line, separator.as_deref(), number + 1))
     });
-    let sent = tokio::select! {
-        sent = admin.produce_stream(topic, records) => sent.map_err(failed)?,
-        pressed = interrupted() => {
-            pressed?;
-            return Err(Error::Interrupted);
-        }
-    };
+    let sent = admin.produce_stream(topic, records).await.map_err(failed)?;
     if json {
         writeln!(io::stdout().lock(), "{}", json!({"topic": topic, "records": sent}))?;
     } else {
@@ -252,12 +244,13 @@ mod tests {
         check("ab", Some(":"), None);
     }
 
-    #[tokio::test]
-    async fn line_ends() {
-        let (send, lines) = mpsc::channel(8);
+    #[test]
+    fn line_ends() {
+        let (send, mut lines) = mpsc::channel(8);
         read_lines(&b"a\r\nb\n\n\xff"[..], &send);
         drop(send);
-        let lines: Vec<_> = ReceiverStream::new(lines).map(|line| line.expect("memory is read")).collect().await;
+        let lines: Vec<_> =
+            std::iter::from_fn(|| lines.blocking_recv()).map(|line| line.expect("memory is read")).collect();
         assert_eq!(lines, [b"a".to_vec(), b"b".to_vec(), b"\xff".to_vec()]);
     }
 
