@@ -1,7 +1,7 @@
 //! Scheduler and executors in this process: what `headwater standalone`, `demo` and `bench` run on.
 
 use anyhow::{Context, Result};
-use futures::future::select_all;
+use futures::future::{join_all, select_all};
 use headwater_executor::process::{self as executor, ExecutorHandle, ExecutorOptions};
 use headwater_scheduler::process::{self as scheduler, SchedulerHandle, SchedulerOptions};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -87,13 +87,33 @@ impl Cluster {
         }
     }
 
-    /// Lets running batches end, on executors that are still there, then ends all.
+    /// Lets running batches end, on executors that are still there; then the executors leave, as long as the scheduler
+    /// hears it; then it ends.
     pub async fn shutdown(self) -> Result<()> {
-        let scheduler = self.scheduler.shutdown().await.context("failed to stop the scheduler");
-        for (number, executor) in self.executors.into_iter().enumerate() {
-            executor.drain().await.with_context(|| format!("failed to stop executor {number}"))?;
+        self.scheduler.end_queries().await;
+        let drained = join_all(self.executors.into_iter().map(ExecutorHandle::drain)).await;
+        self.scheduler.shutdown().await.context("failed to stop the scheduler")?;
+        for (number, drained) in drained.into_iter().enumerate() {
+            drained.with_context(|| format!("failed to stop executor {number}"))?;
         }
-        scheduler
+        Ok(())
+    }
+
+    /// Runs `work` on the cluster, then ends the cluster, whether it went well or not. A part that fails meanwhile ends
+    /// the work.
+    pub async fn run<T>(mut self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        let outcome = tokio::select! {
+            outcome = work => outcome,
+            failure = self.wait_failed() => return Err(failure),
+        };
+        match (outcome, self.shutdown().await) {
+            (Ok(outcome), ended) => ended.map(|()| outcome),
+            (Err(error), Ok(())) => Err(error),
+            (Err(error), Err(ended)) => {
+                tracing::warn!(error = format!("{ended:#}"), "failed to stop the cluster");
+                Err(error)
+            }
+        }
     }
 }
 

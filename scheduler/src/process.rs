@@ -63,6 +63,11 @@ impl SchedulerHandle {
     pub fn http_addr(&self) -> SocketAddr {
         self.http_addr
     }
+    /// Ends the runs of all queries at their next step; they resume at the next start. Executors of the same process
+    /// can then leave while the servers still hear them.
+    pub async fn end_queries(&self) {
+        self.manager.shutdown().await;
+    }
     /// Ends the runs of all queries at their next step (they resume at the next start) and closes the servers.
     pub async fn shutdown(self) -> Result<()> {
         self.manager.shutdown().await;

@@ -92,42 +92,10 @@ async fn measure(options: &Options, admin: &Admin, input: &str, output: &str) ->
     let folder = tempfile::Builder::new().prefix("headwater-bench-").tempdir().context("failed to make a folder")?;
     let state = folder.path().join("state").to_string_lossy().into_owned();
     let slots = options.partitions as usize;
-    let mut cluster = Cluster::start(ClusterOptions::private(state, 1, slots)).await?;
-    let remote = Remote::connect(&cluster.address()).await?;
-    let request = SubmitRequest {
-        sql: statements(options, input, output),
-        trigger: options.trigger.clone(),
-        ..SubmitRequest::default()
-    };
-    let Some(query) = remote.submit(request).await?.queries.into_iter().next() else {
-        bail!("the scheduler started no query")
-    };
-
+    let cluster = Cluster::start(ClusterOptions::private(state, 1, slots)).await?;
+    let address = cluster.address();
     let rows = options.rate * (options.warm_up + options.measure).as_secs();
-    let sent = Sent::new(options.partitions);
-    let run = async {
-        let produce = produce(options, admin, input, &sent, rows);
-        match options.sink {
-            Sink::Kafka => {
-                let arrive = arrivals(admin, output, rows);
-                let (seen, reports) =
-                    tokio::try_join!(with_deadline(options, produce, arrive), collect_until(&remote, &query.id, rows))?;
-                let by_key: HashMap<_, _> = sent.by_key();
-                let latencies = seen.into_iter().filter_map(|(key, at)| Some((*by_key.get(&key)?, at))).collect();
-                anyhow::Ok((latencies, reports))
-            }
-            _ => {
-                let reports = with_deadline(options, produce, collect_until(&remote, &query.id, rows)).await?;
-                Ok((sent.committed(&reports)?, reports))
-            }
-        }
-    };
-    let (pairs, reports): (Vec<(Instant, Instant)>, Vec<Report>) = tokio::select! {
-        outcome = run => outcome?,
-        failure = cluster.wait_failed() => return Err(failure),
-    };
-    remote.stop(&query.id).await?;
-    cluster.shutdown().await?;
+    let (pairs, reports) = cluster.run(send_and_see(options, admin, &address, input, output, rows)).await?;
 
     let Some(begin) = pairs.iter().map(|(produced, _)| *produced).min() else { bail!("no record came through") };
     let from = begin + options.warm_up;
@@ -144,6 +112,40 @@ async fn measure(options: &Options, admin: &Admin, input: &str, output: &str) ->
         batch_rows: Percentiles::of(batch_rows).context("no batch had rows")?,
         sent: rows,
     })
+}
+
+/// Starts the flow, sends `rows` records; pairs the moment each was sent with that when it was seen.
+async fn send_and_see(
+    options: &Options,
+    admin: &Admin,
+    scheduler: &str,
+    input: &str,
+    output: &str,
+    rows: u64,
+) -> Result<(Vec<(Instant, Instant)>, Vec<Report>)> {
+    let remote = Remote::connect(scheduler).await?;
+    let request = SubmitRequest {
+        sql: statements(options, input, output),
+        trigger: options.trigger.clone(),
+        ..SubmitRequest::default()
+    };
+    let Some(query) = remote.submit(request).await?.queries.into_iter().next() else {
+        bail!("the scheduler started no query")
+    };
+    let sent = Sent::new(options.partitions);
+    let produce = produce(options, admin, input, &sent, rows);
+    let reports = collect_until(&remote, &query.id, rows);
+    let outcome = if options.sink == Sink::Kafka {
+        let seen = async { tokio::try_join!(arrivals(admin, output, rows), reports) };
+        let (seen, reports) = with_deadline(options, produce, seen).await?;
+        let sent = sent.by_key();
+        (seen.into_iter().filter_map(|(key, at)| Some((*sent.get(&key)?, at))).collect(), reports)
+    } else {
+        let reports = with_deadline(options, produce, reports).await?;
+        (sent.committed(&reports)?, reports)
+    };
+    remote.stop(&query.id).await?;
+    Ok(outcome)
 }
 
 fn statements(options: &Options, input: &str, output: &str) -> String {

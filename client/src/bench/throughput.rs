@@ -12,7 +12,6 @@ use headwater_executor::connectors::kafka::admin::Admin;
 use headwater_proto::engine::{QueryStatus, SubmitRequest};
 use headwater_proto::progress::StreamingQueryProgress;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -115,8 +114,7 @@ impl Run {
 
 /// Fills the topic if it is not there or empty.
 pub async fn produce(options: &Options) -> Result<Produced> {
-    let connection = BTreeMap::from([("kafka.bootstrap.servers".to_string(), options.kafka.clone())]);
-    let admin = producer(&connection)?;
+    let admin = producer(&options.kafka)?;
     let there = records_in(&admin, &options.topic).await?;
     match there {
         None => admin.create_topic(&options.topic, options.partitions, 1).await?,
@@ -166,9 +164,9 @@ async fn records_in(admin: &Admin, topic: &str) -> Result<Option<u64>> {
 pub async fn run(options: &Options, say: &mut (dyn FnMut(usize, &Run) + Send)) -> Result<Vec<Run>> {
     let folder = tempfile::Builder::new().prefix("headwater-bench-").tempdir().context("failed to make a folder")?;
     let state = folder.path().join("state").to_string_lossy().into_owned();
-    let mut cluster = Cluster::start(ClusterOptions::private(state, options.executors, options.task_slots)).await?;
+    let cluster = Cluster::start(ClusterOptions::private(state, options.executors, options.task_slots)).await?;
     let address = cluster.address();
-    let all = async {
+    let work = async {
         let remote = Remote::connect(&address).await?;
         let mut runs = Vec::with_capacity(options.runs);
         for number in 0..options.runs {
@@ -177,14 +175,9 @@ pub async fn run(options: &Options, say: &mut (dyn FnMut(usize, &Run) + Send)) -
             say(number, &run);
             runs.push(run);
         }
-        anyhow::Ok(runs)
+        Ok(runs)
     };
-    let runs = tokio::select! {
-        runs = all => runs?,
-        failure = cluster.wait_failed() => return Err(failure),
-    };
-    cluster.shutdown().await?;
-    Ok(runs)
+    cluster.run(work).await
 }
 
 /// Tables and flow of one run; the names differ from run to run, since tables live in the catalog.

@@ -30,6 +30,8 @@ use tokio_stream::wrappers::ReceiverStream;
 
 /// Topic that the users go to.
 pub const TOPIC: &str = "users_created";
+/// Spark's option for the brokers.
+const SERVERS: &str = "kafka.bootstrap.servers";
 /// Users that are made at a time.
 const CHUNK: u64 = 1000;
 /// Chunks between generator and producer.
@@ -118,7 +120,7 @@ pub struct Outcome {
 pub async fn run(options: &Options, say: &mut (dyn FnMut(Step) + Send)) -> Result<Outcome> {
     let folder = tempfile::Builder::new().prefix("headwater-demo-").tempdir().context("failed to make a folder")?;
     let (broker, connection) = match &options.kafka {
-        Some(hosts) => (None, BTreeMap::from([("kafka.bootstrap.servers".to_string(), hosts.clone())])),
+        Some(hosts) => (None, BTreeMap::from([(SERVERS.to_string(), hosts.clone())])),
         None => {
             let broker = EmbeddedBroker::start([(TOPIC, options.partitions)])?;
             let connection = broker.options();
@@ -126,44 +128,47 @@ pub async fn run(options: &Options, say: &mut (dyn FnMut(Step) + Send)) -> Resul
         }
     };
     let embedded = broker.is_some();
-    let admin = producer(&connection)?;
+    let admin = producer(&connection[SERVERS])?;
     let start = if embedded { Start::Earliest } else { prepare_topic(&admin, options.partitions).await? };
     let sql = statements(options, &connection, &start, folder.path());
 
     let state = folder.path().join("state");
     // As many slots as partitions, so that no batch takes two rounds.
     let slots = (options.partitions as usize).div_ceil(options.executors);
-    let mut cluster =
+    let cluster =
         Cluster::start(ClusterOptions::private(state.to_string_lossy().into_owned(), options.executors, slots)).await?;
     let address = cluster.address();
     say(Step::Started {
-        kafka: connection["kafka.bootstrap.servers"].clone(),
+        kafka: connection[SERVERS].clone(),
         embedded,
         scheduler: address.clone(),
         executors: options.executors,
     });
-
-    let streamed = tokio::select! {
-        streamed = send_and_follow(options, &admin, &address, &sql, embedded, say) => streamed?,
-        failure = cluster.wait_failed() => return Err(failure),
+    let work = async {
+        let streamed = send_and_follow(options, &admin, &address, &sql, embedded, say).await?;
+        say(Step::Streamed);
+        let results = ask(&address).await?;
+        let count = results.first().map(|(_, _, rows)| first_number(rows)).unwrap_or_default();
+        check_count(count, streamed.rows, options.cassandra.is_some())?;
+        Ok((streamed, results, count))
     };
-    say(Step::Streamed);
-
-    let session = Session::new(Remote::connect(&address).await?, HashMap::new());
-    let mut results = Vec::new();
-    for (title, sql) in queries() {
-        let rows = session.collect(sql.as_str()).await.with_context(|| format!("failed to run {sql}"))?;
-        results.push((title, sql, rows));
-    }
-    let count = results.first().map(|(_, _, rows)| first_number(rows)).unwrap_or_default();
-    check_count(count, streamed.rows, options.cassandra.is_some())?;
-
-    cluster.shutdown().await?;
+    let (streamed, results, count) = cluster.run(work).await?;
     // After the executors: their consumers would complain of a broker that is gone.
     drop(broker);
     let kept = options.keep.then(|| folder.keep());
     let Streamed { rows, batches, streaming, first_batch } = streamed;
     Ok(Outcome { rows, batches, streaming, first_batch, results, count, kept })
+}
+
+/// Runs the demo's queries.
+async fn ask(scheduler: &str) -> Result<Vec<(&'static str, String, Vec<RecordBatch>)>> {
+    let session = Session::new(Remote::connect(scheduler).await?, HashMap::new());
+    let mut results = Vec::new();
+    for (title, sql) in queries() {
+        let rows = session.collect(sql.as_str()).await.with_context(|| format!("failed to run {sql}"))?;
+        results.push((title, sql, rows));
+    }
+    Ok(results)
 }
 
 /// Where the flow begins to read.
@@ -188,10 +193,8 @@ impl Start {
 }
 
 /// A client that fills its requests: records come by the thousand.
-pub(crate) fn producer(connection: &BTreeMap<String, String>) -> Result<Admin> {
-    let mut options = TableOptions::new(connection.clone());
-    options.set("kafka.linger.ms", "20");
-    Ok(Admin::with_options(&options)?)
+pub(crate) fn producer(servers: &str) -> Result<Admin> {
+    Ok(Admin::with_options(&TableOptions::new([(SERVERS, servers), ("kafka.linger.ms", "20")]))?)
 }
 
 /// Makes the topic on a real Kafka, or finds where it ends.
