@@ -119,18 +119,15 @@ pub struct Outcome {
 /// Runs the demo; `say` is told each step.
 pub async fn run(options: &Options, say: &mut (dyn FnMut(Step) + Send)) -> Result<Outcome> {
     let folder = tempfile::Builder::new().prefix("headwater-demo-").tempdir().context("failed to make a folder")?;
-    let (broker, connection) = match &options.kafka {
-        Some(hosts) => (None, BTreeMap::from([(SERVERS.to_string(), hosts.clone())])),
-        None => {
-            let broker = EmbeddedBroker::start([(TOPIC, options.partitions)])?;
-            let connection = broker.options();
-            (Some(broker), connection)
-        }
+    let broker = match options.kafka {
+        Some(_) => None,
+        None => Some(EmbeddedBroker::start([(TOPIC, options.partitions)])?),
     };
     let embedded = broker.is_some();
-    let admin = producer(&connection[SERVERS])?;
+    let kafka = broker.as_ref().map(EmbeddedBroker::address).or(options.kafka.as_deref()).unwrap_or_default();
+    let admin = producer(kafka)?;
     let start = if embedded { Start::Earliest } else { prepare_topic(&admin, options.partitions).await? };
-    let sql = statements(options, &connection, &start, folder.path());
+    let sql = statements(options, kafka, &start, folder.path());
 
     let state = folder.path().join("state");
     // As many slots as partitions, so that no batch takes two rounds.
@@ -138,12 +135,7 @@ pub async fn run(options: &Options, say: &mut (dyn FnMut(Step) + Send)) -> Resul
     let cluster =
         Cluster::start(ClusterOptions::private(state.to_string_lossy().into_owned(), options.executors, slots)).await?;
     let address = cluster.address();
-    say(Step::Started {
-        kafka: connection[SERVERS].clone(),
-        embedded,
-        scheduler: address.clone(),
-        executors: options.executors,
-    });
+    say(Step::Started { kafka: kafka.to_string(), embedded, scheduler: address.clone(), executors: options.executors });
     let work = async {
         let streamed = send_and_follow(options, &admin, &address, &sql, embedded, say).await?;
         say(Step::Streamed);
@@ -209,7 +201,7 @@ async fn prepare_topic(admin: &Admin, partitions: i32) -> Result<Start> {
 }
 
 /// The demo's statements, as a user would write them.
-fn statements(options: &Options, kafka: &BTreeMap<String, String>, start: &Start, folder: &Path) -> String {
+fn statements(options: &Options, kafka: &str, start: &Start, folder: &Path) -> String {
     let sink = match &options.cassandra {
         Some(hosts) => format!(
             "CREATE TABLE created_users USING cassandra\n  OPTIONS ('spark.cassandra.connection.host' {}, keyspace \
@@ -222,10 +214,10 @@ fn statements(options: &Options, kafka: &BTreeMap<String, String>, start: &Start
             quote(&folder.join("created_users").to_string_lossy())
         ),
     };
-    let connection: String = kafka.iter().map(|(key, value)| format!("{} {}, ", quote(key), quote(value))).collect();
     format!(
-        "CREATE TABLE users_created USING kafka\n  OPTIONS ({connection}subscribe '{TOPIC}', startingOffsets {});\n{sink}\nCREATE FLOW users AS INSERT INTO created_users BY NAME\n  SELECT data.* FROM \
+        "CREATE TABLE users_created USING kafka\n  OPTIONS ('{SERVERS}' {}, subscribe '{TOPIC}', startingOffsets {});\n{sink}\nCREATE FLOW users AS INSERT INTO created_users BY NAME\n  SELECT data.* FROM \
          (SELECT from_json(CAST(value AS STRING), {}) AS data\n                 FROM STREAM(users_created));\n",
+        quote(kafka),
         quote(&start.option()),
         quote(Shape::Full.ddl()),
     )
@@ -409,13 +401,12 @@ mod tests {
 
     #[test]
     fn statements_name_what_they_use() {
-        let kafka = BTreeMap::from([("kafka.bootstrap.servers".to_string(), "h:1".to_string())]);
-        let sql = statements(&options(), &kafka, &Start::Earliest, Path::new("/tmp/it's"));
+        let sql = statements(&options(), "h:1", &Start::Earliest, Path::new("/tmp/it's"));
         assert!(sql.contains("USING parquet\n  OPTIONS (path '/tmp/it\\'s/created_users');"), "{sql}");
         assert!(sql.contains("'kafka.bootstrap.servers' 'h:1'") && sql.contains("startingOffsets 'earliest'"), "{sql}");
         let options = Options { cassandra: Some("c:9042".into()), ..options() };
         let start = Start::Offsets(BTreeMap::from([(0, 5), (10, 7)]));
-        let sql = statements(&options, &kafka, &start, Path::new("/tmp"));
+        let sql = statements(&options, "h:1", &start, Path::new("/tmp"));
         assert!(sql.contains("'headwater.createTable' 'true'") && sql.contains("'c:9042'"), "{sql}");
         assert!(sql.contains(r#"startingOffsets '{"users_created":{"0":5,"10":7}}'"#), "{sql}");
     }
