@@ -1,6 +1,7 @@
 //! Sessions: settings as Spark names them, and the DataFusion state that queries are planned in.
 
 use crate::sql::catalog::TableDefinition;
+use crate::sql::operators::SparkOperators;
 use crate::sql::rules::{BINARY_TO_STRING, ShareExpensive, SparkCasts};
 use crate::sql::types::SparkTypePlanner;
 use ballista_core::extension::SessionConfigExt;
@@ -51,7 +52,10 @@ pub fn session_config(conf: &BTreeMap<String, String>) -> Result<SessionConfig> 
         .set_bool("datafusion.sql_parser.enable_ident_normalization", false)
         .set_bool("datafusion.sql_parser.parse_float_as_decimal", true)
         .set_str("datafusion.sql_parser.default_null_ordering", "nulls_min")
-        .set_str("datafusion.execution.time_zone", "UTC");
+        .set_str("datafusion.execution.time_zone", "UTC")
+        // It takes a struct's fields apart at the scan, for the sake of Parquet, and so writes the `from_json` that
+        // makes the struct once for every field.
+        .set_bool("datafusion.optimizer.enable_leaf_expression_pushdown", false);
     for (key, value) in conf {
         let invalid = |why: &dyn std::fmt::Display| {
             Error::invalid(
@@ -88,6 +92,7 @@ pub fn session_state(config: SessionConfig, runtime: Arc<RuntimeEnv>) -> Session
     .with_type_planner(Arc::new(SparkTypePlanner))
     .with_optimizer_rules(ballista_default_optimizer_rules())
     .with_optimizer_rule(Arc::new(ShareExpensive));
+    builder.expr_planners().get_or_insert_with(Vec::new).insert(0, Arc::new(SparkOperators));
     if let Some(function) =
         headwater_executor::functions::all().into_iter().find(|function| function.name() == BINARY_TO_STRING)
     {

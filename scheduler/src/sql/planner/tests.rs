@@ -344,8 +344,6 @@ async fn names_ignore_case() {
 | 0    | 0      |
 +------+--------+"
     );
-    let actual = bench.rows("SELECT spark_catalog.default.users_created.* FROM users_created LIMIT 0").await;
-    assert!(actual.contains("timestampType"), "{actual}");
 }
 
 #[tokio::test]
@@ -567,7 +565,8 @@ async fn spark_queries() {
         ("SELECT \"it's\" AS a", "it's"),
         ("SELECT 1.5 + 1 AS a", "2.5"),
         ("SELECT CAST('2024-01-02 03:04:05' AS TIMESTAMP) AS a", "2024-01-02T03:04:05Z"),
-        ("SELECT CAST(7 AS LONG) DIV 2 AS a", "3"),
+        ("SELECT CAST(7 AS LONG) DIV 2 AS a", "| 3 "),
+        ("SELECT 7 / 2 AS a", "3.5"),
         ("SELECT a FROM VALUES (1, 'x'), (2, 'y') AS t(a, b) WHERE B = 'y'", "2"),
         ("SELECT named_struct('x', 1).x AS a", "1"),
         ("SELECT a FROM VALUES (2), (NULL) AS t(a) ORDER BY a LIMIT 1", "|   |"),
