@@ -2,13 +2,14 @@
 
 use crate::sql::catalog::TableDefinition;
 use crate::sql::operators::SparkOperators;
-use crate::sql::rules::{BINARY_TO_STRING, ShareExpensive, SparkCasts};
+use crate::sql::rules::{BINARY_TO_STRING, CheapFirst, ShareExpensive, SparkCasts};
 use crate::sql::types::SparkTypePlanner;
 use ballista_core::extension::SessionConfigExt;
 use ballista_core::optimizer::ballista_default_optimizer_rules;
 use datafusion::execution::SessionState;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::optimizer::OptimizerRule;
 use datafusion::prelude::SessionConfig;
 use headwater_executor::connectors::Options;
 use headwater_proto::error::{Error, Result};
@@ -90,8 +91,8 @@ pub fn session_state(config: SessionConfig, runtime: Arc<RuntimeEnv>) -> Session
         SessionStateBuilder::new().with_config(config).with_runtime_env(runtime),
     )
     .with_type_planner(Arc::new(SparkTypePlanner))
-    .with_optimizer_rules(ballista_default_optimizer_rules())
-    .with_optimizer_rule(Arc::new(ShareExpensive));
+    .with_optimizer_rules(optimizer_rules())
+    .with_physical_optimizer_rule(Arc::new(CheapFirst));
     builder.expr_planners().get_or_insert_with(Vec::new).insert(0, Arc::new(SparkOperators));
     if let Some(function) =
         headwater_executor::functions::all().into_iter().find(|function| function.name() == BINARY_TO_STRING)
@@ -99,6 +100,14 @@ pub fn session_state(config: SessionConfig, runtime: Arc<RuntimeEnv>) -> Session
         builder = builder.with_analyzer_rule(Arc::new(SparkCasts::new(function)));
     }
     builder.build()
+}
+
+/// Ballista's rules, and ours right after the one that it undoes: later ones hide what the filter computes.
+fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
+    let mut rules = ballista_default_optimizer_rules();
+    let place = rules.iter().position(|rule| rule.name() == "push_down_filter").map_or(rules.len(), |found| found + 1);
+    rules.insert(place, Arc::new(ShareExpensive));
+    rules
 }
 
 /// Options of a connector: those of the table, and beneath them what the session sets for its format.

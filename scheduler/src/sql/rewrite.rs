@@ -5,9 +5,10 @@ use super::references::Scopes;
 use arrow::datatypes::{DataType, Fields, Schema};
 use datafusion::common::DFSchemaRef;
 use datafusion::sql::sqlparser::ast::{
-    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, JoinConstraint,
-    JoinOperator, ObjectName, ObjectNamePart, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr,
-    TableAlias, TableFactor, TableWithJoins, Value, VisitMut, VisitorMut, WildcardAdditionalOptions, With,
+    AccessExpr, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident,
+    JoinConstraint, JoinOperator, ObjectName, ObjectNamePart, Query, Select, SelectItem,
+    SelectItemQualifiedWildcardKind, SetExpr, TableAlias, TableFactor, TableWithJoins, Value, VisitMut, VisitorMut,
+    WildcardAdditionalOptions, With,
 };
 use headwater_proto::error::{Error, Result};
 use std::collections::{BTreeMap, BTreeSet};
@@ -153,6 +154,16 @@ impl VisitorMut for Corrected<'_> {
         match expr {
             Expr::Identifier(ident) => self.0.correct(ident),
             Expr::CompoundIdentifier(idents) => idents.iter_mut().for_each(|ident| self.0.correct(ident)),
+            Expr::CompoundFieldAccess { access_chain, .. } => {
+                for access in access_chain {
+                    // DataFusion wants `f(x).a` as `f(x).'a'`.
+                    if let AccessExpr::Dot(Expr::Identifier(ident)) = access {
+                        self.0.correct(ident);
+                        let name = Value::SingleQuotedString(std::mem::take(&mut ident.value));
+                        *access = AccessExpr::Dot(Expr::Value(name.into()));
+                    }
+                }
+            }
             _ => {}
         }
         ControlFlow::Continue(())

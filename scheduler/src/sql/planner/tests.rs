@@ -292,6 +292,19 @@ async fn a_payload_is_parsed_once() {
 }
 
 #[tokio::test]
+async fn what_is_cheap_is_filtered_first() {
+    let mut bench = Bench::new().await;
+    let query = format!(
+        "SELECT data.id FROM (SELECT from_json(value, '{USERS}') AS data, topic FROM STREAM(users_created)) \
+         WHERE data.age > 3 AND topic = 'users'"
+    );
+    let flow = bench.flow(&format!("CREATE FLOW f AS INSERT INTO nowhere {query}")).await.expect("plans");
+    let text = text_of(&flow.plan);
+    let order = ["age) > 3", "from_json(", "= users", "SourceScanExec"].map(|part| text.find(part));
+    assert!(order.iter().all(Option::is_some) && order.is_sorted(), "{order:?}\n{text}");
+}
+
+#[tokio::test]
 async fn what_is_shared_is_right() {
     let mut bench = Bench::new().await;
     let inner =
