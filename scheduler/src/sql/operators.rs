@@ -3,12 +3,13 @@
 use arrow::datatypes::DataType;
 use datafusion::common::DFSchema;
 use datafusion::error::Result;
+use datafusion::functions_nested::expr_fn::array_element;
 use datafusion::logical_expr::expr::{BinaryExpr, Cast};
-use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
-use datafusion::logical_expr::{Expr, ExprSchemable, Operator};
+use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr, RawFieldAccessExpr};
+use datafusion::logical_expr::{Expr, ExprSchemable, GetFieldAccess, Operator, lit};
 use datafusion::sql::sqlparser::ast::BinaryOperator;
 
-/// `7 / 2` is 3.5 and `7 DIV 2` is 3.
+/// `7 / 2` is 3.5, `7 DIV 2` is 3, and `array(1, 2)[0]` is 1.
 #[derive(Debug)]
 pub struct SparkOperators;
 
@@ -19,6 +20,22 @@ impl ExprPlanner for SparkOperators {
             BinaryOperator::Divide => Ok(PlannerResult::Planned(divide(left, right, schema))),
             BinaryOperator::MyIntegerDivide => Ok(PlannerResult::Planned(integer_divide(left, right))),
             op => Ok(PlannerResult::Original(RawBinaryExpr { op, left, right })),
+        }
+    }
+
+    fn plan_field_access(
+        &self,
+        access: RawFieldAccessExpr,
+        schema: &DFSchema,
+    ) -> Result<PlannerResult<RawFieldAccessExpr>> {
+        let RawFieldAccessExpr { field_access, expr } = access;
+        match field_access {
+            GetFieldAccess::ListIndex { key }
+                if matches!(expr.get_type(schema), Ok(DataType::List(_) | DataType::LargeList(_))) =>
+            {
+                Ok(PlannerResult::Planned(array_element(expr, *key + lit(1_i64))))
+            }
+            field_access => Ok(PlannerResult::Original(RawFieldAccessExpr { field_access, expr })),
         }
     }
 }

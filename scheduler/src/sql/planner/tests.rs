@@ -2,12 +2,18 @@
 
 use super::*;
 use crate::sql::parser::parse;
+use crate::sql::rules::BINARY_TO_STRING;
 use arrow::array::{BinaryArray, Int32Array, Int64Array, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field, TimeUnit};
 use arrow::util::pretty::pretty_format_batches;
 use async_trait::async_trait;
 use datafusion::catalog::MemTable;
+use datafusion::execution::TaskContext;
 use datafusion::physical_plan::{ExecutionPlanProperties, collect};
+use datafusion_proto::bytes::{
+    physical_plan_from_bytes_with_extension_codec, physical_plan_to_bytes_with_extension_codec,
+};
+use headwater_executor::codec::HeadwaterPhysicalCodec;
 use headwater_executor::connectors::{Limit, LimitContext, Offset};
 use headwater_executor::operators::source_scan::SourceScanExec;
 use object_store::memory::InMemory;
@@ -260,8 +266,6 @@ async fn the_classic_flow() {
     assert_eq!(flow.plan.output_partitioning().partition_count(), 2, "{text}");
     assert!(flow.sink.description().contains("streaming: true"));
 }
-
-use crate::sql::rules::BINARY_TO_STRING;
 
 #[tokio::test]
 async fn a_payload_is_parsed_once() {
@@ -580,6 +584,11 @@ async fn spark_queries() {
         ("SELECT CAST('2024-01-02 03:04:05' AS TIMESTAMP) AS a", "2024-01-02T03:04:05Z"),
         ("SELECT CAST(7 AS LONG) DIV 2 AS a", "| 3 "),
         ("SELECT 7 / 2 AS a", "3.5"),
+        ("SELECT array(5, 6)[0] AS a", "5"),
+        ("SELECT map('k', 9)['k'] AS a", "9"),
+        ("SELECT 1.5D + 1 AS a", "2.5"),
+        ("SELECT 'ab' RLIKE 'a.' AS a", "true"),
+        ("SELECT x + 1 AS y, y * 20 AS z FROM VALUES (1) AS t(x)", "40"),
         ("SELECT a FROM VALUES (1, 'x'), (2, 'y') AS t(a, b) WHERE B = 'y'", "2"),
         ("SELECT named_struct('x', 1).x AS a", "1"),
         ("SELECT a FROM VALUES (2), (NULL) AS t(a) ORDER BY a LIMIT 1", "|   |"),
@@ -605,4 +614,61 @@ fn patterns_are_sparks() {
     check("a*bc*c", "abc", false);
     check("*", "", true);
     check("", "a", false);
+}
+
+#[tokio::test]
+async fn columns_are_named_as_in_spark() {
+    let mut bench = Bench::new().await;
+    let cases = [
+        ("SELECT CAST(key AS STRING), CAST(u.value AS STRING) FROM users_created u", "key, value"),
+        (
+            "SELECT data.id, data.address.city FROM (SELECT from_json(value, 'id INT, address STRUCT<city: STRING>') \
+          AS data FROM users_created)",
+            "id, city",
+        ),
+        ("SELECT 1 + 1, upper('x'), -offset FROM users_created", "(1 + 1), upper(x), (- offset)"),
+        (
+            "SELECT topic, COUNT(*), sum(offset) FROM users_created GROUP BY topic ORDER BY count(*), sum(offset)",
+            "topic, count(1), sum(offset)",
+        ),
+        ("SELECT DISTINCT upper(topic) FROM users_created ORDER BY upper(topic)", "upper(topic)"),
+        ("SELECT upper(topic) FROM users_created GROUP BY upper(topic) HAVING upper(topic) > 'A'", "upper(topic)"),
+        ("SELECT topic FROM users_created u ORDER BY u.offset DESC", "topic"),
+    ];
+    for (text, expect) in cases {
+        let Planned::Rows(plan) = bench.run(text).await else { panic!("{text}") };
+        assert_eq!(columns_of(plan.schema().inner()), expect, "{text}");
+        bench.rows(text).await;
+    }
+    let flow = bench.flow("CREATE FLOW f AS INSERT INTO created_users BY NAME \
+        SELECT data.id, data.age FROM (SELECT from_json(value, 'id STRING, age INT') AS data FROM STREAM users_created)");
+    assert_eq!(columns_of(&flow.await.expect("plans").schema), "id, age");
+}
+
+/// Plans travel to executors as bytes, functions by their names.
+#[tokio::test]
+async fn plans_travel() {
+    let mut bench = Bench::new().await;
+    let query = format!(
+        "SELECT data.*, CAST(key AS STRING) AS k, upper(topic) AS t, array(1, 2)[0] AS a \
+         FROM (SELECT from_json(value, '{USERS}', map('mode', 'PERMISSIVE')) AS data, key, topic \
+         FROM STREAM(users_created)) WHERE data.age > 3 AND topic = 'users'"
+    );
+    let flow = bench.flow(&format!("CREATE FLOW f AS INSERT INTO nowhere {query}")).await.expect("plans");
+    let codec = HeadwaterPhysicalCodec::default();
+    let bytes = physical_plan_to_bytes_with_extension_codec(Arc::clone(&flow.plan), &codec).expect("encodes");
+    let registry = crate::session::function_registry();
+    let context = TaskContext::new(
+        None,
+        "executor".into(),
+        SessionConfig::new(),
+        registry.scalar_functions,
+        registry.higher_order_functions,
+        registry.aggregate_functions,
+        registry.window_functions,
+        Arc::new(RuntimeEnv::default()),
+    );
+    let again = physical_plan_from_bytes_with_extension_codec(&bytes, &context, &codec).expect("decodes");
+    assert_eq!(text_of(&again), text_of(&flow.plan));
+    assert_eq!(again.schema(), flow.schema);
 }
