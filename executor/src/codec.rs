@@ -2,14 +2,20 @@
 
 use crate::operators::sink::SinkExec;
 use crate::operators::source_scan::SourceScanExec;
-use ballista_core::serde::BallistaPhysicalExtensionCodec;
+use ballista_core::serde::{BallistaCodec, BallistaLogicalExtensionCodec, BallistaPhysicalExtensionCodec};
 use datafusion::common::internal_err;
 use datafusion::error::Result;
 use datafusion::execution::TaskContext;
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF, WindowUDF};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion_proto::physical_plan::{PhysicalExtensionCodec, PhysicalProtoConverterExtension};
+use datafusion_proto::protobuf::{LogicalPlanNode, PhysicalPlanNode};
 use std::sync::Arc;
+
+/// The codec that scheduler and executors give to Ballista.
+pub fn ballista_codec() -> BallistaCodec<LogicalPlanNode, PhysicalPlanNode> {
+    BallistaCodec::new(Arc::new(BallistaLogicalExtensionCodec::default()), Arc::new(HeadwaterPhysicalCodec::default()))
+}
 
 /// 0xff never begins a protobuf message (wire type 7 does not exist), so Ballista's own bytes cannot be mistaken.
 const MAGIC: &[u8; 3] = b"\xffHW";

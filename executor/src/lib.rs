@@ -2,5 +2,7 @@
 
 pub mod codec;
 pub mod connectors;
+pub mod engine;
 pub mod functions;
 pub mod operators;
+pub mod process;

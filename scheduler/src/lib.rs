@@ -1,4 +1,10 @@
-//! What decides: Ballista's scheduler, SQL and its sessions.
+//! What decides: the cluster (Ballista's scheduler), the streaming query coordinator, SQL, and the servers.
 
+pub mod cluster;
+pub mod execute;
+pub mod process;
+pub mod rpc;
 pub mod session;
 pub mod sql;
+pub mod streaming;
+pub mod web;

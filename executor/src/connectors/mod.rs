@@ -26,13 +26,15 @@ use datafusion::physical_plan::ExecutionPlan;
 use headwater_proto::error::{Error, Result};
 use std::collections::BTreeMap;
 use std::fmt::{self, Debug};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 pub mod cassandra;
+pub mod console;
 pub mod files;
 pub mod kafka;
 pub mod noop;
+pub mod rate;
 
 /// Options of a table, a stream or a write: keys are case-insensitive, as in Spark; the spelling given is kept.
 #[derive(Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -291,6 +293,16 @@ fn unsupported(format: &str, what: &str) -> Error {
     Error::invalid("UNSUPPORTED_FEATURE", format!("data source {format} does not support {what}"))
 }
 
+/// Connectors that were added at run time, by lower-case format name.
+static REGISTERED: RwLock<BTreeMap<String, Arc<dyn Connector>>> = RwLock::new(BTreeMap::new());
+
+/// Adds a connector to this process: an embedder's own, or a test's probe. Every process of the cluster that plans or
+/// runs it must register it. One of the same name replaces it; built-in names cannot be replaced.
+pub fn register(connector: Arc<dyn Connector>) {
+    let mut registered = REGISTERED.write().unwrap_or_else(PoisonError::into_inner);
+    registered.insert(connector.format().to_ascii_lowercase(), connector);
+}
+
 /// The connector of a format name, whatever its case; aliases included.
 ///
 /// # Errors
@@ -305,12 +317,19 @@ pub fn find(format: &str) -> Result<Arc<dyn Connector>> {
         "csv" => Arc::new(files::Files::CSV),
         "text" => Arc::new(files::Files::TEXT),
         "noop" => Arc::new(noop::Noop),
+        "console" => Arc::new(console::Console),
+        "rate" => Arc::new(rate::Rate::PER_SECOND),
+        "rate-micro-batch" => Arc::new(rate::Rate::PER_BATCH),
         _ => {
+            let registered = REGISTERED.read().unwrap_or_else(PoisonError::into_inner);
+            if let Some(connector) = registered.get(&lower) {
+                return Ok(Arc::clone(connector));
+            }
             return Err(Error::invalid(
                 "DATA_SOURCE_NOT_FOUND",
                 format!(
                     "failed to find data source {format}; there are kafka, org.apache.spark.sql.cassandra (cassandra), \
-                     parquet, json, csv, text, noop"
+                     parquet, json, csv, text, noop, console, rate, rate-micro-batch"
                 ),
             ));
         }
@@ -374,7 +393,7 @@ impl TableProvider for DescriptorTable {
             config,
             self.0.schema(),
             projection.map(<[usize]>::to_vec),
-            0,
+            None,
             &descriptors,
         )
         .map(|scan| Arc::new(scan) as Arc<dyn ExecutionPlan>)

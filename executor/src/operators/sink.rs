@@ -2,9 +2,9 @@
 //!
 //! DataFusion's `DataSinkExec` demands a single partition, which would gather every row on one executor.
 
-use crate::connectors::{self, WriteTask};
+use crate::connectors::{self, Sink, WriteTask};
 use crate::operators::{cancelled, to_datafusion};
-use arrow::array::{RecordBatch, StringArray};
+use arrow::array::{Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::internal_err;
 use datafusion::common::tree_node::TreeNodeRecursion;
@@ -27,6 +27,20 @@ use std::sync::{Arc, LazyLock};
 static COMMIT_SCHEMA: LazyLock<SchemaRef> =
     LazyLock::new(|| Arc::new(Schema::new(vec![Field::new("commit_message", DataType::Utf8, true)])));
 
+/// The commit messages in what a [`SinkExec`] returned.
+///
+/// # Errors
+/// When the rows are not a sink's.
+pub fn commit_messages(batches: &[RecordBatch]) -> headwater_proto::error::Result<Vec<String>> {
+    let mut messages = vec![];
+    for batch in batches {
+        let texts = batch.column(0).as_any().downcast_ref::<StringArray>();
+        let texts = texts.ok_or_else(|| headwater_proto::error::Error::internal("commit messages are text"))?;
+        messages.extend(texts.iter().flatten().map(str::to_string));
+    }
+    Ok(messages)
+}
+
 /// Writes its input by the connector of `format`. As many output partitions as input partitions; each yields one row.
 #[derive(Debug)]
 pub struct SinkExec {
@@ -40,6 +54,18 @@ pub struct SinkExec {
 }
 
 impl SinkExec {
+    /// Metric: rows written. Not `output_rows`, which every operator has.
+    pub const ROWS: &str = "sink_rows";
+    /// Metric: rows that the sink could not use.
+    pub const BAD_ROWS: &str = "sink_bad_rows";
+    /// Metric: requests that were repeated.
+    pub const RETRIES: &str = "sink_retries";
+
+    /// Writes batch `batch_id` (0 for a batch write) of `input` to this sink.
+    pub fn of(sink: &dyn Sink, batch_id: i64, input: Arc<dyn ExecutionPlan>) -> Self {
+        Self::new(sink.format().to_string(), sink.writer_config(), batch_id, sink.needs_commit(), input)
+    }
+
     /// A sink over `input`. `needs_commit`: the scheduler wants the commit messages.
     pub fn new(
         format: String,
@@ -146,10 +172,10 @@ impl ExecutionPlan for SinkExec {
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let writer = connectors::find(&self.format).and_then(|c| c.writer(&self.config)).map_err(to_datafusion)?;
         let mut input = self.input.execute(partition, Arc::clone(&context))?;
-        // Always all of them, in this order: Ballista merges the metrics of a stage's tasks by position.
-        let rows = MetricBuilder::new(&self.metrics).counter("output_rows", partition);
-        let bad_rows = MetricBuilder::new(&self.metrics).counter("bad_rows", partition);
-        let retries = MetricBuilder::new(&self.metrics).counter("retries", partition);
+        // Always all of them, in this order: Ballista merges by position.
+        let rows = MetricBuilder::new(&self.metrics).counter(Self::ROWS, partition);
+        let bad_rows = MetricBuilder::new(&self.metrics).counter(Self::BAD_ROWS, partition);
+        let retries = MetricBuilder::new(&self.metrics).counter(Self::RETRIES, partition);
         let schema = self.input.schema();
         let task = WriteTask {
             batch_id: self.batch_id,

@@ -38,8 +38,8 @@ pub struct SourceScanExec {
     config: String,
     full_schema: SchemaRef,
     projection: Option<Vec<usize>>,
-    /// Which source of the streaming query this is, 0-based; numbers its metric `input_rows_<n>`.
-    source: usize,
+    /// Which source of the streaming query this is, 0-based; none for a batch table. Numbers its metric `input_rows_<n>`.
+    source: Option<usize>,
     input: Arc<dyn ExecutionPlan>,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
@@ -52,7 +52,7 @@ impl SourceScanExec {
         config: String,
         full_schema: SchemaRef,
         projection: Option<Vec<usize>>,
-        source: usize,
+        source: Option<usize>,
         descriptors: &[String],
     ) -> Result<Self> {
         Self::over(format, config, full_schema, projection, source, descriptor_leaf(descriptors)?)
@@ -63,7 +63,7 @@ impl SourceScanExec {
         config: String,
         full_schema: SchemaRef,
         projection: Option<Vec<usize>>,
-        source: usize,
+        source: Option<usize>,
         input: Arc<dyn ExecutionPlan>,
     ) -> Result<Self> {
         let schema = match &projection {
@@ -88,8 +88,8 @@ impl SourceScanExec {
         })
     }
 
-    /// Which source of the streaming query this is.
-    pub fn source(&self) -> usize {
+    /// Which source of the streaming query this is; none for a batch table.
+    pub fn source(&self) -> Option<usize> {
         self.source
     }
 
@@ -114,7 +114,7 @@ impl SourceScanExec {
             schema: schema.encode_to_vec(),
             projected: self.projection.is_some(),
             projection: self.projection.iter().flatten().map(|index| *index as u64).collect(),
-            source: self.source as u64,
+            source: self.source.map(|source| source as u64),
         }
         .encode_to_vec())
     }
@@ -131,7 +131,7 @@ impl SourceScanExec {
             message.config,
             Arc::new(schema),
             projection,
-            message.source as usize,
+            message.source.map(|source| source as usize),
             Arc::clone(input),
         )
     }
@@ -149,8 +149,8 @@ struct ScanMessage {
     projected: bool,
     #[prost(uint64, repeated, tag = "5")]
     projection: Vec<u64>,
-    #[prost(uint64, tag = "6")]
-    source: u64,
+    #[prost(uint64, optional, tag = "6")]
+    source: Option<u64>,
 }
 
 fn descriptor_leaf(descriptors: &[String]) -> Result<Arc<dyn ExecutionPlan>> {
@@ -171,7 +171,7 @@ fn descriptor_leaf(descriptors: &[String]) -> Result<Arc<dyn ExecutionPlan>> {
 impl DisplayAs for SourceScanExec {
     /// Neither config nor descriptors: a config may hold secrets, and Ballista logs plans.
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SourceScanExec: format={}, source={}", self.format, self.source)
+        write!(f, "SourceScanExec: format={}, source={:?}", self.format, self.source)
     }
 }
 
@@ -219,7 +219,8 @@ impl ExecutionPlan for SourceScanExec {
         let reader = connectors::find(&self.format).and_then(|c| c.reader(&self.config)).map_err(to_datafusion)?;
         let descriptors = self.input.execute(partition, Arc::clone(&context))?;
         let baseline = BaselineMetrics::new(&self.metrics, partition);
-        let rows: Count = MetricBuilder::new(&self.metrics).counter(format!("input_rows_{}", self.source), partition);
+        let name = self.source.map_or("input_rows".to_string(), |source| format!("input_rows_{source}"));
+        let rows: Count = MetricBuilder::new(&self.metrics).counter(name, partition);
         let schema = self.schema();
         let (projection, output) = (self.projection.clone(), Arc::clone(&schema));
         let task = Arc::clone(&context);

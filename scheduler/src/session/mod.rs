@@ -4,7 +4,6 @@ use crate::sql::catalog::TableDefinition;
 use crate::sql::operators::SparkOperators;
 use crate::sql::rules::{BINARY_TO_STRING, CheapFirst, ShareExpensive, SparkCasts};
 use crate::sql::types::SparkTypePlanner;
-use ballista_core::extension::SessionConfigExt;
 use ballista_core::optimizer::ballista_default_optimizer_rules;
 use datafusion::execution::SessionState;
 use datafusion::execution::runtime_env::RuntimeEnv;
@@ -46,7 +45,7 @@ impl Session {
 /// # Errors
 /// `INVALID_CONF_VALUE` naming key and value.
 pub fn session_config(conf: &BTreeMap<String, String>) -> Result<SessionConfig> {
-    let mut config = SessionConfig::new_with_ballista()
+    let mut config = crate::cluster::session_config()
         .with_information_schema(false)
         .set_str("datafusion.sql_parser.dialect", "spark")
         // Names keep their case; `sql::rewrite` resolves them as Spark does.

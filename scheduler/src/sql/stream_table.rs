@@ -51,7 +51,7 @@ impl TableProvider for StreamTable {
             self.reader_config.clone(),
             self.source.schema(),
             projection.cloned(),
-            self.index,
+            Some(self.index),
             &PLACEHOLDERS.map(str::to_string),
         )?))
     }

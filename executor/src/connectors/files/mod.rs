@@ -1,26 +1,84 @@
-//! Files: parquet, json, csv, text.
+//! Files: `parquet`, `json`, `csv` and `text`, on a local disk or S3.
+//!
+//! Layout and options are Spark's, so that Spark can read what Headwater writes and the other way about: a stream's
+//! output with its `_spark_metadata` log ([`manifest`]), a batch's with `_SUCCESS` ([`sink`]), partition folders
+//! ([`partition`]). Streaming reads are in [`source`]. Where files live is decided in [`location`] alone.
 
-use super::Connector;
+mod decode;
+mod encode;
+pub mod listing;
+pub mod location;
+pub mod manifest;
+pub mod options;
+mod partition;
+mod scan;
+mod sink;
+mod source;
+mod table;
+pub mod value;
+
+use super::{Connector, Options, Reader, Sink, SinkContext, Source, Writer};
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use datafusion::catalog::TableProvider;
+use headwater_proto::error::Result;
+use options::{FileOptions, Format};
+use std::sync::Arc;
 
 /// One file format.
 #[derive(Debug)]
 pub struct Files {
-    format: &'static str,
+    format: Format,
 }
 
 impl Files {
     /// `parquet`
-    pub const PARQUET: Files = Files { format: "parquet" };
+    pub const PARQUET: Files = Files { format: Format::Parquet };
     /// `json`
-    pub const JSON: Files = Files { format: "json" };
+    pub const JSON: Files = Files { format: Format::Json };
     /// `csv`
-    pub const CSV: Files = Files { format: "csv" };
+    pub const CSV: Files = Files { format: Format::Csv };
     /// `text`
-    pub const TEXT: Files = Files { format: "text" };
+    pub const TEXT: Files = Files { format: Format::Text };
 }
 
+#[async_trait]
 impl Connector for Files {
     fn format(&self) -> &'static str {
-        self.format
+        self.format.name()
+    }
+    async fn table(&self, options: &Options, schema: Option<SchemaRef>) -> Result<Arc<dyn TableProvider>> {
+        let options = FileOptions::parse(self.format, options)?;
+        Ok(Arc::new(table::FilesTable::open(options, schema).await?))
+    }
+    async fn source(&self, options: &Options, schema: Option<SchemaRef>) -> Result<Arc<dyn Source>> {
+        let options = FileOptions::parse(self.format, options)?;
+        Ok(Arc::new(source::FilesSource::open(options, schema).await?))
+    }
+    async fn source_schema(&self, options: &Options, schema: Option<SchemaRef>) -> Result<SchemaRef> {
+        let options = FileOptions::parse(self.format, options)?;
+        Ok(Arc::clone(source::stream_schema(&options, schema).await?.table_schema()))
+    }
+    async fn sink(&self, options: &Options, context: SinkContext) -> Result<Arc<dyn Sink>> {
+        Ok(Arc::new(sink::FilesSink::try_new(FileOptions::parse(self.format, options)?, context)?))
+    }
+    fn reader(&self, config: &str) -> Result<Arc<dyn Reader>> {
+        Ok(Arc::new(scan::FilesReader::try_new(config)?))
+    }
+    fn writer(&self, config: &str) -> Result<Arc<dyn Writer>> {
+        Ok(Arc::new(sink::FilesWriter::try_new(config)?))
     }
 }
+
+/// Whether something is at the path that a write would go to: what save modes `error` and `ignore` ask.
+///
+/// # Errors
+/// Wrong options, and those of the store.
+pub async fn target_exists(options: &Options) -> Result<bool> {
+    let path = options.get("path").unwrap_or_default();
+    let (store, path, url) = location::parse_location(path, options)?;
+    Ok(location::exists(store.as_ref(), &path, url.as_str()).await? || listing::is_local_folder(&url).await)
+}
+
+#[cfg(test)]
+mod tests;

@@ -16,6 +16,9 @@ use arrow::datatypes::{
 use headwater_proto::error::{Error, Result};
 use std::sync::Arc;
 
+/// Most that is reserved for one column ahead of need: the first records may be larger than the rest.
+const RESERVE_BYTES_MAX: usize = 16 << 20;
+
 /// One column and, inside, its children.
 pub(super) enum Column {
     Text(Bytes),
@@ -208,6 +211,19 @@ impl Record {
         self.filled.fill(len);
         self.len = len;
         self.valid.truncate(len);
+    }
+    /// Makes room for `rows` more records like those so far, so that long columns do not grow by copying.
+    pub(super) fn reserve_alike(&mut self, rows: usize) {
+        for column in &mut self.columns {
+            match column {
+                Column::Text(bytes) | Column::Binary(bytes) if self.len > 0 => {
+                    let more = bytes.values.len() * rows / self.len;
+                    bytes.values.reserve((more + more / 16).min(RESERVE_BYTES_MAX));
+                }
+                Column::Struct(record) => record.reserve_alike(rows),
+                _ => {}
+            }
+        }
     }
     fn finish(self) -> Result<ArrayRef> {
         let columns = self.columns.into_iter().map(Column::finish).collect::<Result<Vec<_>>>()?;

@@ -8,6 +8,8 @@ use arrow::array::ArrayRef;
 use arrow::datatypes::DataType;
 use headwater_proto::error::{Error, ErrorKind, Result};
 
+/// Records after which the rest of the batch is taken to be alike.
+const SAMPLE_ROWS: usize = 128;
 /// Bytes of a bad record that its error shows.
 const SHOWN_BYTES_MAX: usize = 256;
 
@@ -16,6 +18,7 @@ pub struct Decoder<'o> {
     options: &'o Options,
     root: Root,
     scratch: Scratch,
+    rows: usize,
 }
 
 enum Root {
@@ -28,7 +31,7 @@ enum Root {
 }
 
 impl<'o> Decoder<'o> {
-    /// For records of a type that [`check_schema`] accepts.
+    /// For about `rows` records of a type that [`check_schema`] accepts.
     ///
     /// # Errors
     /// As [`check_schema`].
@@ -49,7 +52,7 @@ impl<'o> Decoder<'o> {
                 ));
             }
         };
-        Ok(Self { options, root, scratch: Scratch::default() })
+        Ok(Self { options, root, scratch: Scratch::default(), rows })
     }
     /// No record: null.
     pub fn push_null(&mut self) {
@@ -80,6 +83,9 @@ impl<'o> Decoder<'o> {
         let cause = match &mut self.root {
             Root::Struct { record, corrupt } => {
                 let row = record.len;
+                if row == SAMPLE_ROWS {
+                    record.reserve_alike(self.rows.saturating_sub(row));
+                }
                 let done = if first == b'{' { parser.object(record) } else { Err(Fail::WrongType) };
                 let cause = match done {
                     Ok(()) => parser.partial,

@@ -8,6 +8,9 @@ const WORDS_BYTES: usize = 16;
 /// Keys outside the schema that are remembered, so that skipping them is as quick as finding a field.
 const STRANGERS_MAX: usize = 64;
 
+/// Keys left out of a record that cost no search.
+const LEFT_OUT_MAX: usize = 4;
+
 /// What a key stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Target {
@@ -100,6 +103,21 @@ impl Keys {
         };
         if same { Some((index, entry.target, at + len)) } else { None }
     }
+    /// As [`Keys::guess`] after a wrong guess, for records that leave some keys out: tries those that came next.
+    pub(super) fn guess_on(&self, last: usize, text: &[u8], at: usize) -> Option<(usize, Target, usize)> {
+        let mut left_out = last;
+        for _ in 0..LEFT_OUT_MAX {
+            left_out = self.entries[left_out].next;
+            if left_out >= self.entries.len() {
+                return None;
+            }
+            let found = self.guess(left_out, text, at);
+            if found.is_some() {
+                return found;
+            }
+        }
+        None
+    }
     /// Looks a key up by name and remembers that it came after `last`.
     #[cold]
     pub(super) fn find(&mut self, last: usize, name: &[u8]) -> (usize, Target) {
@@ -138,6 +156,17 @@ mod tests {
         let (stranger, target) = keys.find(BEGIN, b"x");
         assert_eq!(target, Target::Skip);
         assert_eq!(keys.guess(BEGIN, br#""x""#, 0).map(|found| found.0), Some(stranger));
+    }
+
+    #[test]
+    fn keys_left_out_are_passed_over() {
+        let keys = Keys::new(["a", "b", "c", "d", "e", "f", "g"].into_iter().enumerate());
+        let target = |text: &[u8]| keys.guess_on(BEGIN, text, 0).map(|found| found.1);
+        assert_eq!(target(br#""b":1"#), Some(Target::Field(1)));
+        assert_eq!(target(br#""e":1"#), Some(Target::Field(4)));
+        assert_eq!(target(br#""f":1"#), None);
+        let few = Keys::new([(0, "a")].into_iter());
+        assert!(few.guess_on(BEGIN, br#""z":1"#, 0).is_none());
     }
 
     #[test]

@@ -189,6 +189,11 @@ impl<'a> Parser<'a> {
     }
     #[inline(never)]
     fn key_slow(&mut self, record: &mut Record, last: &mut usize) -> Parsed<Target> {
+        if let Some((index, target, end)) = record.keys.guess_on(*last, self.bytes, self.at) {
+            *last = index;
+            self.at = end;
+            return Ok(target);
+        }
         let name = self.name()?;
         let (index, target) = record.keys.find(*last, name);
         *last = index;

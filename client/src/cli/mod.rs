@@ -1,0 +1,262 @@
+//! The command line: one file a command. Results to stdout, all else to stderr; exit codes in [`Error::code`].
+
+pub mod args;
+#[cfg(feature = "standalone")]
+mod bench;
+#[cfg(feature = "standalone")]
+mod demo;
+mod follow;
+mod output;
+mod prompt;
+mod query;
+mod script;
+#[cfg(feature = "standalone")]
+mod server;
+mod sql;
+mod submit;
+#[cfg(feature = "standalone")]
+mod topic;
+
+use crate::{remote, session};
+use args::{Cli, Command, LogArgs, LogFormat};
+use clap::Parser;
+use std::future::Future;
+use std::io;
+use std::path::Path;
+use std::process::ExitCode;
+use tracing_subscriber::EnvFilter;
+
+/// How a command ended, if not well.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The command line, a file it names or the settings are wrong.
+    #[error("{0}")]
+    Usage(String),
+    /// The work failed.
+    #[error("{0}")]
+    Failed(String),
+    /// No scheduler was reached.
+    #[error("{0}")]
+    NoScheduler(String),
+    /// ctrl-C or SIGTERM.
+    #[error("interrupted")]
+    Interrupted,
+    /// Whoever read stdout has gone, as `head` does: no failure of ours.
+    #[error("stdout was closed")]
+    Closed,
+}
+
+impl Error {
+    /// What the process ends with.
+    pub fn code(&self) -> u8 {
+        match self {
+            Self::Closed => 0,
+            Self::Failed(_) => 1,
+            Self::Usage(_) => 2,
+            Self::NoScheduler(_) => 3,
+            Self::Interrupted => 130,
+        }
+    }
+}
+
+impl From<remote::Error> for Error {
+    fn from(error: remote::Error) -> Self {
+        match error {
+            remote::Error::BadAddress { .. } => Self::Usage(error.to_string()),
+            remote::Error::Unreachable { .. } | remote::Error::Lost { .. } => Self::NoScheduler(error.to_string()),
+            remote::Error::Refused(_) => Self::Failed(error.to_string()),
+        }
+    }
+}
+
+impl From<session::Error> for Error {
+    fn from(error: session::Error) -> Self {
+        match error {
+            session::Error::Remote(error) => error.into(),
+            session::Error::Malformed { .. } => Self::Failed(error.to_string()),
+        }
+    }
+}
+
+impl From<io::Error> for Error {
+    fn from(error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::BrokenPipe { Self::Closed } else { Self::Failed(error.to_string()) }
+    }
+}
+
+impl From<arrow::error::ArrowError> for Error {
+    fn from(error: arrow::error::ArrowError) -> Self {
+        match error {
+            arrow::error::ArrowError::IoError(_, error) => error.into(),
+            error => Self::Failed(format!("failed to show a result: {error}")),
+        }
+    }
+}
+
+#[cfg(feature = "standalone")]
+impl From<anyhow::Error> for Error {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Failed(format!("{error:#}"))
+    }
+}
+
+/// Parses the command line, runs the command, says what went wrong.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    // Clients wait for one connection: one thread serves them, and starts sooner than a pool.
+    #[cfg(feature = "standalone")]
+    let many = matches!(
+        cli.command,
+        Command::Demo(_) | Command::Standalone(_) | Command::Scheduler(_) | Command::Executor(_) | Command::Bench(_)
+    );
+    #[cfg(not(feature = "standalone"))]
+    let many = false;
+    let mut builder =
+        if many { tokio::runtime::Builder::new_multi_thread() } else { tokio::runtime::Builder::new_current_thread() };
+    let outcome = match builder.enable_all().build() {
+        Ok(runtime) => {
+            let outcome = runtime.block_on(run(cli));
+            // A read of stdin cannot be interrupted: its thread ends with the process.
+            runtime.shutdown_background();
+            outcome
+        }
+        Err(error) => Err(Error::Failed(format!("failed to start the runtime: {error}"))),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            if !matches!(error, Error::Closed | Error::Interrupted) {
+                eprintln!("error: {error}");
+            }
+            ExitCode::from(error.code())
+        }
+    }
+}
+
+async fn run(cli: Cli) -> Result<(), Error> {
+    match cli.command {
+        #[cfg(feature = "standalone")]
+        Command::Scheduler(args) => server::scheduler(args, &cli.log).await,
+        #[cfg(feature = "standalone")]
+        Command::Executor(args) => server::executor(args, &cli.log).await,
+        #[cfg(feature = "standalone")]
+        Command::Standalone(args) => server::standalone(args, &cli.log).await,
+        command => {
+            start_log(&cli.log, "warn")?;
+            client(command).await
+        }
+    }
+}
+
+async fn client(command: Command) -> Result<(), Error> {
+    match command {
+        Command::Submit(args) => submit::run(args).await,
+        Command::Sql(args) => sql::run(args).await,
+        Command::Query(args) => query::run(args).await,
+        #[cfg(feature = "standalone")]
+        Command::Topic(args) => topic::run(args).await,
+        #[cfg(feature = "standalone")]
+        Command::Demo(args) => demo::run(args).await,
+        #[cfg(feature = "standalone")]
+        Command::Bench(args) => bench::run(args).await,
+        #[cfg(feature = "standalone")]
+        Command::Scheduler(_) | Command::Executor(_) | Command::Standalone(_) => Ok(()),
+    }
+}
+
+/// The filter of a level: it is ours, the engine below says only what is wrong.
+fn filter(level: &str) -> String {
+    if level.contains(['=', ',']) || matches!(level, "error" | "warn" | "off") {
+        return level.to_string();
+    }
+    let ours = ["headwater", "headwater_executor", "headwater_proto", "headwater_scheduler"];
+    ours.iter().fold(String::from("warn"), |filter, target| format!("{filter},{target}={level}"))
+}
+
+/// Logs to stderr from here on.
+fn start_log(log: &LogArgs, default: &str) -> Result<(), Error> {
+    let level = log.log.as_deref().unwrap_or(default);
+    let filter = EnvFilter::builder().parse(filter(level)).map_err(|error| {
+        Error::Usage(format!(
+            "[INVALID_LOG_LEVEL] {level:?} is no log level ({error}): give error, warn, info, debug, trace or a filter \
+             such as headwater_scheduler=debug"
+        ))
+    })?;
+    let colours =
+        io::IsTerminal::is_terminal(&io::stderr()) && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(colours);
+    let started = match log.log_format.unwrap_or(LogFormat::Text) {
+        LogFormat::Text => subscriber.try_init(),
+        LogFormat::Json => subscriber.json().try_init(),
+    };
+    started.map_err(|error| Error::Failed(format!("failed to start the log: {error}")))
+}
+
+/// A file's text; `-` is stdin. What cannot be read is wrong usage.
+async fn read_text(path: &Path) -> Result<String, Error> {
+    if path == Path::new("-") {
+        let text = tokio::task::spawn_blocking(|| io::read_to_string(io::stdin().lock())).await;
+        return text
+            .map_err(|error| Error::Failed(error.to_string()))?
+            .map_err(|error| Error::Usage(format!("[UNREADABLE_FILE] failed to read stdin: {error}")));
+    }
+    tokio::fs::read_to_string(path).await.map_err(|error| {
+        Error::Usage(format!("[UNREADABLE_FILE] failed to read {}: {error}; check the path", path.display()))
+    })
+}
+
+/// Runs `work` unless the user or the system asks the process to end.
+async fn unless_interrupted<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    tokio::select! {
+        outcome = work => outcome,
+        pressed = interrupted() => {
+            pressed?;
+            Err(Error::Interrupted)
+        }
+    }
+}
+
+/// Resolves when the user or the system asks the process to end.
+async fn interrupted() -> io::Result<()> {
+    #[cfg(unix)]
+    {
+        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+        tokio::select! {
+            pressed = tokio::signal::ctrl_c() => pressed,
+            _ = terminate.recv() => Ok(()),
+        }
+    }
+    #[cfg(not(unix))]
+    tokio::signal::ctrl_c().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn filters() {
+        fn check(level: &str, expect: &str) {
+            assert_eq!(filter(level), expect);
+        }
+        check("warn", "warn");
+        check("headwater_scheduler=debug", "headwater_scheduler=debug");
+        check("warn,ballista=info", "warn,ballista=info");
+        assert!(filter("info").starts_with("warn,headwater=info"));
+        assert!(EnvFilter::builder().parse(filter("debug")).is_ok());
+    }
+
+    #[test]
+    fn codes() {
+        fn check(error: impl Into<Error>, expect: u8) {
+            assert_eq!(error.into().code(), expect);
+        }
+        check(remote::Error::BadAddress { address: "x".into() }, 2);
+        check(remote::Error::Unreachable { addresses: "x".into(), cause: "refused".into() }, 3);
+        check(remote::Error::Lost { address: "x".into(), cause: "reset".into() }, 3);
+        check(remote::Error::Refused(Box::new(tonic::Status::not_found("no"))), 1);
+        check(io::Error::from(io::ErrorKind::BrokenPipe), 0);
+        check(io::Error::from(io::ErrorKind::StorageFull), 1);
+        check(Error::Interrupted, 130);
+    }
+}

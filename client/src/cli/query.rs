@@ -1,0 +1,193 @@
+//! `headwater query`: what the scheduler knows of streaming queries, and what to do with them.
+
+use super::args::{QueryArgs, QueryCommand};
+use super::follow::{Event, Follower, lag, line, status_json};
+use super::{Error, output, unless_interrupted};
+use crate::remote::Remote;
+use headwater_proto::engine::{ProgressReport, QueryStatus};
+use headwater_proto::progress::StreamingQueryProgress;
+use serde_json::{Value, json};
+use std::io::{self, Write};
+
+/// Runs the command.
+pub async fn run(args: QueryArgs) -> Result<(), Error> {
+    unless_interrupted(command(args)).await
+}
+
+async fn command(args: QueryArgs) -> Result<(), Error> {
+    let remote = Remote::connect(&args.scheduler).await?;
+    match args.command {
+        QueryCommand::List => list(&remote.list().await?, args.json),
+        QueryCommand::Status { id } => one(&remote.get(&id).await?, args.json),
+        QueryCommand::Progress { id, follow: false } => progress(&remote, &id, args.json).await,
+        QueryCommand::Progress { id, follow: true } => follow(&remote, &id, args.json).await,
+        QueryCommand::Stop { id } => one(&remote.stop(&id).await?, args.json),
+        QueryCommand::Restart { id } => one(&remote.restart(&id).await?, args.json),
+        QueryCommand::Delete { id } => {
+            let status = remote.delete(&id).await?;
+            if args.json {
+                return one(&status, true);
+            }
+            writeln!(io::stdout().lock(), "deleted {} {}", status.id, status.name)?;
+            Ok(())
+        }
+    }
+}
+
+fn list(queries: &[QueryStatus], json: bool) -> Result<(), Error> {
+    let mut out = io::stdout().lock();
+    if json {
+        let rows: Vec<_> = queries.iter().map(status_json).collect();
+        writeln!(out, "{}", Value::from(rows))?;
+        return Ok(());
+    }
+    let colours = output::colours();
+    let rows: Vec<_> = queries
+        .iter()
+        .map(|query| {
+            vec![
+                query.id.clone(),
+                query.name.clone(),
+                output::state(&query.state, colours),
+                query.batch_id.to_string(),
+                rate(query.input_rows_per_second),
+                rate(query.processed_rows_per_second),
+                lag(Some(query)).map_or_else(|| "-".into(), output::thousands),
+                first_line(&query.message),
+            ]
+        })
+        .collect();
+    let header = ["ID", "NAME", "STATE", "BATCH", "IN/S", "DONE/S", "LAG", "MESSAGE"];
+    output::columns(&mut out, &header, &rows)?;
+    Ok(())
+}
+
+/// A list has one line for each query; `status` has the whole message.
+fn first_line(message: &str) -> String {
+    const SHOWN: usize = 80;
+    let line = message.lines().next().unwrap_or_default();
+    match line.char_indices().nth(SHOWN) {
+        Some((at, _)) => format!("{}…", &line[..at]),
+        None => line.to_string(),
+    }
+}
+
+fn rate(rate: f64) -> String {
+    if rate < 10.0 { format!("{rate:.1}") } else { output::thousands(rate as u64) }
+}
+
+fn one(query: &QueryStatus, json: bool) -> Result<(), Error> {
+    let mut out = io::stdout().lock();
+    if json {
+        let mut value = status_json(query);
+        value["checkpoint"] = json!(query.checkpoint);
+        value["trigger"] = json!(query.trigger);
+        writeln!(out, "{value}")?;
+        return Ok(());
+    }
+    for (name, value) in [
+        ("id", query.id.clone()),
+        ("run", query.run_id.clone()),
+        ("name", query.name.clone()),
+        ("state", output::state(&query.state, output::colours())),
+        ("batch", query.batch_id.to_string()),
+        ("in", format!("{} rows/s", rate(query.input_rows_per_second))),
+        ("done", format!("{} rows/s", rate(query.processed_rows_per_second))),
+        ("lag", lag(Some(query)).map_or_else(|| "unknown".into(), |lag| format!("{} records", output::thousands(lag)))),
+        ("trigger", query.trigger.clone()),
+        ("checkpoint", query.checkpoint.clone()),
+        ("message", query.message.clone()),
+    ] {
+        if !value.is_empty() {
+            writeln!(out, "{name:<12}{value}")?;
+        }
+    }
+    Ok(())
+}
+
+const HEADER: [&str; 7] = ["BATCH", "TIME", "ROWS", "IN/S", "DONE/S", "MS", "LAG"];
+
+fn row(progress: &StreamingQueryProgress, lag: Option<u64>) -> Vec<String> {
+    vec![
+        progress.batch_id.to_string(),
+        progress.timestamp.clone(),
+        output::thousands(progress.num_input_rows.max(0) as u64),
+        rate(progress.input_rows_per_second),
+        rate(progress.processed_rows_per_second),
+        progress.batch_duration.to_string(),
+        lag.map_or_else(|| "-".into(), output::thousands),
+    ]
+}
+
+async fn progress(remote: &Remote, id: &str, json: bool) -> Result<(), Error> {
+    let mut reports = remote.progress(id, false).await?;
+    let mut all = Vec::new();
+    while let Some(report) = reports.next().await? {
+        if !report.json.is_empty() {
+            all.push(report);
+        }
+    }
+    let mut out = io::stdout().lock();
+    if json {
+        let values = all.iter().map(|report| parse(&report.json)).collect::<Result<Vec<Value>, _>>()?;
+        writeln!(out, "{}", Value::from(values))?;
+        return Ok(());
+    }
+    let rows = all.iter().map(report_row).collect::<Result<Vec<_>, _>>()?;
+    output::columns(&mut out, &HEADER, &rows)?;
+    Ok(())
+}
+
+fn report_row(report: &ProgressReport) -> Result<Vec<String>, Error> {
+    Ok(row(&parse(&report.json)?, lag(report.status.as_ref())))
+}
+
+fn parse<T: serde::de::DeserializeOwned>(json: &str) -> Result<T, Error> {
+    serde_json::from_str(json).map_err(|error| {
+        Error::Failed(format!(
+            "[MALFORMED_PROGRESS] the scheduler sent a progress report that is none ({error}): {json}"
+        ))
+    })
+}
+
+async fn follow(remote: &Remote, id: &str, json: bool) -> Result<(), Error> {
+    let query = remote.get(id).await?;
+    let mut follower = Follower::new(remote, [query.id.clone()]);
+    loop {
+        match follower.next().await? {
+            Some(Event::Report { json: text, .. }) if json => writeln!(io::stdout().lock(), "{text}")?,
+            Some(Event::Report { status, progress, .. }) => {
+                let lag = lag(status.as_ref());
+                writeln!(io::stdout().lock(), "{} {}", progress.timestamp, line(&progress, lag))?;
+            }
+            Some(Event::Away { cause, .. }) => eprintln!("{cause}"),
+            Some(Event::Ended(status)) if status.state == "FAILED" => {
+                return Err(Error::Failed(format!("query {} failed: {}", status.id, status.message)));
+            }
+            Some(Event::Ended(status)) => eprintln!("{}: {}", status.id, status.state),
+            Some(Event::Status(_)) => {}
+            None => return Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates() {
+        fn check(value: f64, expect: &str) {
+            assert_eq!(rate(value), expect);
+        }
+        check(0.0, "0.0");
+        check(9.94, "9.9");
+        check(12_345.6, "12,345");
+    }
+
+    #[test]
+    fn messages_in_a_list() {
+        assert_eq!(first_line("a\nb"), "a");
+        assert_eq!(first_line(&"ü".repeat(81)), format!("{}…", "ü".repeat(80)));
+    }
+}

@@ -1,0 +1,338 @@
+//! `headwater scheduler`, `executor` and `standalone`: settings, then a process that runs until it is told to end.
+//!
+//! ```text
+//! starting ──► listening ──signal──► draining ──► ended (0)
+//!    │             │                    │ second signal: ended at once (130)
+//!    └─────────────┴── a part fails ──► ended (1)
+//! ```
+
+use super::args::{ExecutorArgs, LogArgs, LogFormat, SchedulerArgs, StandaloneArgs};
+use super::{Error, interrupted, start_log, unless_interrupted};
+use crate::remote::DEFAULT_SCHEDULER;
+use crate::standalone::{Cluster, Options};
+use figment::Figment;
+use figment::providers::{Format, Serialized, Toml};
+use headwater_executor::process::{self as executor, ExecutorOptions};
+use headwater_scheduler::process::{self as scheduler, SchedulerHandle, SchedulerOptions};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use std::future::Future;
+use std::io::{self, Write};
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+
+/// Settings of `headwater scheduler`; the keys of its file are the flags' names.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct SchedulerSettings {
+    state_dir: String,
+    bind: IpAddr,
+    grpc_port: u16,
+    connect_port: u16,
+    http_port: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    log: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    log_format: Option<LogFormat>,
+}
+
+impl Default for SchedulerSettings {
+    fn default() -> Self {
+        Self {
+            state_dir: "./headwater-state".into(),
+            bind: Ipv4Addr::LOCALHOST.into(),
+            grpc_port: 50050,
+            connect_port: 15002,
+            http_port: 4040,
+            log: None,
+            log_format: None,
+        }
+    }
+}
+
+/// Settings of `headwater standalone`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct StandaloneSettings {
+    state_dir: String,
+    bind: IpAddr,
+    grpc_port: u16,
+    connect_port: u16,
+    http_port: u16,
+    executors: usize,
+    task_slots: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    work_dir: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    log: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    log_format: Option<LogFormat>,
+}
+
+impl Default for StandaloneSettings {
+    fn default() -> Self {
+        let SchedulerSettings { state_dir, bind, grpc_port, connect_port, http_port, log, log_format } =
+            SchedulerSettings::default();
+        Self {
+            state_dir,
+            bind,
+            grpc_port,
+            connect_port,
+            http_port,
+            executors: 2,
+            task_slots: cores(),
+            work_dir: None,
+            log,
+            log_format,
+        }
+    }
+}
+
+/// Settings of `headwater executor`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct ExecutorSettings {
+    scheduler: String,
+    task_slots: usize,
+    bind: IpAddr,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    work_dir: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    advertise: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    log: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    log_format: Option<LogFormat>,
+}
+
+impl Default for ExecutorSettings {
+    fn default() -> Self {
+        Self {
+            scheduler: DEFAULT_SCHEDULER.into(),
+            task_slots: cores(),
+            bind: Ipv4Addr::LOCALHOST.into(),
+            work_dir: None,
+            advertise: None,
+            log: None,
+            log_format: None,
+        }
+    }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Defaults, then the file, then environment and flags, which clap has merged.
+fn layer<S>(file: Option<(&Path, &str)>, flags: &impl Serialize, log: &LogArgs) -> Result<S, Error>
+where
+    S: Default + Serialize + DeserializeOwned,
+{
+    let mut settings = Figment::from(Serialized::defaults(S::default()));
+    if let Some((_, text)) = file {
+        settings = settings.merge(Toml::string(text));
+    }
+    settings.merge(Serialized::defaults(flags)).merge(Serialized::defaults(log)).extract().map_err(|error| {
+        let place = file.map(|(path, _)| format!(" in {}", path.display())).unwrap_or_default();
+        let reasons: Vec<_> = error.into_iter().map(|error| error.kind.to_string()).collect();
+        Error::Usage(format!("[INVALID_CONFIG] wrong settings{place}: {}", reasons.join("; ")))
+    })
+}
+
+fn settings<S>(config: Option<&Path>, flags: &impl Serialize, log: &LogArgs) -> Result<S, Error>
+where
+    S: Default + Serialize + DeserializeOwned,
+{
+    let Some(path) = config else { return layer(None, flags, log) };
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        Error::Usage(format!("[UNREADABLE_FILE] failed to read {}: {error}; check --config", path.display()))
+    })?;
+    layer(Some((path, &text)), flags, log)
+}
+
+/// Zero of anything here could never do any work.
+fn positive(name: &str, value: usize) -> Result<usize, Error> {
+    if value == 0 {
+        return Err(Error::Usage(format!("[INVALID_CONFIG] {name} is 0: give a number of 1 or more")));
+    }
+    Ok(value)
+}
+
+fn log_of(log: Option<String>, log_format: Option<LogFormat>) -> LogArgs {
+    LogArgs { log, log_format }
+}
+
+/// Runs `headwater scheduler`.
+pub async fn scheduler(args: SchedulerArgs, log: &LogArgs) -> Result<(), Error> {
+    let settings: SchedulerSettings = settings(args.config.as_deref(), &args.flags, log)?;
+    start_log(&log_of(settings.log, settings.log_format), "info")?;
+    let options = SchedulerOptions {
+        state_dir: settings.state_dir,
+        bind: settings.bind,
+        grpc_port: settings.grpc_port,
+        connect_port: settings.connect_port,
+        http_port: settings.http_port,
+    };
+    let mut handle = unless_interrupted(starting(scheduler::start(options))).await?;
+    announce(&addresses(&handle), args.json)?;
+    tokio::select! {
+        failure = handle.wait_failed() => return Err(failure.into()),
+        pressed = interrupted() => pressed?,
+    }
+    drain(handle.shutdown()).await
+}
+
+/// Runs `headwater standalone`.
+pub async fn standalone(args: StandaloneArgs, log: &LogArgs) -> Result<(), Error> {
+    let settings: StandaloneSettings = settings(args.config.as_deref(), &args.flags, log)?;
+    start_log(&log_of(settings.log, settings.log_format), "info")?;
+    let options = Options {
+        scheduler: SchedulerOptions {
+            state_dir: settings.state_dir,
+            bind: settings.bind,
+            grpc_port: settings.grpc_port,
+            connect_port: settings.connect_port,
+            http_port: settings.http_port,
+        },
+        executors: positive("executors", settings.executors)?,
+        task_slots: positive("task-slots", settings.task_slots)?,
+        work_dir: settings.work_dir,
+    };
+    let mut cluster = unless_interrupted(starting(Cluster::start(options))).await?;
+    let mut lines = addresses(cluster.scheduler());
+    lines.extend(cluster.executors().into_iter().map(|id| ("executor", id)));
+    announce(&lines, args.json)?;
+    tokio::select! {
+        failure = cluster.wait_failed() => return Err(failure.into()),
+        pressed = interrupted() => pressed?,
+    }
+    drain(cluster.shutdown()).await
+}
+
+/// Runs `headwater executor`.
+pub async fn executor(args: ExecutorArgs, log: &LogArgs) -> Result<(), Error> {
+    let settings: ExecutorSettings = settings(args.config.as_deref(), &args.flags, log)?;
+    start_log(&log_of(settings.log, settings.log_format), "info")?;
+    let schedulers: Vec<_> =
+        settings.scheduler.split(',').map(|address| address.trim().to_string()).filter(|a| !a.is_empty()).collect();
+    if schedulers.is_empty() {
+        return Err(Error::Usage("[INVALID_CONFIG] scheduler is empty: give HOST:PORT".into()));
+    }
+    eprintln!("registering with {}", schedulers.join(", "));
+    let options = ExecutorOptions {
+        schedulers,
+        task_slots: positive("task-slots", settings.task_slots)?,
+        work_dir: settings.work_dir,
+        bind: settings.bind,
+        advertise: settings.advertise,
+    };
+    let mut handle = unless_interrupted(starting(executor::start(options))).await?;
+    announce(&[("executor", handle.id())], args.json)?;
+    tokio::select! {
+        failure = handle.wait_failed() => return Err(failure.into()),
+        pressed = interrupted() => pressed?,
+    }
+    drain(handle.drain()).await
+}
+
+/// What starts may wait for others: a signal ends that.
+async fn starting<T>(start: impl Future<Output = anyhow::Result<T>>) -> Result<T, Error> {
+    Ok(start.await?)
+}
+
+fn addresses(handle: &SchedulerHandle) -> Vec<(&'static str, String)> {
+    vec![("grpc", handle.grpc_addr().to_string()), ("http", handle.http_addr().to_string())]
+}
+
+/// Says what listens where: a line each on stderr, and with --json one object on stdout.
+fn announce(lines: &[(&str, String)], json: bool) -> Result<(), Error> {
+    for (name, value) in lines {
+        eprintln!("{name} {value}");
+    }
+    if json {
+        let mut out = io::stdout().lock();
+        writeln!(out, "{}", announcement(lines))?;
+        out.flush()?;
+    }
+    Ok(())
+}
+
+/// Executors, of which there are several, stand in an array.
+fn announcement(lines: &[(&str, String)]) -> serde_json::Value {
+    let mut object = serde_json::Map::new();
+    for (name, value) in lines {
+        if *name == "executor" {
+            let executors = object.entry("executors").or_insert_with(|| json!([]));
+            executors.as_array_mut().expect("executors is an array").push(json!(value));
+        } else {
+            object.insert((*name).to_string(), json!(value));
+        }
+    }
+    object.into()
+}
+
+/// Ends what runs, unless a second signal says that this takes too long.
+async fn drain(end: impl Future<Output = anyhow::Result<()>>) -> Result<(), Error> {
+    eprintln!("ending once running batches have; once more to end at once");
+    unless_interrupted(starting(end)).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::args::{ExecutorFlags, SchedulerFlags, StandaloneFlags};
+    use super::*;
+
+    #[test]
+    fn flags_stand_above_the_file_and_the_file_above_defaults() {
+        let flags = SchedulerFlags { http_port: Some(0), ..SchedulerFlags::default() };
+        let file = "state-dir = \"s3://b/s\"\nhttp-port = 1\nlog = \"debug\"";
+        let settings: SchedulerSettings =
+            layer(Some((Path::new("f"), file)), &flags, &LogArgs::default()).expect("good settings");
+        let expect = SchedulerSettings {
+            state_dir: "s3://b/s".into(),
+            http_port: 0,
+            log: Some("debug".into()),
+            ..SchedulerSettings::default()
+        };
+        assert_eq!(settings, expect);
+    }
+
+    #[test]
+    fn every_flag_is_a_key() {
+        let file = "state-dir = \"s\"\nbind = \"::1\"\ngrpc-port = 1\nconnect-port = 2\nhttp-port = 3\nexecutors = 4\n\
+                    task-slots = 5\nwork-dir = \"w\"\nlog = \"info\"\nlog-format = \"json\"";
+        let flags = StandaloneFlags::default();
+        let settings: StandaloneSettings =
+            layer(Some((Path::new("f"), file)), &flags, &LogArgs::default()).expect("good settings");
+        assert_eq!((settings.connect_port, settings.executors, settings.task_slots), (2, 4, 5));
+        assert_eq!((settings.log_format, settings.work_dir), (Some(LogFormat::Json), Some("w".into())));
+    }
+
+    #[test]
+    fn wrong_files() {
+        fn check(file: &str, expect: &str) {
+            let settings: Result<ExecutorSettings, _> =
+                layer(Some((Path::new("f.toml"), file)), &ExecutorFlags::default(), &LogArgs::default());
+            let error = settings.expect_err("wrong settings");
+            assert_eq!(error.code(), 2);
+            let text = error.to_string();
+            assert!(text.contains("f.toml") && text.contains(expect), "{text}");
+        }
+        check("tusk-slots = 1", "tusk-slots");
+        check("task-slots = \"many\"", "many");
+        check("bind = \"here\"", "invalid IP address");
+        check("= 1", "parse error");
+    }
+
+    #[test]
+    fn announcements() {
+        let lines = [("grpc", "a:1".to_string()), ("executor", "x".into()), ("executor", "y".into())];
+        assert_eq!(announcement(&lines), json!({"grpc": "a:1", "executors": ["x", "y"]}));
+    }
+
+    #[test]
+    fn zero_is_refused_by_name() {
+        assert!(positive("task-slots", 0).expect_err("no work").to_string().contains("task-slots"));
+    }
+}

@@ -1,0 +1,160 @@
+//! `headwater submit`: starts the flows of a file, then follows them.
+
+use super::args::SubmitArgs;
+use super::follow::{Display, Event, Follower, is_active, status_json};
+use super::{Error, interrupted, output, read_text, script, unless_interrupted};
+use crate::remote::Remote;
+use headwater_proto::engine::{QueryStatus, SubmitRequest};
+use std::io::{self, Write};
+use std::path::Path;
+
+/// Runs the command.
+pub async fn run(args: SubmitArgs) -> Result<(), Error> {
+    check_file(&args)?;
+    let text = read_text(&args.file).await?;
+    let variables = args.set.iter().cloned().collect();
+    let sql =
+        script::fill(&text, &variables).map_err(|unset| Error::Usage(format!("{}: {unset}", args.file.display())))?;
+    if script::is_blank(&sql) {
+        return Err(Error::Usage(format!("[EMPTY_FILE] {} has no statement", args.file.display())));
+    }
+    let request = SubmitRequest {
+        sql,
+        name: args.name.clone().unwrap_or_default(),
+        trigger: args.trigger.clone(),
+        checkpoint: args.checkpoint.clone().unwrap_or_default(),
+        conf: args.conf.iter().cloned().collect(),
+    };
+    let (remote, submitted) = unless_interrupted(async {
+        let remote = Remote::connect(&args.client.scheduler).await?;
+        let submitted = remote.submit(request).await?;
+        Ok((remote, submitted))
+    })
+    .await?;
+    for message in &submitted.messages {
+        eprintln!("{message}");
+    }
+    {
+        let mut out = io::stdout().lock();
+        for query in &submitted.queries {
+            if args.json {
+                writeln!(out, "{}", status_json(query))?;
+            } else {
+                writeln!(out, "{}\t{}", query.id, query.name)?;
+            }
+        }
+        out.flush()?;
+    }
+    if submitted.queries.is_empty() {
+        eprintln!("{} starts no query: CREATE FLOW or CREATE STREAMING TABLE does", args.file.display());
+        return Ok(());
+    }
+    if args.detach {
+        return Ok(());
+    }
+    follow(&remote, submitted.queries, &args).await
+}
+
+/// A Python script needs Spark Connect, which this version does not serve.
+fn check_file(args: &SubmitArgs) -> Result<(), Error> {
+    let python = args.file.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("py"));
+    if python || args.py_files.is_some() {
+        return Err(Error::Usage(format!(
+            "[UNSUPPORTED_FEATURE] {} is Python, which needs Spark Connect; this version does not serve it: write the \
+             flow in a .sql file",
+            args.file.display()
+        )));
+    }
+    if let Some(argument) = args.args.first() {
+        return Err(Error::Usage(format!(
+            "[UNEXPECTED_ARGUMENT] {} is SQL and takes no argument {argument:?}: use --set NAME=VALUE and ${{NAME}}",
+            args.file.display()
+        )));
+    }
+    if args.file == Path::new("") {
+        return Err(Error::Usage("[UNREADABLE_FILE] the file's name is empty".into()));
+    }
+    Ok(())
+}
+
+async fn follow(remote: &Remote, queries: Vec<QueryStatus>, args: &SubmitArgs) -> Result<(), Error> {
+    let mut display = Display::new(args.json, &queries);
+    let mut follower = Follower::new(remote, queries.iter().map(|query| query.id.clone()));
+    let interrupt = interrupted();
+    tokio::pin!(interrupt);
+    let mut failures = Vec::new();
+    loop {
+        tokio::select! {
+            event = follower.next() => match event? {
+                Some(event) => {
+                    display.show(&event)?;
+                    if let Event::Ended(status) = event && status.state == "FAILED" {
+                        failures.push(failure(&status));
+                    }
+                }
+                None => break,
+            },
+            pressed = &mut interrupt => {
+                pressed?;
+                display.end()?;
+                leave(remote, &queries, args).await?;
+                return Err(Error::Interrupted);
+            }
+        }
+    }
+    display.end()?;
+    if failures.is_empty() { Ok(()) } else { Err(Error::Failed(failures.join("\nerror: "))) }
+}
+
+fn failure(status: &QueryStatus) -> String {
+    let name = if status.name.is_empty() { &status.id } else { &status.name };
+    let message = if status.message.is_empty() { "it gave no reason" } else { &status.message };
+    format!("query {name} failed: {message}")
+}
+
+/// The user stops watching: says what becomes of the queries.
+async fn leave(remote: &Remote, queries: &[QueryStatus], args: &SubmitArgs) -> Result<(), Error> {
+    for query in queries {
+        let name = if query.name.is_empty() { &query.id } else { &query.name };
+        if args.stop_on_exit {
+            let status = remote.stop(&query.id).await?;
+            eprintln!("{name}: {}", output::state(&status.state, false));
+        } else if is_active(&remote.get(&query.id).await?.state) {
+            eprintln!("stopped following {name}, which goes on; stop it with: headwater query stop {name}");
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::args::{Cli, Command};
+    use super::*;
+    use clap::Parser;
+
+    fn check(line: &[&str], expect: Result<(), &str>) {
+        let Command::Submit(args) = Cli::parse_from([&["headwater", "submit"], line].concat()).command else {
+            panic!("not submit")
+        };
+        match (check_file(&args), expect) {
+            (Ok(()), Ok(())) => {}
+            (Err(Error::Usage(text)), Err(part)) => assert!(text.contains(part), "{text}"),
+            (outcome, _) => panic!("{line:?}: {outcome:?}"),
+        }
+    }
+
+    #[test]
+    fn files() {
+        check(&["a.sql"], Ok(()));
+        check(&["-"], Ok(()));
+        check(&["a.py"], Err("a.py is Python"));
+        check(&["a.sql", "--py-files", "b.py"], Err("Spark Connect"));
+        check(&["a.sql", "--", "x"], Err("--set"));
+    }
+
+    #[test]
+    fn failures_name_the_query() {
+        let status = QueryStatus { id: "1".into(), message: "[X] gone".into(), ..QueryStatus::default() };
+        assert_eq!(failure(&status), "query 1 failed: [X] gone");
+    }
+}

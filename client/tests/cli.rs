@@ -1,0 +1,498 @@
+//! The binary as users run it, against a scheduler that answers as the test says: exit codes, stdout, stderr.
+
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use arrow::ipc::writer::StreamWriter;
+use headwater_proto::engine::query_service_server::{QueryService, QueryServiceServer};
+use headwater_proto::engine::sql_response::Kind;
+use headwater_proto::engine::sql_service_server::{SqlService, SqlServiceServer};
+use headwater_proto::engine::*;
+use std::pin::Pin;
+use std::process::Stdio;
+use std::sync::{Arc, Mutex};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::process::Command;
+use tokio_stream::{Stream, StreamExt};
+use tonic::{Request, Response, Status};
+
+/// Answers by the query's name or the statement's text, and keeps what it was asked.
+#[derive(Clone, Default)]
+struct Scheduler {
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+fn query(name: &str) -> QueryStatus {
+    let state = match name {
+        "good" => "FINISHED",
+        "bad" => "FAILED",
+        _ => "RUNNING",
+    };
+    QueryStatus {
+        id: format!("00000000-0000-0000-0000-{name:0>12}"),
+        run_id: "r".into(),
+        name: name.into(),
+        state: state.into(),
+        batch_id: 7,
+        input_rows_per_second: 1.5,
+        processed_rows_per_second: 2.5,
+        lag_records: 3,
+        message: if name == "bad" { "[KAFKA_DATA_LOSS] offsets 5..9 are gone".into() } else { String::new() },
+        checkpoint: "file:///c".into(),
+        trigger: "default".into(),
+    }
+}
+
+fn report(name: &str, batch: i64) -> ProgressReport {
+    let status = query(name);
+    let json = serde_json::json!({
+        "id": status.id, "runId": "r", "name": name, "timestamp": format!("2024-01-01T00:00:0{batch}.000Z"),
+        "batchId": batch, "batchDuration": 5, "numInputRows": 100, "inputRowsPerSecond": 1.0,
+        "processedRowsPerSecond": 20000.0, "durationMs": {}, "eventTime": {}, "stateOperators": [], "sources": [],
+        "sink": {"description": "noop", "numOutputRows": -1, "metrics": {}}, "observedMetrics": {}
+    });
+    ProgressReport { json: json.to_string(), status: Some(status) }
+}
+
+fn rows(statement: u32) -> SqlResponse {
+    let columns: [(&str, ArrayRef); 2] =
+        [("n", Arc::new(Int64Array::from(vec![1, 2]))), ("t", Arc::new(StringArray::from(vec!["a", "ü"])))];
+    let batch = RecordBatch::try_from_iter(columns).expect("columns fit");
+    let mut writer = StreamWriter::try_new(Vec::new(), &batch.schema()).expect("a schema");
+    writer.write(&batch).expect("memory takes it");
+    SqlResponse { kind: Some(Kind::ArrowIpc(writer.into_inner().expect("memory takes it"))), statement }
+}
+
+impl Scheduler {
+    fn asked(&self, what: String) {
+        self.asked.lock().expect("no test panics with it").push(what);
+    }
+    fn find(&self, what: &str, reference: &str) -> Result<Response<QueryStatus>, Status> {
+        self.asked(format!("{what} {reference}"));
+        match reference.trim_start_matches(['0', '-']) {
+            name @ ("good" | "bad" | "endless") => Ok(Response::new(query(name))),
+            _ => Err(Status::not_found(format!("[QUERY_NOT_FOUND] there is no query {reference}"))),
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl QueryService for Scheduler {
+    async fn submit(&self, request: Request<SubmitRequest>) -> Result<Response<SubmitResponse>, Status> {
+        let request = request.into_inner();
+        self.asked(format!("submit {} {}", request.trigger, request.sql));
+        if request.sql.contains("syntax") {
+            return Err(Status::invalid_argument("[PARSE_SYNTAX_ERROR] line 1: no"));
+        }
+        let names = ["good", "bad", "endless"].into_iter().filter(|name| request.sql.contains(name));
+        Ok(Response::new(SubmitResponse {
+            queries: names.map(query).collect(),
+            messages: vec!["created table t".into()],
+        }))
+    }
+    async fn list(&self, _: Request<ListRequest>) -> Result<Response<ListResponse>, Status> {
+        Ok(Response::new(ListResponse { queries: vec![query("good"), query("endless")] }))
+    }
+    async fn get(&self, request: Request<QueryRef>) -> Result<Response<QueryStatus>, Status> {
+        self.find("get", &request.into_inner().r#ref)
+    }
+    type ProgressStream = Answers<ProgressReport>;
+    async fn progress(&self, request: Request<ProgressRequest>) -> Result<Response<Self::ProgressStream>, Status> {
+        let request = request.into_inner();
+        let name = self.find("progress", &request.r#ref)?.into_inner().name;
+        let reports = tokio_stream::iter([Ok(report(&name, 0)), Ok(report(&name, 1))]);
+        Ok(Response::new(if name == "endless" && request.follow {
+            Box::pin(reports.chain(tokio_stream::pending()))
+        } else {
+            Box::pin(reports)
+        }))
+    }
+    async fn stop(&self, request: Request<QueryRef>) -> Result<Response<QueryStatus>, Status> {
+        self.find("stop", &request.into_inner().r#ref)
+    }
+    async fn restart(&self, request: Request<QueryRef>) -> Result<Response<QueryStatus>, Status> {
+        self.find("restart", &request.into_inner().r#ref)
+    }
+    async fn delete(&self, request: Request<QueryRef>) -> Result<Response<QueryStatus>, Status> {
+        self.find("delete", &request.into_inner().r#ref)
+    }
+}
+
+#[tonic::async_trait]
+impl SqlService for Scheduler {
+    type ExecuteStream = Answers<SqlResponse>;
+    async fn execute(&self, request: Request<SqlRequest>) -> Result<Response<Self::ExecuteStream>, Status> {
+        let sql = request.into_inner().sql;
+        self.asked(format!("sql {sql}"));
+        if sql.contains("nonsense") {
+            return Err(Status::invalid_argument("[PARSE_SYNTAX_ERROR] line 1: no"));
+        }
+        if sql.contains("half") {
+            let error = Err(Status::internal("[CASSANDRA_UNAVAILABLE] host a is away"));
+            return Ok(Response::new(Box::pin(tokio_stream::iter([Ok(rows(0)), error]))));
+        }
+        if sql.contains("endless") {
+            return Ok(Response::new(Box::pin(tokio_stream::iter([Ok(rows(0))]).chain(tokio_stream::pending()))));
+        }
+        let progress = Kind::Progress(JobProgress { tasks_done: 1, tasks: 2 });
+        let progress = SqlResponse { kind: Some(progress), statement: 0 };
+        let message = SqlResponse { kind: Some(Kind::Message("done".into())), statement: 1 };
+        Ok(Response::new(Box::pin(tokio_stream::iter([Ok(progress), Ok(rows(0)), Ok(message)]))))
+    }
+    async fn completions(&self, _: Request<CompletionsRequest>) -> Result<Response<CompletionsResponse>, Status> {
+        Ok(Response::new(CompletionsResponse::default()))
+    }
+}
+
+/// A scheduler on a port of its own, as long as this lives.
+struct Served {
+    address: String,
+    scheduler: Scheduler,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Served {
+    async fn start() -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("a bound port").to_string();
+        let scheduler = Scheduler::default();
+        let server = tonic::transport::Server::builder()
+            .add_service(QueryServiceServer::new(scheduler.clone()))
+            .add_service(SqlServiceServer::new(scheduler.clone()));
+        let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
+        let task = tokio::spawn(async move { server.serve_with_incoming(incoming).await.expect("it serves") });
+        Self { address, scheduler, task }
+    }
+    fn asked(&self, what: &str) -> bool {
+        self.scheduler.asked.lock().expect("no test panics with it").iter().any(|asked| asked.contains(what))
+    }
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = headwater(args);
+        command.env("HEADWATER_SCHEDULER", &self.address);
+        command
+    }
+    async fn run(&self, args: &[&str]) -> Ran {
+        ran(self.command(args)).await
+    }
+}
+
+fn headwater(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_headwater"));
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("HEADWATER_")) {
+        command.env_remove(name);
+    }
+    command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    command
+}
+
+#[derive(Debug)]
+struct Ran {
+    code: Option<i32>,
+    out: String,
+    err: String,
+}
+
+async fn ran(mut command: Command) -> Ran {
+    let output = command.output().await.expect("the binary runs");
+    Ran {
+        code: output.status.code(),
+        out: String::from_utf8(output.stdout).expect("UTF-8"),
+        err: String::from_utf8(output.stderr).expect("UTF-8"),
+    }
+}
+
+impl Ran {
+    #[track_caller]
+    fn check(&self, code: i32, out: &str, err: &str) {
+        assert_eq!(self.code, Some(code), "{self:?}");
+        assert!(self.out.contains(out), "{self:?}");
+        assert!(self.err.contains(err), "{self:?}");
+    }
+}
+
+fn file(name: &str, text: &str) -> (tempfile::TempDir, String) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join(name);
+    std::fs::write(&path, text).expect("the folder takes it");
+    (folder, path.to_string_lossy().into_owned())
+}
+
+#[tokio::test]
+async fn wrong_usage() {
+    ran(headwater(&[])).await.check(2, "", "Usage: headwater");
+    ran(headwater(&["nonsense"])).await.check(2, "", "nonsense");
+    ran(headwater(&["ingest", "start"])).await.check(2, "", "ingest");
+    ran(headwater(&["submit", "/nowhere/a.sql"])).await.check(2, "", "/nowhere/a.sql");
+    ran(headwater(&["submit", "/nowhere/a.py"])).await.check(2, "", "Spark Connect");
+    ran(headwater(&["sql", "-- nothing"])).await.check(2, "", "");
+    ran(headwater(&["sql", "/* nothing */"])).await.check(2, "", "[EMPTY_STATEMENT]");
+    ran(headwater(&["query", "list", "--scheduler", "here"])).await.check(2, "", "HOST:PORT");
+    ran(headwater(&["query", "list", "--log", "a=b=c"])).await.check(2, "", "[INVALID_LOG_LEVEL]");
+    let (_folder, path) = file("a.sql", "CREATE FLOW a\n  AS ${kafka}");
+    let ran = ran(headwater(&["submit", &path])).await;
+    ran.check(2, "", "${kafka} on line 2 is not set: give --set kafka=VALUE");
+}
+
+#[tokio::test]
+async fn help() {
+    let ran = ran(headwater(&["--help"])).await;
+    ran.check(0, "Exit codes: 0 done", "");
+    assert!(!ran.out.contains("ingest"), "{}", ran.out);
+}
+
+#[tokio::test]
+async fn no_scheduler() {
+    let (_folder, path) = file("a.sql", "SELECT 1");
+    for args in [vec!["query", "list"], vec!["sql", "SELECT 1"], vec!["submit", &path]] {
+        let args = [args, vec!["--scheduler", "127.0.0.1:1"]].concat();
+        ran(headwater(&args)).await.check(3, "", "start one with: headwater standalone");
+    }
+}
+
+#[tokio::test]
+async fn submit_follows_to_the_end() {
+    let served = Served::start().await;
+    let (_folder, path) = file("a.sql", "CREATE FLOW good AS '${kafka}'");
+    let ran = served.run(&["submit", &path, "--set", "kafka=k:1", "--trigger", "available-now"]).await;
+    ran.check(0, "00000000-0000-0000-0000-00000000good\tgood\n", "created table t");
+    assert!(ran.err.contains("good: batch 0 · 100 rows · 20,000 rows/s · 5 ms · lag 3 · 100 in all"), "{ran:?}");
+    assert!(ran.err.contains("good: FINISHED after 200 rows"), "{ran:?}");
+    assert!(served.asked("submit available-now CREATE FLOW good AS 'k:1'"));
+}
+
+#[tokio::test]
+async fn submit_prints_json_lines() {
+    let served = Served::start().await;
+    let (_folder, path) = file("a.sql", "good");
+    let ran = served.run(&["submit", &path, "--json"]).await;
+    let lines: Vec<serde_json::Value> =
+        ran.out.lines().map(|line| serde_json::from_str(line).expect("each line is JSON")).collect();
+    assert_eq!(lines[0]["name"], "good");
+    assert_eq!((&lines[1]["batchId"], &lines[2]["batchId"]), (&0.into(), &1.into()));
+    assert_eq!(lines[3]["state"], "FINISHED");
+}
+
+#[tokio::test]
+async fn submit_tells_of_failures() {
+    let served = Served::start().await;
+    let (_folder, path) = file("a.sql", "good bad");
+    served.run(&["submit", &path]).await.check(1, "good", "query bad failed: [KAFKA_DATA_LOSS] offsets 5..9 are gone");
+    let (_folder, path) = file("a.sql", "syntax");
+    served.run(&["submit", &path]).await.check(1, "", "[PARSE_SYNTAX_ERROR]");
+}
+
+#[tokio::test]
+async fn detached() {
+    let served = Served::start().await;
+    let (_folder, path) = file("a.sql", "endless");
+    served.run(&["submit", &path, "--detach"]).await.check(0, "\tendless\n", "");
+}
+
+/// Runs until stderr has `until`, then interrupts as ctrl-C does.
+#[cfg(unix)]
+async fn interrupt(mut command: Command, until: &str) -> Ran {
+    let mut child = command.spawn().expect("the binary runs");
+    let mut err = BufReader::new(child.stderr.take().expect("it is piped")).lines();
+    let mut text = String::new();
+    while !text.contains(until) {
+        text.push_str(&err.next_line().await.expect("stderr is read").expect("the line comes"));
+        text.push('\n');
+    }
+    press(&child).await;
+    while let Some(line) = err.next_line().await.expect("stderr is read") {
+        text.push_str(&line);
+        text.push('\n');
+    }
+    let output = child.wait_with_output().await.expect("it ends");
+    Ran { code: output.status.code(), out: String::from_utf8(output.stdout).expect("UTF-8"), err: text }
+}
+
+#[cfg(unix)]
+async fn press(child: &tokio::process::Child) {
+    let id = child.id().expect("it runs").to_string();
+    assert!(Command::new("kill").args(["-INT", &id]).status().await.expect("kill runs").success());
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn interrupt_stops_following_never_the_query() {
+    let served = Served::start().await;
+    let (_folder, path) = file("a.sql", "endless");
+    let ran = interrupt(served.command(&["submit", &path]), "batch 1").await;
+    ran.check(130, "endless", "stopped following endless, which goes on; stop it with: headwater query stop endless");
+    assert!(!served.asked("stop 0"));
+    let ran = interrupt(served.command(&["submit", &path, "--stop-on-exit"]), "batch 1").await;
+    ran.check(130, "endless", "endless: ");
+    assert!(served.asked("stop 0"));
+}
+
+#[tokio::test]
+async fn sql_in_every_format() {
+    let served = Served::start().await;
+    let table = "+-+-+\n|n|t|\n+-+-+\n|1|a|\n|2|ü|\n+-+-+\n";
+    let ran = served.run(&["sql", "SELECT '${x}'", "--set", "x=y"]).await;
+    assert_eq!((ran.code, ran.out.as_str(), ran.err.as_str()), (Some(0), table, "done\n"));
+    assert!(served.asked("sql SELECT 'y'"));
+    let ran = served.run(&["sql", "SELECT 1", "--format", "json"]).await;
+    assert_eq!(ran.out, "[{\"n\":1,\"t\":\"a\"},{\"n\":2,\"t\":\"ü\"}]\n");
+    let ran = served.run(&["sql", "SELECT 1", "--format", "csv"]).await;
+    assert_eq!(ran.out, "n,t\n1,a\n2,ü\n");
+}
+
+#[tokio::test]
+async fn sql_that_fails() {
+    let served = Served::start().await;
+    served.run(&["sql", "nonsense"]).await.check(1, "", "[PARSE_SYNTAX_ERROR] line 1: no");
+    served.run(&["sql", "half"]).await.check(1, "", "[CASSANDRA_UNAVAILABLE] host a is away");
+}
+
+#[tokio::test]
+async fn sql_from_stdin_runs_each_statement_as_it_comes() {
+    let served = Served::start().await;
+    let mut command = served.command(&["sql", "--format", "csv"]);
+    let mut child = command.stdin(Stdio::piped()).spawn().expect("the binary runs");
+    let mut stdin = child.stdin.take().expect("it is piped");
+    let mut out = BufReader::new(child.stdout.take().expect("it is piped")).lines();
+    stdin.write_all(b"SELECT\n  'first;' ;\n").await.expect("the pipe is open");
+    // The first result comes while stdin is still open.
+    for expect in ["n,t", "1,a", "2,ü"] {
+        assert_eq!(out.next_line().await.expect("stdout is read").as_deref(), Some(expect));
+    }
+    stdin.write_all(b"SELECT 'last'").await.expect("the pipe is open");
+    drop(stdin);
+    assert_eq!(child.wait().await.expect("it ends").code(), Some(0));
+    assert!(served.asked("sql SELECT\n  'first;'") && served.asked("sql SELECT 'last'"));
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn sql_interrupted() {
+    let served = Served::start().await;
+    let mut child = served.command(&["sql", "endless", "--format", "csv"]).spawn().expect("the binary runs");
+    let mut out = BufReader::new(child.stdout.take().expect("it is piped")).lines();
+    assert_eq!(out.next_line().await.expect("stdout is read").as_deref(), Some("n,t"));
+    press(&child).await;
+    assert_eq!(child.wait().await.expect("it ends").code(), Some(130));
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn sql_interrupted_between_statements() {
+    let served = Served::start().await;
+    let mut command = served.command(&["sql", "--format", "csv"]);
+    let mut child = command.stdin(Stdio::piped()).spawn().expect("the binary runs");
+    let mut stdin = child.stdin.take().expect("it is piped");
+    let mut out = BufReader::new(child.stdout.take().expect("it is piped")).lines();
+    stdin.write_all(b"SELECT 1;\n").await.expect("the pipe is open");
+    for _ in 0..3 {
+        out.next_line().await.expect("stdout is read").expect("the line comes");
+    }
+    press(&child).await;
+    assert_eq!(child.wait().await.expect("it ends").code(), Some(130));
+}
+
+#[tokio::test]
+async fn queries() {
+    let served = Served::start().await;
+    let ran = served.run(&["query", "list", "--json"]).await;
+    let list: serde_json::Value = serde_json::from_str(&ran.out).expect("JSON");
+    let expect = serde_json::json!({
+        "id": "00000000-0000-0000-0000-00000000good", "runId": "r", "name": "good", "state": "FINISHED", "batchId": 7,
+        "inputRowsPerSecond": 1.5, "processedRowsPerSecond": 2.5, "lag": 3, "message": ""
+    });
+    assert_eq!(list[0], expect);
+    served.run(&["query", "list"]).await.check(0, "endless", "");
+    served.run(&["query", "status", "good"]).await.check(0, "checkpoint  file:///c", "");
+    served.run(&["query", "status", "nobody"]).await.check(1, "", "[QUERY_NOT_FOUND] there is no query nobody");
+    served.run(&["query", "stop", "good"]).await.check(0, "FINISHED", "");
+    served.run(&["query", "restart", "good"]).await.check(0, "FINISHED", "");
+    served.run(&["query", "delete", "good"]).await.check(0, "deleted", "");
+    let ran = served.run(&["query", "progress", "good", "--json"]).await;
+    let reports: serde_json::Value = serde_json::from_str(&ran.out).expect("JSON");
+    assert_eq!((&reports[1]["batchId"], reports.as_array().map(Vec::len)), (&1.into(), Some(2)));
+    served.run(&["query", "progress", "good"]).await.check(0, "BATCH", "");
+    served.run(&["query", "progress", "good", "--follow"]).await.check(0, "batch 1", "FINISHED");
+    served.run(&["query", "progress", "bad", "--follow"]).await.check(1, "batch 1", "offsets 5..9 are gone");
+}
+
+/// Commands that need the engine's crates: servers refuse wrong settings, topics are those of the broker inside
+/// librdkafka.
+#[cfg(feature = "standalone")]
+mod standalone {
+    use super::*;
+    use headwater_executor::connectors::kafka::admin::EmbeddedBroker;
+
+    #[tokio::test]
+    async fn wrong_settings() {
+        let (_folder, path) = file("a.toml", "state-dri = \"x\"");
+        ran(headwater(&["scheduler", "--config", &path])).await.check(2, "", "state-dri");
+        ran(headwater(&["executor", "--config", "/nowhere/a.toml"])).await.check(2, "", "/nowhere/a.toml");
+        ran(headwater(&["executor", "--task-slots", "0"])).await.check(2, "", "task-slots is 0");
+        ran(headwater(&["standalone", "--executors", "0"])).await.check(2, "", "executors is 0");
+        ran(headwater(&["demo", "--rows", "0"])).await.check(2, "", "--rows");
+        ran(headwater(&["bench", "latency", "--sink", "noop"])).await.check(1, "", "--sink kafka");
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn an_executor_waits_for_its_scheduler_until_it_is_told_to_end() {
+        let command = headwater(&["executor", "--scheduler", "127.0.0.1:1"]);
+        let ran = interrupt(command, "registering with 127.0.0.1:1").await;
+        assert!(matches!(ran.code, Some(0 | 130)), "{ran:?}");
+    }
+
+    #[tokio::test]
+    async fn topics() {
+        let broker = EmbeddedBroker::start([("users", 2)]).expect("a free port");
+        let address = broker.address();
+        let run = |args: &'static [&'static str]| {
+            let mut command = headwater(args);
+            command.env("HEADWATER_KAFKA", &address);
+            ran(command)
+        };
+        run(&["topic", "list"]).await.check(0, "users  2", "");
+        let ran = run(&["topic", "list", "--json"]).await;
+        assert_eq!(ran.out, "[{\"name\":\"users\",\"partitions\":2}]\n");
+        run(&["topic", "describe", "nobody"]).await.check(1, "", "[KAFKA_UNKNOWN_TOPIC]");
+        run(&["topic", "produce", "nobody"]).await.check(1, "", "[KAFKA_UNKNOWN_TOPIC]");
+
+        let mut command = headwater(&["topic", "produce", "users", "--key-separator", ":"]);
+        command.env("HEADWATER_KAFKA", &address).stdin(Stdio::piped());
+        let mut child = command.spawn().expect("the binary runs");
+        let mut stdin = child.stdin.take().expect("it is piped");
+        stdin.write_all("a:1\nb:zwei ü\na:3".as_bytes()).await.expect("the pipe is open");
+        drop(stdin);
+        let output = child.wait_with_output().await.expect("it ends");
+        assert!(output.status.success(), "{output:?}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("3 records to users"), "{output:?}");
+
+        let ran = run(&["topic", "tail", "users", "--from", "beginning"]).await;
+        let mut lines: Vec<_> = ran.out.lines().collect();
+        lines.sort_unstable();
+        assert_eq!((ran.code, lines), (Some(0), vec!["1", "3", "zwei ü"]));
+        let ran = run(&["topic", "tail", "users", "--from", "beginning", "--follow", "-n", "3", "--json"]).await;
+        let keys: Vec<_> = ran
+            .out
+            .lines()
+            .map(|line| serde_json::from_str::<serde_json::Value>(line).expect("each line is JSON")["key"].clone())
+            .collect();
+        assert_eq!((ran.code, keys.len()), (Some(0), 3));
+        assert!(keys.contains(&"b".into()), "{keys:?}");
+        let ran = run(&["topic", "describe", "users", "--json"]).await;
+        let topic: serde_json::Value = serde_json::from_str(&ran.out).expect("JSON");
+        let latest: i64 = (0..2).map(|partition| topic["partitions"][partition]["latest"].as_i64().unwrap_or(-9)).sum();
+        assert_eq!(latest, 3, "{topic}");
+    }
+
+    #[tokio::test]
+    async fn no_broker() {
+        let ran = ran(headwater(&["topic", "list", "--kafka", "127.0.0.1:1"])).await;
+        ran.check(1, "", "127.0.0.1:1");
+    }
+}

@@ -1,0 +1,340 @@
+//! One driver session per process and cluster, with what tasks share about it: prepared statements, the ring, and the
+//! limit of requests in flight.
+
+use super::backpressure::{Failure, Limiter, Verdict, classify, with_retries};
+use super::options::{Compression, Connection, TableName};
+use super::schema::{TableColumn, TableSchema, quoted};
+use super::token_ranges::ReplicaMap;
+use headwater_proto::error::{Error, ErrorKind, Result};
+use scylla::client::execution_profile::ExecutionProfile;
+use scylla::client::session::Session;
+use scylla::client::session_builder::SessionBuilder;
+use scylla::client::{Compression as DriverCompression, PoolSize};
+use scylla::cluster::ClusterState;
+use scylla::errors::{
+    ConnectionError, ConnectionPoolError, ConnectionSetupRequestErrorKind, DbError, ExecutionError, MetadataError,
+    NewSessionError, PrepareError,
+};
+use scylla::policies::load_balancing::DefaultPolicy;
+use scylla::policies::retry::FallthroughRetryPolicy;
+use scylla::response::query_result::QueryResult;
+use scylla::statement::prepared::PreparedStatement;
+use std::collections::HashMap;
+use std::num::NonZeroUsize;
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::OnceCell;
+
+/// Statements kept prepared; a process that has more starts over.
+const PREPARED_MAX: usize = 1024;
+
+/// A session and what is shared beside it.
+pub struct Cluster {
+    session: Session,
+    /// Contact points, for messages.
+    pub label: String,
+    /// Bounds the requests in flight of the whole process.
+    pub limiter: Limiter,
+    prepared: Mutex<HashMap<String, Arc<OnceCell<PreparedStatement>>>>,
+    /// By keyspace, with the cluster state that it was computed from.
+    replicas: Mutex<HashMap<String, (Arc<ClusterState>, Arc<ReplicaMap>)>>,
+}
+
+impl std::fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cluster").field("label", &self.label).field("limiter", &self.limiter).finish_non_exhaustive()
+    }
+}
+
+/// A session's tasks live in the runtime that made it, so that runtimes do not share sessions.
+type Key = (tokio::runtime::Id, Connection);
+type Clusters = HashMap<Key, Arc<OnceCell<Arc<Cluster>>>>;
+static CLUSTERS: LazyLock<Mutex<Clusters>> = LazyLock::new(Mutex::default);
+
+/// What these locks guard is whole between statements, so that a panic elsewhere does not spoil it.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The cluster behind these options, connected once however many ask.
+///
+/// # Errors
+/// `CASSANDRA_UNREACHABLE`, transient; `CASSANDRA_AUTHENTICATION_FAILED`; an unknown data centre.
+pub async fn cluster(connection: &Connection) -> Result<Arc<Cluster>> {
+    let key = (tokio::runtime::Handle::current().id(), connection.clone());
+    let cell = Arc::clone(lock(&CLUSTERS).entry(key).or_default());
+    cell.get_or_try_init(|| connect(connection)).await.cloned()
+}
+
+async fn connect(connection: &Connection) -> Result<Arc<Cluster>> {
+    let label = connection.label();
+    let mut policy = DefaultPolicy::builder().token_aware(true);
+    if let Some(dc) = &connection.local_dc {
+        policy = policy.prefer_datacenter(dc.clone()).permit_dc_failover(false);
+    }
+    let profile = ExecutionProfile::builder()
+        .request_timeout(Some(Duration::from_millis(connection.request_timeout_ms)))
+        // Retries are ours: bounded, with backoff, and counted.
+        .retry_policy(Arc::new(FallthroughRetryPolicy))
+        .load_balancing_policy(policy.build())
+        .build();
+    let connect_timeout = Duration::from_millis(connection.connect_timeout_ms);
+    let mut builder = SessionBuilder::new()
+        .known_nodes(&connection.hosts)
+        .connection_timeout(connect_timeout)
+        .pool_size(PoolSize::PerHost(NonZeroUsize::new(connection.connections_per_host).unwrap_or(NonZeroUsize::MIN)))
+        .compression(connection.compression.map(|compression| match compression {
+            Compression::Lz4 => DriverCompression::Lz4,
+            Compression::Snappy => DriverCompression::Snappy,
+        }))
+        // A node that hangs is noticed in 20 s, long before its requests time out.
+        .keepalive_interval(Duration::from_secs(10))
+        .keepalive_timeout(Duration::from_secs(10))
+        .default_execution_profile_handle(profile.into_handle());
+    if let (Some(username), Some(password)) = (&connection.username, &connection.password) {
+        builder = builder.user(username, password);
+    }
+    // Names are resolved, several nodes tried and metadata read: some multiple of one connection's time.
+    let session = match tokio::time::timeout(connect_timeout * 4, builder.build()).await {
+        Ok(session) => session.map_err(|error| connect_error(&error, &label))?,
+        Err(_) => return Err(unreachable(&label, format_args!("no session within {:?}", connect_timeout * 4))),
+    };
+    if let Some(dc) = &connection.local_dc {
+        let state = session.get_cluster_state();
+        let known = state.replica_locator().datacenter_names();
+        if !known.contains(dc) {
+            return Err(Error::invalid(
+                "CASSANDRA_INVALID_OPTION",
+                format!(
+                    "option spark.cassandra.connection.localDC is {dc}, which cassandra {label} does not have: it has {}",
+                    known.join(", ")
+                ),
+            ));
+        }
+    }
+    tracing::info!(hosts = %label, "connected to cassandra");
+    Ok(Arc::new(Cluster {
+        session,
+        label,
+        limiter: Limiter::default(),
+        prepared: Mutex::default(),
+        replicas: Mutex::default(),
+    }))
+}
+
+fn unreachable(label: &str, why: impl std::fmt::Display) -> Error {
+    Error::transient(
+        "CASSANDRA_UNREACHABLE",
+        format!(
+            "cannot connect to cassandra on {label}: {why}; check that it runs and option spark.cassandra.connection.host"
+        ),
+    )
+}
+
+fn connect_error(error: &NewSessionError, label: &str) -> Error {
+    let setup = match error {
+        NewSessionError::MetadataError(MetadataError::ConnectionPoolError(ConnectionPoolError::Broken {
+            last_connection_error: ConnectionError::ConnectionSetupRequestError(setup),
+        })) => Some(setup.get_error()),
+        _ => None,
+    };
+    let refused = |why: String| {
+        Error::invalid(
+            "CASSANDRA_AUTHENTICATION_FAILED",
+            format!(
+                "cassandra on {label} refused the login: {why}; check options spark.cassandra.auth.username and \
+                 spark.cassandra.auth.password"
+            ),
+        )
+    };
+    match setup {
+        Some(ConnectionSetupRequestErrorKind::MissingAuthentication) => refused("it wants a user".into()),
+        Some(ConnectionSetupRequestErrorKind::DbError(DbError::AuthenticationError | DbError::Unauthorized, why)) => {
+            refused(why.clone())
+        }
+        Some(
+            ConnectionSetupRequestErrorKind::StartAuthSessionError(why)
+            | ConnectionSetupRequestErrorKind::AuthChallengeEvaluationError(why)
+            | ConnectionSetupRequestErrorKind::AuthFinishError(why),
+        ) => refused(why.to_string()),
+        _ => match error {
+            NewSessionError::IllegalConfig(why) => Error::invalid("CASSANDRA_INVALID_OPTION", why),
+            other => unreachable(label, other),
+        },
+    }
+}
+
+/// A failed request as an error of ours.
+pub fn request_error(failure: &Failure, what: &str, label: &str) -> Error {
+    let causes = failure.causes.join("; ");
+    let message = match failure.retries {
+        0 => format!("failed to {what} on cassandra {label}: {causes}"),
+        retries => format!("failed to {what} on cassandra {label} after {retries} retries: {causes}"),
+    };
+    match failure.verdict {
+        Verdict::Retry(_) | Verdict::GiveUp => Error::transient("CASSANDRA_REQUEST_FAILED", message),
+        Verdict::Invalid | Verdict::Fail => Error::invalid("CASSANDRA_REQUEST_FAILED", message),
+    }
+}
+
+fn single(error: &ExecutionError) -> Failure {
+    let verdict = match classify(error, true) {
+        Verdict::Retry(_) => Verdict::GiveUp,
+        verdict => verdict,
+    };
+    Failure { verdict, causes: vec![error.to_string()], retries: 0 }
+}
+
+impl Cluster {
+    /// The driver's session.
+    pub fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// The statement, prepared once per process.
+    pub async fn prepare(&self, cql: &str) -> Result<PreparedStatement> {
+        let cell = {
+            let mut prepared = lock(&self.prepared);
+            if prepared.len() >= PREPARED_MAX && !prepared.contains_key(cql) {
+                prepared.clear();
+            }
+            Arc::clone(prepared.entry(cql.into()).or_default())
+        };
+        let prepare = || async {
+            self.session.prepare(cql).await.map_err(|error| {
+                let error = match error {
+                    PrepareError::AllAttemptsFailed { first_attempt } => ExecutionError::from(first_attempt),
+                    other => ExecutionError::from(other),
+                };
+                request_error(&single(&error), &format!("prepare {cql}"), &self.label)
+            })
+        };
+        cell.get_or_try_init(prepare).await.cloned()
+    }
+
+    /// Forgets a prepared statement: its table may have changed.
+    pub fn forget(&self, cql: &str) {
+        lock(&self.prepared).remove(cql);
+    }
+
+    /// Runs a statement once, as the driver half does. Repeated on transient errors, so it must be idempotent.
+    pub async fn run(&self, cql: &str, what: &str) -> Result<QueryResult> {
+        let request = || self.session.query_unpaged(cql, ());
+        let (result, _) = with_retries(&self.limiter, 3, true, request)
+            .await
+            .map_err(|failure| request_error(&failure, what, &self.label))?;
+        Ok(result)
+    }
+
+    /// What the table looks like. `fresh` asks the cluster even when something is known.
+    ///
+    /// # Errors
+    /// `TABLE_OR_VIEW_NOT_FOUND` is left to the caller, who may know the rows: a missing table is none. A missing
+    /// keyspace is an error.
+    pub async fn table(&self, name: &TableName, fresh: bool) -> Result<Option<TableSchema>> {
+        let mut known = if fresh { None } else { self.known_table(name) };
+        if known.is_none() {
+            self.session.refresh_metadata().await.map_err(|error| {
+                Error::transient(
+                    "CASSANDRA_UNREACHABLE",
+                    format!("failed to read the schema of cassandra {}: {error}", self.label),
+                )
+            })?;
+            known = self.known_table(name);
+        }
+        if known.is_none() && self.session.get_cluster_state().get_keyspace(&name.keyspace).is_none() {
+            return Err(Error::new(
+                ErrorKind::NotFound,
+                "SCHEMA_NOT_FOUND",
+                format!(
+                    "keyspace {} does not exist on cassandra {}: check option keyspace or create it (CREATE KEYSPACE {} \
+                     WITH replication = {{'class': 'SimpleStrategy', 'replication_factor': 1}})",
+                    name.keyspace,
+                    self.label,
+                    quoted(&name.keyspace)
+                ),
+            ));
+        }
+        Ok(known)
+    }
+
+    fn known_table(&self, name: &TableName) -> Option<TableSchema> {
+        let state = self.session.get_cluster_state();
+        let keyspace = state.get_keyspace(&name.keyspace)?;
+        let (table, view) = match keyspace.tables.get(&name.table) {
+            Some(table) => (table, false),
+            None => (&keyspace.views.get(&name.table)?.view_metadata, true),
+        };
+        let mut others: Vec<&String> = table
+            .columns
+            .keys()
+            .filter(|column| !table.partition_key.contains(column) && !table.clustering_key.contains(column))
+            .collect();
+        others.sort();
+        let columns = table
+            .partition_key
+            .iter()
+            .chain(&table.clustering_key)
+            .chain(others)
+            .filter_map(|column| {
+                table.columns.get(column).map(|known| TableColumn { name: column.clone(), cql: known.typ.clone() })
+            })
+            .collect();
+        Some(TableSchema {
+            name: name.clone(),
+            columns,
+            partition_key: table.partition_key.clone(),
+            clustering: table.clustering_key.clone(),
+            view,
+        })
+    }
+
+    /// Which rows of the keyspace live together.
+    pub fn replicas(&self, name: &TableName) -> Arc<ReplicaMap> {
+        let state = self.session.get_cluster_state();
+        let mut replicas = lock(&self.replicas);
+        if let Some((from, map)) = replicas.get(&name.keyspace)
+            && Arc::ptr_eq(from, &state)
+        {
+            return Arc::clone(map);
+        }
+        let ring = state.replica_locator().ring().iter().map(|(token, _)| token.value());
+        let owners = ring.map(|token| {
+            let endpoints = state.get_token_endpoints(&name.keyspace, &name.table, scylla::routing::Token::new(token));
+            (token, endpoints.iter().map(|(node, _)| node.host_id.as_u128()).collect())
+        });
+        let map = Arc::new(ReplicaMap::new(owners.collect()));
+        replicas.insert(name.keyspace.clone(), (state, Arc::clone(&map)));
+        map
+    }
+
+    /// Tokens at which the ring's ranges end.
+    pub fn ring(&self) -> Vec<i64> {
+        let state = self.session.get_cluster_state();
+        state.replica_locator().ring().iter().map(|(token, _)| token.value()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connectors::Options;
+    use crate::connectors::cassandra::options::SinkOptions;
+
+    #[tokio::test]
+    async fn nobody_listens() {
+        // Bound, never accepting past its backlog, then closed: the port refuses.
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let host = format!("127.0.0.1:{port}");
+        let options = SinkOptions::parse(&Options::new([
+            ("keyspace", "k"),
+            ("table", "t"),
+            ("spark.cassandra.connection.host", host.as_str()),
+            ("spark.cassandra.connection.timeoutMS", "500"),
+        ]))
+        .unwrap();
+        let error = cluster(&options.connection).await.unwrap_err();
+        assert_eq!((error.kind, error.class.as_str()), (ErrorKind::Transient, "CASSANDRA_UNREACHABLE"));
+        assert!(error.message.contains(&host), "{error}");
+    }
+}

@@ -1,0 +1,330 @@
+//! The cluster: Ballista's scheduler, composed with our codec, job order, failure detection and metrics.
+//!
+//! [`Cluster::run`] is the one way in: a physical plan goes to the executors and comes back as a [`JobOutcome`].
+//! Completion arrives by subscriber, never by polling. A future that is dropped, and a job that passes its deadline
+//! (a task whose status report was lost would otherwise run for ever), cancel the job.
+
+mod fifo;
+mod job_state;
+mod liveness;
+
+#[cfg(test)]
+mod tests;
+
+pub use job_state::JobMetrics;
+pub use liveness::Liveness;
+
+use arrow::record_batch::RecordBatch;
+use ballista_core::client::BallistaClient;
+use ballista_core::config::TaskSchedulingPolicy;
+use ballista_core::extension::SessionConfigExt;
+use ballista_core::serde::protobuf::job_status::Status;
+use ballista_core::serde::protobuf::scheduler_grpc_server::{SchedulerGrpc, SchedulerGrpcServer};
+use ballista_core::serde::protobuf::{CleanJobDataParams, ExecutorStoppedParams, PartitionLocation};
+use ballista_core::utils::default_session_builder;
+use ballista_core::{JobId, JobStatusSubscriber};
+use ballista_scheduler::cluster::{BallistaCluster, ClusterState};
+use ballista_scheduler::config::{SchedulerConfig, TaskDistributionPolicy};
+use ballista_scheduler::metrics::default_metrics_collector;
+use ballista_scheduler::scheduler_server::SchedulerServer;
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
+use datafusion::prelude::{SessionConfig, SessionContext};
+use datafusion_proto::protobuf::{LogicalPlanNode, PhysicalPlanNode};
+use fifo::FirstInFirstOut;
+use futures::{Stream, StreamExt, TryStreamExt};
+use headwater_executor::process::SCHEDULER_ALIAS;
+use headwater_proto::error::{Error, ErrorKind, Result};
+use job_state::RecordingJobState;
+use std::sync::Arc;
+use std::time::Duration;
+
+type Ballista = SchedulerServer<LogicalPlanNode, PhysicalPlanNode>;
+
+/// How long without a heartbeat until an executor counts as dead. The liveness stream tells of a dead process at once;
+/// this is for a hung one and for a cut network.
+const EXECUTOR_TIMEOUT_SECONDS: u64 = 10;
+/// The graph of a finished job is kept this long: nobody asks for it.
+const FINISHED_STATE_SECONDS: u64 = 5;
+/// Results come from executors in messages of at most this size.
+const MESSAGE_BYTES_MAX: usize = 64 << 20;
+
+/// A physical plan to be run.
+pub struct Job {
+    /// Name for the UI and logs.
+    pub name: String,
+    /// Session whose configuration the tasks get.
+    pub session: Arc<SessionContext>,
+    /// The plan, sink included.
+    pub plan: Arc<dyn ExecutionPlan>,
+    /// Bound on the whole job; without, none.
+    pub deadline: Option<Duration>,
+    /// Receives (tasks done, tasks) as they change.
+    pub progress: Option<tokio::sync::watch::Sender<(u32, u32)>>,
+}
+
+/// What a finished job left.
+#[derive(Debug)]
+pub struct JobOutcome {
+    job_id: JobId,
+    locations: Vec<PartitionLocation>,
+    /// Operator metrics, summed over the tasks that won.
+    pub metrics: JobMetrics,
+}
+
+/// What is known of an executor.
+#[derive(Debug, Clone, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ExecutorInfo {
+    /// Its id.
+    pub id: String,
+    /// Where its results are fetched.
+    pub address: String,
+    /// Tasks at once.
+    pub task_slots: u32,
+    /// Tasks that ran on it to their end, of all jobs since this scheduler started.
+    pub tasks_completed: u64,
+    /// Resident memory in bytes, as its last heartbeat told; 0 when unknown.
+    pub memory_bytes: u64,
+}
+
+/// Cheap to clone.
+#[derive(Clone)]
+pub struct Cluster {
+    ballista: Ballista,
+    state: Arc<dyn ClusterState>,
+    jobs: Arc<RecordingJobState>,
+}
+
+impl Cluster {
+    /// Starts Ballista's scheduler in this process; serving its gRPC is the caller's.
+    pub async fn start() -> Result<Self> {
+        let config = Arc::new(SchedulerConfig {
+            scheduling_policy: TaskSchedulingPolicy::PushStaged,
+            task_distribution: TaskDistributionPolicy::RoundRobin,
+            // The event loop posts to its own channel: full, it would wait for itself.
+            event_loop_buffer_size: 1_000_000,
+            // Never by time: a result is cleaned up once it has been fetched.
+            finished_job_data_clean_up_interval_seconds: 0,
+            finished_job_state_clean_up_interval_seconds: FINISHED_STATE_SECONDS,
+            executor_timeout_seconds: EXECUTOR_TIMEOUT_SECONDS,
+            expire_dead_executor_interval_seconds: 2,
+            no_executors_grace_period_seconds: EXECUTOR_TIMEOUT_SECONDS,
+            executor_termination_grace_period: EXECUTOR_TIMEOUT_SECONDS,
+            event_log_dir: None,
+            ..Default::default()
+        });
+        let jobs = Arc::new(RecordingJobState::new(
+            Arc::new(default_session_builder),
+            Arc::new(SessionConfig::new_with_ballista),
+        ));
+        let state: Arc<dyn ClusterState> = Arc::new(FirstInFirstOut::default());
+        let jobs_of_ballista: Arc<dyn ballista_scheduler::cluster::JobState> = Arc::clone(&jobs) as _;
+        let collector = default_metrics_collector().map_err(Error::internal)?;
+        let mut ballista = Ballista::new(
+            SCHEDULER_ALIAS.to_string(),
+            BallistaCluster::new(Arc::clone(&state), jobs_of_ballista),
+            headwater_executor::codec::ballista_codec(),
+            config,
+            collector,
+        );
+        ballista.init().await.map_err(Error::internal)?;
+        Ok(Self { ballista, state, jobs })
+    }
+
+    /// Ballista's gRPC service, which executors talk to.
+    pub fn grpc_service(&self) -> SchedulerGrpcServer<Ballista> {
+        SchedulerGrpcServer::new(self.ballista.clone())
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX)
+    }
+
+    /// The executors that are registered.
+    pub async fn executors(&self) -> Vec<ExecutorInfo> {
+        let mut executors: Vec<_> = self.state.registered_executor_metadata().await;
+        executors.sort_by(|a, b| a.id.cmp(&b.id));
+        executors
+            .into_iter()
+            .map(|executor| ExecutorInfo {
+                address: format!("{}:{}", executor.host, executor.port),
+                task_slots: executor.specification.vcores,
+                tasks_completed: self.jobs.completed_tasks(&executor.id),
+                memory_bytes: self
+                    .state
+                    .get_executor_heartbeat(&executor.id)
+                    .and_then(|heartbeat| heartbeat.metrics.iter().find_map(resident_memory))
+                    .unwrap_or(0),
+                id: executor.id,
+            })
+            .collect()
+    }
+
+    /// Whether any executor is registered.
+    pub async fn has_executors(&self) -> bool {
+        !self.state.registered_executor_metadata().await.is_empty()
+    }
+
+    /// Takes an executor out at once and moves its tasks.
+    pub async fn executor_lost(&self, executor_id: &str, reason: &str) {
+        let stopped = ExecutorStoppedParams { executor_id: executor_id.to_string(), reason: reason.to_string() };
+        if let Err(status) = self.ballista.executor_stopped(tonic::Request::new(stopped)).await {
+            tracing::warn!(executor_id, %status, "could not take out a lost executor; its heartbeat will time out");
+        }
+    }
+
+    /// Runs a plan on the executors to its end. Dropping the future cancels the job.
+    ///
+    /// # Errors
+    /// The error of the task that failed, its class kept; `JOB_DEADLINE_EXCEEDED`, which is transient.
+    pub async fn run(&self, job: Job) -> Result<JobOutcome> {
+        // Ballista sends with `try_send`: room for every status a job can have, so that none is lost.
+        let (subscriber, mut statuses): (JobStatusSubscriber, _) = tokio::sync::mpsc::channel(1024);
+        let job_id = self
+            .ballista
+            .submit_physical_plan(&job.name, job.session, job.plan, Some(subscriber))
+            .await
+            .map_err(|e| Error::transient("JOB_SUBMISSION_FAILED", e))?;
+        let mut running = CancelOnDrop { cluster: self.clone(), job_id: Some(job_id.clone()) };
+        let finished = async {
+            while let Some(status) = statuses.recv().await {
+                match status.status {
+                    Some(Status::Successful(success)) => return Ok(success.partition_location),
+                    Some(Status::Failed(failure)) => return Err(job_error(&failure.error)),
+                    _ => {
+                        if let Some(progress) = &job.progress {
+                            // Nobody watching is no error.
+                            let _ = progress.send(self.jobs.tasks(&job_id));
+                        }
+                    }
+                }
+            }
+            Err(Error::transient("JOB_LOST", format!("job {} ended without a status", job.name)))
+        };
+        let finished = match job.deadline {
+            Some(deadline) => tokio::time::timeout(deadline, finished).await.unwrap_or_else(|_| {
+                Err(Error::transient(
+                    "JOB_DEADLINE_EXCEEDED",
+                    format!("job {} had not finished after {deadline:?}; cancelled", job.name),
+                ))
+            }),
+            None => finished.await,
+        };
+        // On any error the guard still cancels: a job that passed its deadline runs on otherwise.
+        let locations = finished?;
+        running.job_id = None;
+        let metrics = self.jobs.take_metrics(&job_id);
+        Ok(JobOutcome { locations, metrics, job_id })
+    }
+
+    /// The rows a job left, partition after partition, as they arrive; its files are removed when the stream ends or is
+    /// dropped.
+    pub fn fetch(&self, outcome: JobOutcome, schema: arrow::datatypes::SchemaRef) -> SendableRecordBatchStream {
+        let cleanup = RemoveDataOnDrop { cluster: self.clone(), job_id: outcome.job_id };
+        let batches = futures::stream::iter(outcome.locations).then(fetch_partition).try_flatten().inspect(move |_| {
+            // Moved in so that it lives as long as the stream.
+            let _ = &cleanup;
+        });
+        Box::pin(RecordBatchStreamAdapter::new(schema, batches))
+    }
+
+    /// All rows a job left.
+    pub async fn collect(&self, outcome: JobOutcome, schema: arrow::datatypes::SchemaRef) -> Result<Vec<RecordBatch>> {
+        self.fetch(outcome, schema).try_collect().await.map_err(|e| Error::transient("RESULT_FETCH_FAILED", e))
+    }
+}
+
+/// Configuration for sessions whose plans go to the cluster.
+pub fn session_config() -> SessionConfig {
+    SessionConfig::new_with_ballista()
+        // One task a partition: a task takes as many partitions as an executor has slots otherwise, and one executor
+        // would take them all.
+        .set_str("ballista.scheduler.max_partitions_per_task", "1")
+        .set_str("ballista.client.io_retries_times", "1")
+        .set_str("ballista.client.io_retry_wait_time_ms", "200")
+}
+
+fn resident_memory(metric: &ballista_core::serde::protobuf::ExecutorMetric) -> Option<u64> {
+    match metric.metric {
+        Some(ballista_core::serde::protobuf::executor_metric::Metric::ProcPhysicalMemory(bytes)) => Some(bytes),
+        _ => None,
+    }
+}
+
+/// Ballista reports a failure as text. The class in it decides what the caller does; without one the failure is taken
+/// for transient: executors lost, shuffle files gone.
+fn job_error(text: &str) -> Error {
+    const FATAL: [&str; 3] = ["KAFKA_DATA_LOSS", "MALFORMED_RECORD_IN_PARSING", "INTERNAL_ERROR"];
+    match Error::class_in(text) {
+        Some((class, message)) => {
+            let kind = match class {
+                _ if FATAL.iter().any(|fatal| class.starts_with(fatal)) => ErrorKind::Fatal,
+                _ if text.contains("IoError") || text.contains("IO error") => ErrorKind::Transient,
+                _ => ErrorKind::InvalidRequest,
+            };
+            Error::new(kind, class, message)
+        }
+        None if text.contains("No executors") || text.contains("executor") => Error::transient("EXECUTORS_LOST", text),
+        None => Error::new(ErrorKind::Transient, "JOB_FAILED", text),
+    }
+}
+
+async fn fetch_partition(
+    location: PartitionLocation,
+) -> datafusion::error::Result<impl Stream<Item = datafusion::error::Result<RecordBatch>>> {
+    let bad = |e: ballista_core::error::BallistaError| {
+        datafusion::error::DataFusionError::IoError(std::io::Error::other(e.to_string()))
+    };
+    let layout = location.layout();
+    let (Some(executor), Some(partition)) = (location.executor_meta, location.partition_id) else {
+        return datafusion::common::internal_err!("a result location without executor or partition");
+    };
+    let mut client =
+        BallistaClient::try_new(&executor.host, executor.port as u16, MESSAGE_BYTES_MAX, false, None, 1, 200, 0, 0)
+            .await
+            .map_err(bad)?;
+    client.fetch_partition(&executor.id, &partition.into(), location.file_id, layout, true).await.map_err(bad)
+}
+
+/// Cancels the job unless it has ended.
+struct CancelOnDrop {
+    cluster: Cluster,
+    job_id: Option<JobId>,
+}
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        if let Some(job_id) = self.job_id.take() {
+            let cluster = self.cluster.clone();
+            // Owned by nobody on purpose: it is one message to the event loop.
+            tokio::spawn(async move {
+                if let Err(e) = cluster.ballista.cancel_job(job_id.clone()).await {
+                    tracing::warn!(%job_id, error = %e, "could not cancel a job");
+                }
+                cluster.jobs.take_metrics(&job_id);
+            });
+        }
+    }
+}
+
+struct RemoveDataOnDrop {
+    cluster: Cluster,
+    job_id: JobId,
+}
+
+impl Drop for RemoveDataOnDrop {
+    fn drop(&mut self) {
+        let (cluster, job_id) = (self.cluster.clone(), self.job_id.to_string());
+        tokio::spawn(async move {
+            let request = tonic::Request::new(CleanJobDataParams { job_id, remove_stage_ids: vec![] });
+            if let Err(status) = cluster.ballista.clean_job_data(request).await {
+                tracing::warn!(%status, "could not remove a job's files");
+            }
+        });
+    }
+}
+
+/// Partitions a plan would run with; used to size progress.
+pub fn partitions(plan: &Arc<dyn ExecutionPlan>) -> usize {
+    plan.output_partitioning().partition_count()
+}

@@ -1,0 +1,141 @@
+//! Statements on the cluster: what the planner decided is done here, for SQL and for `submit` alike.
+
+use crate::cluster::{Cluster, Job, JobOutcome};
+use crate::session::Session;
+use crate::sql::catalog::TableDefinition;
+use crate::sql::error::from_datafusion;
+use crate::sql::parser::Statement;
+use crate::sql::planner::{Planned, Planner};
+use crate::streaming::manager::{Manager, StartOptions};
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::prelude::SessionContext;
+use headwater_executor::connectors::WriteMode;
+use headwater_executor::operators::sink::{SinkExec, commit_messages};
+use headwater_proto::engine::QueryStatus;
+use headwater_proto::error::{Error, Result};
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// A statement on a cluster without executors fails after this long: an interactive user waits for an answer.
+const EXECUTORS_WAIT: std::time::Duration = std::time::Duration::from_secs(15);
+
+/// What a statement came to.
+pub enum Outcome {
+    /// Rows, as they arrive.
+    Rows(SendableRecordBatchStream),
+    /// What it did.
+    Message(String),
+    /// A streaming query runs.
+    Started(QueryStatus),
+}
+
+/// Executes statements.
+#[derive(Clone)]
+pub struct Statements {
+    /// Plans them.
+    pub planner: Arc<Planner>,
+    /// Runs batch jobs.
+    pub cluster: Cluster,
+    /// Runs flows.
+    pub manager: Manager,
+}
+
+impl Statements {
+    /// Executes one statement. `progress` gets (tasks done, tasks).
+    pub async fn execute(
+        &self,
+        statement: &Statement,
+        session: &mut Session,
+        start: &StartOptions,
+        progress: Option<watch::Sender<(u32, u32)>>,
+    ) -> Result<Outcome> {
+        match self.planner.plan(statement, session).await? {
+            Planned::Done(message) => Ok(Outcome::Message(message)),
+            Planned::Answer(rows) => {
+                let schema = rows.schema();
+                let rows = futures::stream::iter([Ok(rows)]);
+                Ok(Outcome::Rows(Box::pin(RecordBatchStreamAdapter::new(schema, rows))))
+            }
+            Planned::Rows(plan) => {
+                let (context, plan) = self.physical(&plan, session).await?;
+                let schema = plan.schema();
+                let job = Job { name: "SQL".into(), session: context, plan, deadline: None, progress };
+                let outcome = self.run(job).await?;
+                Ok(Outcome::Rows(self.cluster.fetch(outcome, schema)))
+            }
+            Planned::Write { input, target, mode, table_name, created } => {
+                let written = self.write(&input, &target, mode, &table_name, session, progress).await;
+                if written.is_err()
+                    && created
+                    && let Err(error) = self.planner.catalog().remove(&table_name).await
+                {
+                    tracing::warn!(table = table_name, %error, "a table whose first write failed could not be removed");
+                }
+                written.map(Outcome::Message)
+            }
+            Planned::Flow(flow) => Ok(Outcome::Started(self.manager.start(flow, start.clone()).await?)),
+        }
+    }
+
+    async fn physical(
+        &self,
+        plan: &LogicalPlan,
+        session: &Session,
+    ) -> Result<(Arc<SessionContext>, Arc<dyn ExecutionPlan>)> {
+        let state = self.planner.state(&session.conf)?;
+        let plan = state.create_physical_plan(plan).await.map_err(from_datafusion)?;
+        Ok((Arc::new(SessionContext::new_with_state(state)), plan))
+    }
+
+    async fn write(
+        &self,
+        input: &LogicalPlan,
+        target: &TableDefinition,
+        mode: WriteMode,
+        table_name: &str,
+        session: &Session,
+        progress: Option<watch::Sender<(u32, u32)>>,
+    ) -> Result<String> {
+        let (context, plan) = self.physical(input, session).await?;
+        let job_id = uuid::Uuid::new_v4().to_string();
+        let sink = self.planner.batch_sink(target, plan.schema(), mode, &job_id, &session.conf).await?;
+        sink.prepare().await?;
+        let plan = Arc::new(SinkExec::of(sink.as_ref(), 0, plan));
+        let schema = plan.schema();
+        let name = format!("INSERT INTO {table_name}");
+        let mut outcome = self.run(Job { name, session: context, plan, deadline: None, progress }).await?;
+        let metrics = std::mem::take(&mut outcome.metrics);
+        if sink.needs_commit() {
+            sink.commit(0, commit_messages(&self.cluster.collect(outcome, schema).await?)?).await?;
+        }
+        let count = |name: &str| metrics.get(name).copied().unwrap_or(0);
+        let bad = match count(SinkExec::BAD_ROWS) {
+            0 => String::new(),
+            bad => format!(", {bad} bad rows set aside"),
+        };
+        Ok(format!("{} rows written to {table_name}{bad}", count(SinkExec::ROWS)))
+    }
+
+    async fn run(&self, job: Job) -> Result<JobOutcome> {
+        self.executors().await?;
+        self.cluster.run(job).await
+    }
+
+    /// Waits a little for an executor.
+    async fn executors(&self) -> Result<()> {
+        let deadline = tokio::time::Instant::now() + EXECUTORS_WAIT;
+        while !self.cluster.has_executors().await {
+            if tokio::time::Instant::now() >= deadline {
+                return Err(Error::transient(
+                    "NO_EXECUTORS",
+                    "no executor is connected to this scheduler: start one with: headwater executor --scheduler HOST:PORT",
+                ));
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,166 @@
+//! The scheduler process: the cluster, the streaming coordinator and the servers on their ports.
+//!
+//! gRPC (Ballista, queries, SQL, liveness) and HTTP (health, metrics, API) listen before [`start`] returns, and the
+//! queries of the catalog are resumed by then.
+
+use crate::cluster::{Cluster, Liveness};
+use crate::execute::Statements;
+use crate::rpc::{QueryRpc, SqlRpc};
+use crate::sql::catalog::Catalog;
+use crate::sql::planner::Planner;
+use crate::streaming::manager::Manager;
+use crate::web;
+use anyhow::{Context, Result, anyhow};
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use headwater_executor::connectors::Options;
+use headwater_executor::connectors::files::location::{LazyObjectStoreRegistry, parse_location};
+use headwater_proto::engine::liveness_service_server::LivenessServiceServer;
+use headwater_proto::engine::query_service_server::QueryServiceServer;
+use headwater_proto::engine::sql_service_server::SqlServiceServer;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::TcpListenerStream;
+use tracing::info;
+
+/// Connections that are still busy this long after shutdown began are cut.
+const SHUTDOWN_MAX: Duration = Duration::from_secs(5);
+
+/// How to run a scheduler.
+#[derive(Debug, Clone)]
+pub struct SchedulerOptions {
+    /// Location of catalog and checkpoints: a path or an object store URL.
+    pub state_dir: String,
+    /// Address to listen on.
+    pub bind: IpAddr,
+    /// Ballista, queries, SQL; 0 picks one.
+    pub grpc_port: u16,
+    /// Spark Connect; not served yet.
+    pub connect_port: u16,
+    /// Health, metrics, API; 0 picks one.
+    pub http_port: u16,
+}
+
+/// A running scheduler.
+pub struct SchedulerHandle {
+    grpc_addr: SocketAddr,
+    http_addr: SocketAddr,
+    stop: watch::Sender<bool>,
+    manager: Manager,
+    servers: JoinHandle<Result<()>>,
+}
+
+impl SchedulerHandle {
+    /// Where gRPC listens.
+    pub fn grpc_addr(&self) -> SocketAddr {
+        self.grpc_addr
+    }
+    /// Where HTTP listens.
+    pub fn http_addr(&self) -> SocketAddr {
+        self.http_addr
+    }
+    /// Ends the runs of all queries at their next step (they resume at the next start) and closes the servers.
+    pub async fn shutdown(self) -> Result<()> {
+        self.manager.shutdown().await;
+        // The receivers are gone only when the servers have ended already.
+        let _ = self.stop.send(true);
+        let servers = self.servers;
+        let abort = servers.abort_handle();
+        match tokio::time::timeout(SHUTDOWN_MAX, servers).await {
+            Ok(ended) => ended.context("servers")?,
+            Err(_) => {
+                abort.abort();
+                Ok(())
+            }
+        }
+    }
+    /// Returns when a server has failed, with the reason.
+    pub async fn wait_failed(&mut self) -> anyhow::Error {
+        match (&mut self.servers).await {
+            Ok(Ok(())) => anyhow!("the scheduler's servers ended"),
+            Ok(Err(e)) => e,
+            Err(e) => anyhow!(e),
+        }
+    }
+}
+
+/// Starts a scheduler.
+///
+/// # Errors
+/// A port in use, a state directory that cannot be read or written.
+pub async fn start(options: SchedulerOptions) -> Result<SchedulerHandle> {
+    let listen = async |port: u16, what: &str| {
+        TcpListener::bind((options.bind, port)).await.with_context(|| {
+            format!(
+                "cannot listen on {}:{port} for {what}: is another scheduler running? 0 picks a free port",
+                options.bind
+            )
+        })
+    };
+    let grpc = listen(options.grpc_port, "gRPC").await?;
+    let http = listen(options.http_port, "HTTP").await?;
+    let (grpc_addr, http_addr) = (grpc.local_addr()?, http.local_addr()?);
+
+    let (store, root, url) = parse_location(&options.state_dir, &Options::default())
+        .with_context(|| format!("state directory {}", options.state_dir))?;
+    let cluster = Cluster::start().await?;
+    let warehouse = format!("{}/warehouse", url.as_str().trim_end_matches('/'));
+    let catalog = Arc::new(
+        Catalog::open(Arc::clone(&store), &root, warehouse)
+            .await
+            .with_context(|| format!("cannot read the catalog in state directory {}", options.state_dir))?,
+    );
+    let runtime = RuntimeEnvBuilder::new().with_object_store_registry(Arc::new(LazyObjectStoreRegistry::default()));
+    let planner = Arc::new(Planner::new(catalog, runtime.build_arc().context("runtime")?));
+    // Absolute: a later start from another folder must find the same checkpoints.
+    let state_dir = match url.to_file_path() {
+        Ok(path) if url.scheme() == "file" => path.display().to_string(),
+        _ => options.state_dir.clone(),
+    };
+    let manager = Manager::open(
+        store,
+        root,
+        state_dir,
+        cluster.clone(),
+        Arc::clone(&planner),
+        crate::streaming::failpoint::from_environment()?,
+    )
+    .await
+    .with_context(|| format!("cannot resume the queries of state directory {}", options.state_dir))?;
+
+    let (stop, stopped) = watch::channel(false);
+    let wait = |mut stopped: watch::Receiver<bool>| async move {
+        // The sender gone is a stop as well.
+        let _ = stopped.wait_for(|stop| *stop).await;
+    };
+    let incoming = TcpListenerStream::new(grpc).map(|accepted| {
+        accepted.inspect(|stream| {
+            // Small messages back and forth: never wait to fill a packet.
+            if let Err(e) = stream.set_nodelay(true) {
+                tracing::debug!(error = %e, "TCP_NODELAY refused");
+            }
+        })
+    });
+    let statements = Statements { planner, cluster: cluster.clone(), manager: manager.clone() };
+    let grpc_server = tonic::transport::Server::builder()
+        .http2_keepalive_interval(Some(Duration::from_secs(10)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(10)))
+        .add_service(cluster.grpc_service())
+        .add_service(LivenessServiceServer::new(Liveness(cluster.clone())))
+        .add_service(QueryServiceServer::new(QueryRpc::new(statements.clone())))
+        .add_service(SqlServiceServer::new(SqlRpc::new(statements)))
+        .serve_with_incoming_shutdown(incoming, wait(stopped.clone()));
+    let http_server = axum::serve(http, web::routes(manager.clone(), cluster.clone()));
+    let servers = tokio::spawn(async move {
+        let http_server = http_server.with_graceful_shutdown(wait(stopped));
+        let (grpc, http) = tokio::join!(grpc_server, http_server);
+        grpc.context("gRPC server")?;
+        http.context("HTTP server")
+    });
+    info!(%grpc_addr, %http_addr, state_dir = options.state_dir, "scheduler started");
+    Ok(SchedulerHandle { grpc_addr, http_addr, stop, manager, servers })
+}

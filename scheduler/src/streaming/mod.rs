@@ -1,0 +1,12 @@
+//! The streaming query coordinator: which queries there are, when their batches run, and what is durable about them.
+//!
+//! `manager` keeps the queries, `query` runs one of them, `checkpoint` keeps its two logs, `recovery` decides from them
+//! where it goes on, `trigger` decides when, `progress` tells.
+
+pub mod checkpoint;
+pub mod failpoint;
+pub mod manager;
+pub mod progress;
+pub mod query;
+pub mod recovery;
+pub mod trigger;

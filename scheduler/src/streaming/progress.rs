@@ -1,0 +1,271 @@
+//! Progress of a query: reports in Spark's shape from facts measured by the run, kept for whoever asks, and sent to
+//! whoever follows.
+
+use headwater_proto::engine::QueryStatus;
+use headwater_proto::ids::{QueryId, RunId};
+use headwater_proto::progress::{SinkProgress, SourceProgress, StreamingQueryProgress};
+use serde_json::Value;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+use tokio::sync::{broadcast, watch};
+
+/// Reports kept: Spark's `spark.sql.streaming.numRecentProgressUpdates`.
+const RECENT_MAX: usize = 100;
+
+/// States of a query, as the command line shows them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// A batch is being decided or run.
+    Running,
+    /// For data, for the next trigger, or for executors.
+    Waiting,
+    /// The last attempt failed for a reason that may pass.
+    Retrying,
+    /// A user stopped it.
+    Stopped,
+    /// Its trigger has nothing more to do.
+    Finished,
+    /// It failed and will not go on by itself.
+    Failed,
+}
+
+impl State {
+    /// As the command line writes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            State::Running => "RUNNING",
+            State::Waiting => "WAITING",
+            State::Retrying => "RETRYING",
+            State::Stopped => "STOPPED",
+            State::Finished => "FINISHED",
+            State::Failed => "FAILED",
+        }
+    }
+    /// Whether a run goes on.
+    pub fn is_active(self) -> bool {
+        matches!(self, State::Running | State::Waiting | State::Retrying)
+    }
+}
+
+/// What one source did in a trigger.
+#[derive(Debug, Clone)]
+pub struct SourceFacts {
+    /// As Spark describes it.
+    pub description: String,
+    /// JSON texts.
+    pub start: String,
+    /// JSON texts.
+    pub end: String,
+    /// JSON texts.
+    pub latest: String,
+    /// Rows read.
+    pub rows: u64,
+    /// Records not read yet, when countable.
+    pub lag: Option<u64>,
+    /// The source's own metrics.
+    pub metrics: BTreeMap<String, String>,
+}
+
+/// What a trigger did.
+#[derive(Debug, Clone)]
+pub struct TriggerFacts {
+    /// When it began.
+    pub started: SystemTime,
+    /// Since the trigger before began; none for the first.
+    pub since_previous: Option<Duration>,
+    /// The batch that ran, or would run next.
+    pub batch_id: u64,
+    /// By Spark's phase names.
+    pub phases: BTreeMap<&'static str, Duration>,
+    /// The whole of it.
+    pub duration: Duration,
+    /// Each source.
+    pub sources: Vec<SourceFacts>,
+    /// As Spark describes the sink.
+    pub sink: String,
+    /// Rows written; none for an idle trigger.
+    pub rows_written: Option<u64>,
+    /// Rows that the sink could not use, and requests it repeated.
+    pub sink_metrics: BTreeMap<String, String>,
+}
+
+/// The report of a trigger. Pure.
+pub fn report(id: QueryId, run: RunId, name: &str, facts: &TriggerFacts) -> StreamingQueryProgress {
+    let rate = |rows: u64, over: Option<Duration>| match over {
+        Some(over) if !over.is_zero() => rows as f64 / over.as_secs_f64(),
+        _ => 0.0,
+    };
+    let json = |text: &str| serde_json::from_str(text).unwrap_or(Value::String(text.to_string()));
+    let rows = facts.sources.iter().map(|source| source.rows).sum();
+    StreamingQueryProgress {
+        id: id.to_string(),
+        run_id: run.to_string(),
+        name: (!name.is_empty()).then(|| name.to_string()),
+        timestamp: timestamp(facts.started),
+        batch_id: facts.batch_id as i64,
+        batch_duration: facts.duration.as_millis() as i64,
+        num_input_rows: rows as i64,
+        input_rows_per_second: rate(rows, facts.since_previous),
+        processed_rows_per_second: rate(rows, Some(facts.duration)),
+        duration_ms: facts.phases.iter().map(|(phase, took)| (phase.to_string(), took.as_millis() as i64)).collect(),
+        event_time: BTreeMap::new(),
+        state_operators: vec![],
+        sources: facts
+            .sources
+            .iter()
+            .map(|source| SourceProgress {
+                description: source.description.clone(),
+                start_offset: json(&source.start),
+                end_offset: json(&source.end),
+                latest_offset: json(&source.latest),
+                num_input_rows: source.rows as i64,
+                input_rows_per_second: rate(source.rows, facts.since_previous),
+                processed_rows_per_second: rate(source.rows, Some(facts.duration)),
+                metrics: source.metrics.clone(),
+            })
+            .collect(),
+        sink: SinkProgress {
+            description: facts.sink.clone(),
+            num_output_rows: facts.rows_written.map_or(-1, |rows| rows as i64),
+            metrics: facts.sink_metrics.clone(),
+        },
+        observed_metrics: serde_json::Map::new(),
+    }
+}
+
+/// ISO-8601 in UTC with milliseconds, as Spark writes it.
+pub fn timestamp(at: SystemTime) -> String {
+    chrono::DateTime::<chrono::Utc>::from(at).format("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
+}
+
+/// One report and the status right after it.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// The report.
+    pub progress: Arc<StreamingQueryProgress>,
+    /// The status.
+    pub status: QueryStatus,
+}
+
+/// What is known of a query from outside its run. Shared by the run, which writes, and everybody else.
+#[derive(Debug)]
+pub struct Monitor {
+    status: watch::Sender<QueryStatus>,
+    recent: Mutex<VecDeque<Arc<StreamingQueryProgress>>>,
+    reports: broadcast::Sender<Report>,
+}
+
+impl Monitor {
+    /// Begins with this status.
+    pub fn new(status: QueryStatus) -> Self {
+        Self {
+            status: watch::Sender::new(status),
+            recent: Mutex::default(),
+            reports: broadcast::Sender::new(RECENT_MAX),
+        }
+    }
+    /// The status now.
+    pub fn status(&self) -> QueryStatus {
+        self.status.borrow().clone()
+    }
+    /// The status as it changes.
+    pub fn watch(&self) -> watch::Receiver<QueryStatus> {
+        self.status.subscribe()
+    }
+    /// Changes the status; nobody is woken when it is as before.
+    pub fn update(&self, change: impl FnOnce(&mut QueryStatus)) {
+        self.status.send_if_modified(|status| {
+            let before = status.clone();
+            change(status);
+            *status != before
+        });
+    }
+    /// State and what it is doing.
+    pub fn set(&self, state: State, message: impl Into<String>) {
+        let message = message.into();
+        self.update(|status| {
+            status.state = state.name().into();
+            status.message = message;
+        });
+    }
+    /// The reports kept, oldest first.
+    pub fn recent(&self) -> Vec<Arc<StreamingQueryProgress>> {
+        self.locked_recent().iter().cloned().collect()
+    }
+    /// Reports from now on. A follower too slow misses the oldest.
+    pub fn subscribe(&self) -> broadcast::Receiver<Report> {
+        self.reports.subscribe()
+    }
+    /// Takes a new report. `lag`: records behind over all sources.
+    pub fn report(&self, progress: StreamingQueryProgress, lag: Option<u64>) {
+        let progress = Arc::new(progress);
+        self.update(|status| {
+            status.batch_id = progress.batch_id;
+            status.input_rows_per_second = progress.input_rows_per_second;
+            status.processed_rows_per_second = progress.processed_rows_per_second;
+            status.lag_records = lag.map_or(-1, |lag| lag as i64);
+        });
+        {
+            let mut recent = self.locked_recent();
+            if recent.len() == RECENT_MAX {
+                recent.pop_front();
+            }
+            recent.push_back(Arc::clone(&progress));
+        }
+        // Nobody following is no error.
+        let _ = self.reports.send(Report { progress, status: self.status() });
+    }
+    fn locked_recent(&self) -> MutexGuard<'_, VecDeque<Arc<StreamingQueryProgress>>> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_field_that_pyspark_parses_is_there() {
+        let facts = TriggerFacts {
+            started: SystemTime::UNIX_EPOCH + Duration::from_millis(1_500),
+            since_previous: Some(Duration::from_secs(2)),
+            batch_id: 7,
+            phases: BTreeMap::from([("addBatch", Duration::from_millis(40))]),
+            duration: Duration::from_millis(500),
+            sources: vec![SourceFacts {
+                description: "KafkaV2[Subscribe[t]]".into(),
+                start: r#"{"t":{"0":1}}"#.into(),
+                end: r#"{"t":{"0":101}}"#.into(),
+                latest: r#"{"t":{"0":101}}"#.into(),
+                rows: 100,
+                lag: Some(0),
+                metrics: BTreeMap::new(),
+            }],
+            sink: "noop".into(),
+            rows_written: Some(100),
+            sink_metrics: BTreeMap::new(),
+        };
+        let progress = report(QueryId::random(), RunId::random(), "users", &facts);
+        let json = serde_json::to_value(&progress).unwrap();
+        for field in "id runId name timestamp batchId batchDuration durationMs eventTime stateOperators sources sink \
+                      numInputRows inputRowsPerSecond processedRowsPerSecond observedMetrics"
+            .split_whitespace()
+        {
+            assert!(json.get(field).is_some(), "{field}");
+        }
+        for field in "description startOffset endOffset latestOffset numInputRows inputRowsPerSecond \
+                      processedRowsPerSecond metrics"
+            .split_whitespace()
+        {
+            assert!(json["sources"][0].get(field).is_some(), "sources.{field}");
+        }
+        assert_eq!(json["timestamp"], "1970-01-01T00:00:01.500Z");
+        assert_eq!(
+            (json["inputRowsPerSecond"].as_f64(), json["processedRowsPerSecond"].as_f64()),
+            (Some(50.0), Some(200.0))
+        );
+        assert_eq!(json["sources"][0]["endOffset"]["t"]["0"], 101);
+        assert_eq!(json["sink"], serde_json::json!({"description": "noop", "numOutputRows": 100, "metrics": {}}));
+    }
+}

@@ -1,0 +1,491 @@
+//! One run of a streaming query: the micro-batch protocol, and what to do when it fails.
+//!
+//! ```text
+//!  open, recover ──► decide ──► offsets/N ──► run on executors ──► sink commit ──► commits/N ──┐
+//!        ▲             ▲                                                                       │
+//!        │             └───────────────────────────────────────────────────────────────────────┘
+//!        └── a transient error, after a pause: everything is read again from the checkpoint
+//! ```
+//!
+//! The checkpoint is the only truth: a run keeps nothing that another run could not read there. Every step has a name
+//! ([`Step`]) at which tests cut the run off.
+
+use crate::cluster::{Cluster, Job, JobOutcome};
+use crate::sql::planner::{FlowDefinition, PlannedFlow, Planner};
+use crate::streaming::checkpoint::{self, Checkpoint, CommitEntry, Location, OffsetEntry, OffsetMetadata};
+use crate::streaming::progress::{Monitor, SourceFacts, State, TriggerFacts, report};
+use crate::streaming::recovery::Decision;
+use crate::streaming::trigger::Trigger;
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::prelude::SessionContext;
+use futures::future::try_join_all;
+use headwater_executor::connectors::{Limit, LimitContext, Offset};
+use headwater_executor::operators::sink::{SinkExec, commit_messages};
+use headwater_executor::operators::source_scan::SourceScanExec;
+use headwater_proto::error::{Error, ErrorKind, Result};
+use headwater_proto::ids::{QueryId, RunId};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tokio::sync::watch;
+
+/// Between two looks for new data: Spark's `spark.sql.streaming.pollingDelay`.
+const POLLING_DELAY: Duration = Duration::from_millis(10);
+/// Between two reports of an idle query: Spark's `spark.sql.streaming.noDataProgressEventInterval`.
+const IDLE_REPORT_INTERVAL: Duration = Duration::from_secs(10);
+/// First pause after a transient failure; doubled up to [`RETRY_MAX`].
+const RETRY_MIN: Duration = Duration::from_millis(500);
+const RETRY_MAX: Duration = Duration::from_secs(30);
+/// A batch that has not ended by then is cancelled and run again, with twice as long: a task whose status report was
+/// lost never ends by itself. Conf [`BATCH_DEADLINE`].
+const BATCH_DEADLINE_DEFAULT: Duration = Duration::from_secs(600);
+/// Conf key of the deadline of a batch, such as `10 minutes`.
+pub const BATCH_DEADLINE: &str = "headwater.batch.deadline";
+
+/// Steps of the protocol, named for failpoints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Step {
+    /// The end offsets are chosen, nothing is written.
+    BeforeOffsetWrite,
+    /// `offsets/N` is there.
+    AfterOffsetWrite,
+    /// Every sink task has ended well.
+    AfterRun,
+    /// The sink has made the batch visible.
+    AfterSinkCommit,
+    /// `commits/N` is there.
+    AfterCommitWrite,
+}
+
+impl Step {
+    /// All of them, in order.
+    pub const ALL: [Step; 5] = [
+        Step::BeforeOffsetWrite,
+        Step::AfterOffsetWrite,
+        Step::AfterRun,
+        Step::AfterSinkCommit,
+        Step::AfterCommitWrite,
+    ];
+    /// The name by which a failpoint is set.
+    pub fn name(self) -> &'static str {
+        match self {
+            Step::BeforeOffsetWrite => "before-offset-write",
+            Step::AfterOffsetWrite => "after-offset-write",
+            Step::AfterRun => "after-run",
+            Step::AfterSinkCommit => "after-sink-commit",
+            Step::AfterCommitWrite => "after-commit-write",
+        }
+    }
+}
+
+/// Called at every step; an error cuts the run off there, as a crash would. Tests only.
+pub type Failpoint = Arc<dyn Fn(Step, u64) -> Result<()> + Send + Sync>;
+
+/// What a run needs to know.
+#[derive(Clone)]
+pub struct RunOptions {
+    /// Of the query.
+    pub id: QueryId,
+    /// Of this run.
+    pub run: RunId,
+    /// For reports.
+    pub name: String,
+    /// What it computes.
+    pub flow: FlowDefinition,
+    /// When.
+    pub trigger: Trigger,
+    /// Where the checkpoint is.
+    pub checkpoint: String,
+    /// Cuts the run off at a step.
+    pub failpoint: Option<Failpoint>,
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub enum End {
+    /// It was told to.
+    Stopped,
+    /// Its trigger has nothing more to do.
+    Finished,
+    /// It cannot go on.
+    Failed(Error),
+}
+
+/// One run.
+pub struct Run {
+    /// What to do.
+    pub options: RunOptions,
+    /// Plans the flow.
+    pub planner: Arc<Planner>,
+    /// Runs the batches.
+    pub cluster: Cluster,
+    /// Told of everything.
+    pub monitor: Arc<Monitor>,
+    /// Turns true to end the run.
+    pub stop: watch::Receiver<bool>,
+}
+
+impl Run {
+    /// Runs until the query ends.
+    pub async fn to_end(mut self) -> End {
+        let mut pause = RETRY_MIN;
+        let mut deadline = self.batch_deadline();
+        let mut stop = self.stop.clone();
+        loop {
+            let mut committed = false;
+            let attempt = self.attempt(&mut committed, deadline);
+            let error = tokio::select! {
+                ended = attempt => match ended {
+                    Ok(end) => return end,
+                    Err(error) => error,
+                },
+                // Dropping the attempt cancels its job.
+                () = stopped(&mut stop) => return End::Stopped,
+            };
+            if error.kind != ErrorKind::Transient {
+                return End::Failed(error);
+            }
+            if committed {
+                pause = RETRY_MIN;
+                deadline = self.batch_deadline();
+            }
+            if error.class == "JOB_DEADLINE_EXCEEDED" {
+                deadline *= 2;
+            }
+            tracing::warn!(query_id = %self.options.id, %error, pause_ms = pause.as_millis() as u64, "batch failed, trying again");
+            self.monitor.set(State::Retrying, format!("{error}; trying again in {pause:?}"));
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = stopped(&mut stop) => return End::Stopped,
+            }
+            pause = (pause * 2).min(RETRY_MAX);
+        }
+    }
+
+    fn batch_deadline(&self) -> Duration {
+        let conf = self.options.flow.conf.get(BATCH_DEADLINE);
+        conf.and_then(|text| crate::streaming::trigger::parse_interval(text).ok()).unwrap_or(BATCH_DEADLINE_DEFAULT)
+    }
+
+    fn step(&self, step: Step, batch_id: u64) -> Result<()> {
+        match &self.options.failpoint {
+            Some(failpoint) => failpoint(step, batch_id),
+            None => Ok(()),
+        }
+    }
+
+    /// From the checkpoint until the end or the first error.
+    async fn attempt(&mut self, committed: &mut bool, deadline: Duration) -> Result<End> {
+        self.monitor.set(State::Running, "Initializing sources");
+        let flow = self.planner.plan_flow(&self.options.flow, &self.options.id.to_string()).await?;
+        let session = Arc::new(SessionContext::new_with_state(self.planner.state(&self.options.flow.conf)?));
+        let location = Location::resolve(&self.options.checkpoint).await?;
+        let checkpoint = Checkpoint::open(location, self.options.run, checkpoint::Options::default()).await?;
+        if checkpoint.query_id() != self.options.id {
+            return Err(Error::fatal(
+                "STREAMING_CHECKPOINT_OF_ANOTHER_QUERY",
+                format!(
+                    "checkpoint {} belongs to query {}, not to {} ({}): name another checkpoint location",
+                    checkpoint.location().display(),
+                    checkpoint.query_id(),
+                    self.options.name,
+                    self.options.id
+                ),
+            ));
+        }
+        flow.sink.prepare().await?;
+        let mut batches =
+            Batches { run: self, flow: &flow, session, checkpoint: &checkpoint, deadline, previous: None };
+        batches.until_end(committed).await
+    }
+}
+
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // The sender gone is a stop as well: nobody could tell this run anything any more.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// A decided batch.
+struct Batch {
+    id: u64,
+    start: Vec<Offset>,
+    end: Vec<Offset>,
+    metadata: OffsetMetadata,
+}
+
+/// Batch after batch of one attempt.
+struct Batches<'a> {
+    run: &'a Run,
+    flow: &'a PlannedFlow,
+    session: Arc<SessionContext>,
+    checkpoint: &'a Checkpoint,
+    deadline: Duration,
+    /// When the trigger before began.
+    previous: Option<Instant>,
+}
+
+/// Times the phases of a trigger by Spark's names.
+struct Phases {
+    started_at: SystemTime,
+    started: Instant,
+    phases: BTreeMap<&'static str, Duration>,
+}
+
+impl Phases {
+    fn begin() -> Self {
+        Self { started_at: SystemTime::now(), started: Instant::now(), phases: BTreeMap::new() }
+    }
+    async fn time<T>(&mut self, phase: &'static str, work: impl Future<Output = T>) -> T {
+        let began = Instant::now();
+        let done = work.await;
+        *self.phases.entry(phase).or_default() += began.elapsed();
+        done
+    }
+}
+
+impl Batches<'_> {
+    async fn until_end(&mut self, committed: &mut bool) -> Result<End> {
+        let trigger = self.run.options.trigger;
+        let monitor = &self.run.monitor;
+        let (mut next_id, mut start, mut metadata, rerun) = self.recover().await?;
+        // What trigger available-now drains: what is there when it starts.
+        let target = if trigger.stops_at_start() { Some(self.latest(&start).await?) } else { None };
+        if let Some(batch) = rerun {
+            let mut phases = Phases::begin();
+            let latest = match &target {
+                Some(target) => target.clone(),
+                None => self.latest(&batch.start).await?,
+            };
+            start = self.run_batch(batch, &latest, &mut phases, committed).await?;
+            next_id += 1;
+            if trigger.wait(unix_ms(phases.started_at), true, unix_ms(SystemTime::now())).is_none() {
+                return Ok(End::Finished);
+            }
+        }
+        let mut last_data = Instant::now();
+        let mut last_report = Instant::now();
+        loop {
+            let mut phases = Phases::begin();
+            let latest = match &target {
+                Some(target) => target.clone(),
+                None => phases.time("latestOffset", self.latest(&start)).await?,
+            };
+            let context = LimitContext {
+                limited: trigger.is_limited(),
+                // A trigger that ends does not wait for more.
+                since_last_batch: if trigger.is_bounded() { Duration::MAX } else { last_data.elapsed() },
+            };
+            let end = self.decide(&start, &latest, context)?;
+            let ran = end.is_some();
+            if let Some(end) = end {
+                monitor.set(State::Running, "Processing new data");
+                self.run.step(Step::BeforeOffsetWrite, next_id)?;
+                metadata.batch_timestamp_ms = unix_ms(phases.started_at);
+                let offsets = end.iter().map(|offset| Some(offset.0.clone())).collect();
+                let entry = OffsetEntry { metadata: metadata.clone(), offsets };
+                let entry = phases.time("walCommit", self.checkpoint.write_offsets(next_id, entry)).await?;
+                self.run.step(Step::AfterOffsetWrite, next_id)?;
+                metadata = entry.metadata;
+                let batch = Batch { id: next_id, start: start.clone(), end, metadata: metadata.clone() };
+                start = self.run_batch(batch, &latest, &mut phases, committed).await?;
+                next_id += 1;
+                last_data = Instant::now();
+                last_report = last_data;
+            } else {
+                monitor.set(State::Waiting, "Waiting for data to arrive");
+                if last_report.elapsed() >= IDLE_REPORT_INTERVAL {
+                    last_report = Instant::now();
+                    self.report(next_id, &start, &start, &latest, &phases, None);
+                }
+            }
+            match trigger.wait(unix_ms(phases.started_at), ran, unix_ms(SystemTime::now())) {
+                None => return Ok(End::Finished),
+                Some(wait) if !wait.is_zero() => {
+                    monitor.set(State::Waiting, "Waiting for next trigger");
+                    tokio::time::sleep(wait).await;
+                }
+                Some(_) if !ran => tokio::time::sleep(POLLING_DELAY).await,
+                Some(_) => {}
+            }
+        }
+    }
+
+    /// Where to go on: the next batch's id and start, and the batch to run again first.
+    async fn recover(&self) -> Result<(u64, Vec<Offset>, OffsetMetadata, Option<Batch>)> {
+        let nowhere = || vec![None; self.flow.sources.len()];
+        Ok(match self.checkpoint.recover(self.flow.sources.len())? {
+            Decision::Start => (0, self.begin(nowhere()).await?, OffsetMetadata::default(), None),
+            Decision::Rerun { batch_id, start, end, metadata, .. } => {
+                let start = self.begin(start).await?;
+                let end = self.begin(end).await?;
+                let batch = Batch { id: batch_id, start, end: end.clone(), metadata: metadata.clone() };
+                (batch_id, end, metadata, Some(batch))
+            }
+            Decision::Advance { batch_id, start, metadata, .. } => (batch_id, self.begin(start).await?, metadata, None),
+            Decision::Corrupt { reason } => return Err(Error::fatal("CHECKPOINT_CORRUPT", reason)),
+        })
+    }
+
+    /// Fills in the recorded initial offset for sources that have none yet, recording it where it is not.
+    async fn begin(&self, offsets: Vec<Option<String>>) -> Result<Vec<Offset>> {
+        let mut begun = vec![];
+        for (index, offset) in offsets.into_iter().enumerate() {
+            begun.push(Offset(match offset {
+                Some(offset) => offset,
+                None => match self.checkpoint.initial_offset(index).await? {
+                    Some(recorded) => recorded,
+                    None => {
+                        let initial = self.flow.sources[index].initial_offset().await?;
+                        self.checkpoint.write_initial_offset(index, &initial.0).await?
+                    }
+                },
+            }));
+        }
+        Ok(begun)
+    }
+
+    async fn latest(&self, start: &[Offset]) -> Result<Vec<Offset>> {
+        try_join_all(self.flow.sources.iter().zip(start).map(|(source, start)| source.latest_offset(start))).await
+    }
+
+    /// The end of the next batch; none when there is nothing to do yet.
+    fn decide(&self, start: &[Offset], latest: &[Offset], context: LimitContext) -> Result<Option<Vec<Offset>>> {
+        let mut ends = vec![];
+        for ((source, start), latest) in self.flow.sources.iter().zip(start).zip(latest) {
+            ends.push(match source.limit(start, latest, context)? {
+                Limit::Until(end) => end,
+                Limit::Wait => start.clone(),
+            });
+        }
+        Ok((ends != start).then_some(ends))
+    }
+
+    /// Runs a decided batch to its commit; returns its end.
+    async fn run_batch(
+        &mut self,
+        batch: Batch,
+        latest: &[Offset],
+        phases: &mut Phases,
+        committed: &mut bool,
+    ) -> Result<Vec<Offset>> {
+        let sources = self.flow.sources.iter().zip(batch.start.iter().zip(&batch.end));
+        let planned = try_join_all(sources.map(|(source, (start, end))| source.plan(start, end)));
+        let descriptors = phases.time("getBatch", planned).await?;
+        let sink = &self.flow.sink;
+        let plan = phases.time("queryPlanning", async { with_descriptors(&self.flow.plan, &descriptors) }).await?;
+        let plan = Arc::new(SinkExec::of(sink.as_ref(), batch.id as i64, plan));
+        let schema = plan.schema();
+        self.executors().await;
+        self.run.monitor.set(State::Running, "Processing new data");
+        let metrics = phases
+            .time("addBatch", async {
+                let job = Job {
+                    name: format!("{} batch {}", self.run.options.name, batch.id),
+                    session: Arc::clone(&self.session),
+                    plan,
+                    deadline: Some(self.deadline),
+                    progress: None,
+                };
+                let mut outcome: JobOutcome = self.run.cluster.run(job).await?;
+                self.run.step(Step::AfterRun, batch.id)?;
+                let metrics = std::mem::take(&mut outcome.metrics);
+                if sink.needs_commit() {
+                    let messages = commit_messages(&self.run.cluster.collect(outcome, schema).await?)?;
+                    sink.commit(batch.id as i64, messages).await?;
+                }
+                self.run.step(Step::AfterSinkCommit, batch.id)?;
+                Ok::<_, Error>(metrics)
+            })
+            .await?;
+        let entry = CommitEntry { next_batch_watermark_ms: batch.metadata.batch_watermark_ms };
+        phases.time("commitOffsets", self.checkpoint.write_commit(batch.id, entry)).await?;
+        *committed = true;
+        self.run.step(Step::AfterCommitWrite, batch.id)?;
+        for (source, end) in self.flow.sources.iter().zip(&batch.end) {
+            // The batch is committed; what fails here concerns others alone (a consumer group's offsets).
+            if let Err(error) = source.committed(end).await {
+                tracing::warn!(query_id = %self.run.options.id, %error, "source was not told of a commit");
+            }
+        }
+        self.report(batch.id, &batch.start, &batch.end, latest, phases, Some(&metrics));
+        self.previous = Some(phases.started);
+        Ok(batch.end)
+    }
+
+    /// Returns once there is an executor to run on.
+    async fn executors(&self) {
+        while !self.run.cluster.has_executors().await {
+            let message = "Waiting for executors: none is connected; start one with: headwater executor";
+            self.run.monitor.set(State::Waiting, message);
+            tokio::time::sleep(POLLING_DELAY * 10).await;
+        }
+    }
+
+    fn report(
+        &self,
+        batch_id: u64,
+        start: &[Offset],
+        end: &[Offset],
+        latest: &[Offset],
+        phases: &Phases,
+        metrics: Option<&BTreeMap<String, u64>>,
+    ) {
+        let count = |name: &str| metrics.and_then(|metrics| metrics.get(name)).copied().unwrap_or(0);
+        let mut sources = vec![];
+        for (index, source) in self.flow.sources.iter().enumerate() {
+            sources.push(SourceFacts {
+                description: source.description(),
+                start: start[index].0.clone(),
+                end: end[index].0.clone(),
+                latest: latest[index].0.clone(),
+                rows: count(&format!("input_rows_{index}")),
+                lag: source.lag(&end[index], &latest[index]),
+                metrics: source.metrics(&end[index], &latest[index]),
+            });
+        }
+        let lag = sources.iter().map(|source| source.lag).sum::<Option<u64>>();
+        let mut by_name: BTreeMap<_, _> = phases.phases.clone();
+        by_name.insert("triggerExecution", phases.started.elapsed());
+        let sink_metrics = match metrics {
+            Some(_) => BTreeMap::from([
+                ("badRows".to_string(), count(SinkExec::BAD_ROWS).to_string()),
+                ("retries".to_string(), count(SinkExec::RETRIES).to_string()),
+            ]),
+            None => BTreeMap::new(),
+        };
+        let facts = TriggerFacts {
+            started: phases.started_at,
+            since_previous: self.previous.map(|previous| phases.started.saturating_duration_since(previous)),
+            batch_id,
+            phases: by_name,
+            duration: phases.started.elapsed(),
+            sources,
+            sink: self.flow.sink.description(),
+            rows_written: metrics.map(|_| count(SinkExec::ROWS)),
+            sink_metrics,
+        };
+        let options = &self.run.options;
+        self.run.monitor.report(report(options.id, options.run, &options.name, &facts), lag);
+    }
+}
+
+fn unix_ms(at: SystemTime) -> i64 {
+    at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
+}
+
+/// The cached plan with a batch's ranges in its stream scans: planning again would cost more than scheduling.
+fn with_descriptors(plan: &Arc<dyn ExecutionPlan>, descriptors: &[Vec<String>]) -> Result<Arc<dyn ExecutionPlan>> {
+    let replaced = Arc::clone(plan).transform_up(|node| {
+        let Some(scan) = node.downcast_ref::<SourceScanExec>() else { return Ok(Transformed::no(node)) };
+        let Some(source) = scan.source() else { return Ok(Transformed::no(node)) };
+        let Some(descriptors) = descriptors.get(source) else {
+            return datafusion::common::internal_err!(
+                "the plan reads source {source}, the query has {}",
+                descriptors.len()
+            );
+        };
+        Ok(Transformed::yes(Arc::new(scan.with_descriptors(descriptors)?) as Arc<dyn ExecutionPlan>))
+    });
+    replaced.map(|replaced| replaced.data).map_err(Error::internal)
+}

@@ -1,0 +1,147 @@
+"""SIGKILL in the middle of a batch, aimed by data: when some of the batch's rows are in the table and not all.
+
+Each test first makes sure that the fault fired where it was meant to: the batch has its entry in the offset log and
+none in the commit log. Then the ledger: every id that was produced is in the table, once, and no other.
+"""
+
+import pathlib
+import unittest
+
+import users
+from cluster import Cluster, Flow, wait_until
+
+# The sink may write this much a second and task, after a burst of 1 MiB: a batch of some 8 MB in four tasks then takes
+# seconds, on any machine, and its middle can be met.
+SLOW = {"spark.cassandra.output.throughputMBPerSec": "0.2"}
+BATCH = 20_000
+
+
+class MidBatch(unittest.TestCase):
+    needs = ("KAFKA_ADDRESS", "CASSANDRA_ADDRESS")
+
+    def setUp(self):
+        self.cluster = Cluster(self._testMethodName)
+        self.addCleanup(self.cluster.stop)
+        self.flow = Flow("fault", cassandra_options=SLOW)
+        self.flow.set_up(self.cluster)
+        self.made = list(users.make(BATCH, self._testMethodName))
+        self.checkpoint = self.cluster.folder / "checkpoint"
+
+    def start_and_reach_the_middle(self):
+        """Starts the query over a full topic, so that batch 0 is all of it, and returns in the middle of the batch."""
+        self.flow.produce(self.cluster, self.made)
+        self.query = self.cluster.submit(self.flow, "--checkpoint", self.checkpoint.as_uri())
+        wait_until("some rows are in the table", lambda: self.flow.count() > BATCH // 20)
+
+    def assert_mid_batch(self):
+        """Called right after the fault."""
+        self.offsets = self.entry("offsets", 0)
+        self.assertTrue(self.offsets, "batch 0 was decided")
+        self.assertFalse(self.entry("commits", 0), "the fault came too late: batch 0 was committed")
+        self.assertLess(self.flow.count(), BATCH, "the fault came too late: all rows were written")
+
+    def entry(self, log, batch):
+        path = pathlib.Path(self.checkpoint) / log / str(batch)
+        return path.read_text() if path.exists() else None
+
+    def assert_recovered(self):
+        self.flow.wait_for_ledger(self.cluster, users.ids(self.made), seconds=180)
+        wait_until("batch 0 is committed", lambda: self.entry("commits", 0))
+        self.assertEqual(self.entry("offsets", 0), self.offsets, "the batch kept its ranges")
+        self.assertIsNone(self.entry("offsets", 1), "no batch was made up")
+        entry = self.cluster.queries()[self.flow.name]
+        self.assertEqual(entry["id"], self.query)
+        self.assertIn(entry["state"], ("RUNNING", "WAITING"))
+        # And it still runs.
+        late = list(users.make(100, f"{self._testMethodName} late"))
+        self.flow.produce(self.cluster, late)
+        self.flow.wait_for_ledger(self.cluster, users.ids(self.made + late))
+
+    def test_executor_killed(self):
+        self.start_and_reach_the_middle()
+        self.cluster.executors[0].kill()
+        self.assert_mid_batch()
+        self.assert_recovered()
+
+    def test_both_executors_killed_and_others_started(self):
+        self.start_and_reach_the_middle()
+        for executor in self.cluster.executors:
+            executor.kill()
+        self.assert_mid_batch()
+        for _ in range(2):
+            self.cluster.start_executor()
+        self.assert_recovered()
+
+    def test_scheduler_killed_and_started_again(self):
+        self.start_and_reach_the_middle()
+        self.cluster.scheduler.kill()
+        self.assert_mid_batch()
+        self.cluster.start_scheduler()  # nobody tells the query to go on
+        self.assert_recovered()
+
+    def test_everything_killed_and_started_again(self):
+        self.start_and_reach_the_middle()
+        for process in [self.cluster.scheduler, *self.cluster.executors]:
+            process.kill()
+        self.assert_mid_batch()
+        self.cluster.start_scheduler()
+        for _ in range(2):
+            self.cluster.start_executor()
+        self.assert_recovered()
+
+    def test_scheduler_killed_between_batches(self):
+        """Small batches; the scheduler is killed each time the next ones have arrived, wherever it is then."""
+        self.flow = Flow("between", kafka_options={"maxOffsetsPerTrigger": 250})
+        self.flow.set_up(self.cluster)
+        self.made = self.made[:3_000]
+        self.cluster.submit(self.flow)
+        for kill in range(3):
+            seen = self.flow.count()
+            self.flow.produce(self.cluster, self.made[1_000 * kill : 1_000 * (kill + 1)])
+            wait_until("the first of the new rows are there", lambda: self.flow.count() > seen)
+            self.cluster.scheduler.kill()
+            self.cluster.start_scheduler()
+        self.flow.wait_for_ledger(self.cluster, users.ids(self.made), seconds=180)
+
+
+class Growth(unittest.TestCase):
+    needs = ("KAFKA_ADDRESS", "CASSANDRA_ADDRESS")
+
+    def test_an_executor_that_comes_later_takes_a_share(self):
+        cluster = Cluster(self._testMethodName)
+        self.addCleanup(cluster.stop)
+        flow = Flow("growth", kafka_options={"maxOffsetsPerTrigger": 400})
+        flow.set_up(cluster, partitions=6)
+        cluster.submit(flow)
+        made = []
+
+        def produce():
+            piece = list(users.make(400, f"growth {len(made)}"))
+            made.extend(piece)
+            flow.produce(cluster, piece)
+
+        produce()
+        flow.wait_for_ledger(cluster, users.ids(made))
+        before = set(cluster.executor_tasks())
+        cluster.start_executor()
+        (third,) = set(cluster.wait_for_executors(3) and cluster.executor_tasks()) - before
+
+        def works():
+            produce()
+            return cluster.executor_tasks()[third] > 0
+
+        wait_until("the third executor has completed tasks", works)
+        flow.wait_for_ledger(cluster, users.ids(made))
+
+    def test_an_executor_that_is_asked_to_stop_finishes_its_work(self):
+        cluster = Cluster(self._testMethodName)
+        self.addCleanup(cluster.stop)
+        flow = Flow("drain", kafka_options={"maxOffsetsPerTrigger": 500})
+        flow.set_up(cluster)
+        made = list(users.make(3_000, "drain executor"))
+        flow.produce(cluster, made)
+        cluster.submit(flow)
+        wait_until("some rows are in the table", lambda: flow.count() > 0)
+        self.assertEqual(cluster.executors[0].terminate(30), 0)
+        flow.wait_for_ledger(cluster, users.ids(made))
+        cluster.wait_for_executors(1)

@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# wait.sh kafka|cassandra ADDRESS [SECONDS]: until the service there answers a real request (default 60 s).
+# For services that somebody else started; without security. Of several addresses the first is asked.
+
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+[ $# -ge 2 ] || die "usage: ${0##*/} kafka|cassandra ADDRESS [SECONDS]"
+address=${2%%,*}
+seconds=${3:-60}
+case $1 in
+  kafka) condition=(kafka_ready "${address%:*}" "${address##*:}" 1) ;;
+  cassandra) condition=(cql_ready "${address%:*}" "${address##*:}" 0) ;;
+  *) die "no probe for $1" ;;
+esac
+deadline=$((SECONDS + seconds))
+until "${condition[@]}" 2>/dev/null; do
+  ((SECONDS < deadline)) || die "$1 does not answer at $2 after $seconds s"
+  sleep 0.05
+done
