@@ -8,6 +8,7 @@ use arrow::datatypes::{DataType, Field, TimeUnit};
 use arrow::util::pretty::pretty_format_batches;
 use async_trait::async_trait;
 use datafusion::catalog::MemTable;
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::execution::TaskContext;
 use datafusion::physical_plan::{ExecutionPlanProperties, collect};
 use datafusion_proto::bytes::{
@@ -238,7 +239,7 @@ fn columns_of(schema: &SchemaRef) -> String {
 fn scans(plan: &Arc<dyn ExecutionPlan>) -> Vec<(usize, String)> {
     let mut found: Vec<_> = plan
         .downcast_ref::<SourceScanExec>()
-        .map(|scan| (scan.source(), columns_of(&scan.schema())))
+        .map(|scan| (scan.source().expect("is a stream's"), columns_of(&scan.schema())))
         .into_iter()
         .collect();
     found.extend(plan.children().into_iter().flat_map(scans));
@@ -671,4 +672,55 @@ async fn plans_travel() {
     let again = physical_plan_from_bytes_with_extension_codec(&bytes, &context, &codec).expect("decodes");
     assert_eq!(text_of(&again), text_of(&flow.plan));
     assert_eq!(again.schema(), flow.schema);
+}
+
+/// The connectors there are, over a folder.
+#[tokio::test]
+async fn real_connectors_are_planned() {
+    let folder = tempfile::tempdir().expect("folder");
+    let warehouse = format!("file://{}", folder.path().display());
+    let catalog = Catalog::open(Arc::new(InMemory::new()), &Path::from("s"), warehouse).await.expect("opens");
+    let planner = Planner::new(Arc::new(catalog), Arc::new(RuntimeEnv::default()));
+    let mut bench = Bench { planner, session: Session::default(), told: Arc::default() };
+    bench
+        .run(
+            "CREATE TABLE ticks USING rate OPTIONS (rowsPerSecond 10, numPartitions 2);
+             CREATE TABLE nowhere USING noop;
+             CREATE TABLE files (value BIGINT, day STRING) USING parquet PARTITIONED BY (day)",
+        )
+        .await;
+    let query = "SELECT value, CAST(CAST(timestamp AS DATE) AS STRING) AS day FROM STREAM(ticks) WHERE VALUE % 2 = 0";
+    for target in ["nowhere", "files"] {
+        let flow = bench.flow(&format!("CREATE FLOW f AS INSERT INTO {target} BY NAME {query}")).await;
+        let flow = flow.unwrap_or_else(|error| panic!("{target}: {error}"));
+        assert_eq!(columns_of(&flow.schema), "value, day");
+        flow.sink.prepare().await.unwrap_or_else(|error| panic!("{target}: {error}"));
+        // As the coordinator does: the batch's descriptors in place of the placeholders.
+        let source = &flow.sources[0];
+        let start = source.initial_offset().await.expect("starts");
+        let descriptors = source.plan(&start, &start).await.expect("plans");
+        let swapped = flow.plan.transform_up(|node| {
+            Ok(match node.downcast_ref::<SourceScanExec>() {
+                Some(scan) => {
+                    Transformed::yes(Arc::new(scan.with_descriptors(&descriptors)?) as Arc<dyn ExecutionPlan>)
+                }
+                None => Transformed::no(node),
+            })
+        });
+        let state = bench.planner.state(&bench.session.conf).expect("state");
+        let rows = collect(swapped.expect("swaps").data, state.task_ctx()).await.expect("runs");
+        assert_eq!(rows.iter().map(RecordBatch::num_rows).sum::<usize>(), 0);
+    }
+    let Planned::Write { target, input, .. } =
+        bench.run("CREATE TABLE copy USING csv AS SELECT 1 AS a, 'x' AS b").await
+    else {
+        panic!("is a write")
+    };
+    let schema = Arc::clone(input.schema().inner());
+    let sink = bench.planner.batch_sink(&target, schema, WriteMode::Append, "job", &BTreeMap::new()).await;
+    sink.expect("is a sink").prepare().await.expect("is writable");
+    std::fs::write(folder.path().join("x.json"), "{\"a\":1,\"B\":\"two\"}\n").expect("writes");
+    let text = format!("SELECT A, b FROM json.`{}/x.json`", folder.path().display());
+    assert!(bench.rows(&text).await.contains("two"));
+    bench.check_error("CREATE TABLE k USING kafka; SELECT * FROM k", "[KAFKA_INVALID_OPTION]").await;
 }
