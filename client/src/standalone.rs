@@ -87,13 +87,13 @@ impl Cluster {
         }
     }
 
-    /// Lets running batches end, on executors that are still there, then ends all.
+    /// Ends the queries (they resume at the next start), then the executors, then the scheduler they report to.
     pub async fn shutdown(self) -> Result<()> {
-        let scheduler = self.scheduler.shutdown().await.context("failed to stop the scheduler");
+        self.scheduler.stop_queries().await;
         for (number, executor) in self.executors.into_iter().enumerate() {
             executor.drain().await.with_context(|| format!("failed to stop executor {number}"))?;
         }
-        scheduler
+        self.scheduler.shutdown().await.context("failed to stop the scheduler")
     }
 }
 

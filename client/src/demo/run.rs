@@ -121,7 +121,7 @@ pub async fn run(options: &Options, say: &mut (dyn FnMut(Step) + Send)) -> Resul
         Some(hosts) => (None, BTreeMap::from([("kafka.bootstrap.servers".to_string(), hosts.clone())])),
         None => {
             let broker = EmbeddedBroker::start([(TOPIC, options.partitions)])?;
-            let connection = broker.options();
+            let connection = BTreeMap::from([("kafka.bootstrap.servers".to_string(), broker.address().to_string())]);
             (Some(broker), connection)
         }
     };
