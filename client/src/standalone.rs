@@ -90,7 +90,7 @@ impl Cluster {
     /// Lets running batches end, on executors that are still there; then the executors leave, as long as the scheduler
     /// hears it; then it ends.
     pub async fn shutdown(self) -> Result<()> {
-        self.scheduler.end_queries().await;
+        self.scheduler.stop_queries().await;
         let drained = join_all(self.executors.into_iter().map(ExecutorHandle::drain)).await;
         self.scheduler.shutdown().await.context("failed to stop the scheduler")?;
         for (number, drained) in drained.into_iter().enumerate() {

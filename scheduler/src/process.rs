@@ -63,9 +63,9 @@ impl SchedulerHandle {
     pub fn http_addr(&self) -> SocketAddr {
         self.http_addr
     }
-    /// Ends the runs of all queries at their next step; they resume at the next start. Executors of the same process
-    /// can then leave while the servers still hear them.
-    pub async fn end_queries(&self) {
+    /// Ends the runs of all queries, which resume at the next start. First of a shutdown: executors in this process
+    /// can then drain while the scheduler still answers.
+    pub async fn stop_queries(&self) {
         self.manager.shutdown().await;
     }
     /// Ends the runs of all queries at their next step (they resume at the next start) and closes the servers.

@@ -107,7 +107,7 @@ class Process:
         """host:port from the line `KIND listening on HOST:PORT`."""
 
         def printed():
-            if match := re.search(rf"\b{kind} listening on (\S+:\d+)", self.text()):
+            if match := re.search(rf"^{kind} listening on (\S+:\d+)$", self.text(), re.MULTILINE):
                 return match[1]
             if not self.alive():
                 raise AssertionError(f"headwater {' '.join(self.arguments)} has ended:\n{self.text()[-4000:]}")

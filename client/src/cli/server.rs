@@ -248,7 +248,10 @@ fn addresses(handle: &SchedulerHandle) -> Vec<(&'static str, String)> {
 /// Says what listens where: a line each on stderr, and with --json one object on stdout.
 fn announce(lines: &[(&str, String)], json: bool) -> Result<(), Error> {
     for (name, value) in lines {
-        eprintln!("{name} {value}");
+        match *name {
+            "executor" => eprintln!("executor {value} registered"),
+            _ => eprintln!("{name} listening on {value}"),
+        }
     }
     if json {
         let mut out = io::stdout().lock();

@@ -1,12 +1,14 @@
 //! Sessions: settings as Spark names them, and the DataFusion state that queries are planned in.
 
 use crate::sql::catalog::TableDefinition;
-use crate::sql::rules::{BINARY_TO_STRING, ShareExpensive, SparkCasts};
+use crate::sql::operators::SparkOperators;
+use crate::sql::rules::{BINARY_TO_STRING, CheapFirst, ShareExpensive, SparkCasts};
 use crate::sql::types::SparkTypePlanner;
 use ballista_core::optimizer::ballista_default_optimizer_rules;
 use datafusion::execution::SessionState;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::optimizer::OptimizerRule;
 use datafusion::prelude::SessionConfig;
 use headwater_executor::connectors::Options;
 use headwater_proto::error::{Error, Result};
@@ -50,7 +52,10 @@ pub fn session_config(conf: &BTreeMap<String, String>) -> Result<SessionConfig> 
         .set_bool("datafusion.sql_parser.enable_ident_normalization", false)
         .set_bool("datafusion.sql_parser.parse_float_as_decimal", true)
         .set_str("datafusion.sql_parser.default_null_ordering", "nulls_min")
-        .set_str("datafusion.execution.time_zone", "UTC");
+        .set_str("datafusion.execution.time_zone", "UTC")
+        // It takes a struct's fields apart at the scan, for the sake of Parquet, and so writes the `from_json` that
+        // makes the struct once for every field.
+        .set_bool("datafusion.optimizer.enable_leaf_expression_pushdown", false);
     for (key, value) in conf {
         let invalid = |why: &dyn std::fmt::Display| {
             Error::invalid(
@@ -85,14 +90,23 @@ pub fn session_state(config: SessionConfig, runtime: Arc<RuntimeEnv>) -> Session
         SessionStateBuilder::new().with_config(config).with_runtime_env(runtime),
     )
     .with_type_planner(Arc::new(SparkTypePlanner))
-    .with_optimizer_rules(ballista_default_optimizer_rules())
-    .with_optimizer_rule(Arc::new(ShareExpensive));
+    .with_optimizer_rules(optimizer_rules())
+    .with_physical_optimizer_rule(Arc::new(CheapFirst));
+    builder.expr_planners().get_or_insert_with(Vec::new).insert(0, Arc::new(SparkOperators));
     if let Some(function) =
         headwater_executor::functions::all().into_iter().find(|function| function.name() == BINARY_TO_STRING)
     {
         builder = builder.with_analyzer_rule(Arc::new(SparkCasts::new(function)));
     }
     builder.build()
+}
+
+/// Ballista's rules, and ours right after the one that it undoes: later ones hide what the filter computes.
+fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
+    let mut rules = ballista_default_optimizer_rules();
+    let place = rules.iter().position(|rule| rule.name() == "push_down_filter").map_or(rules.len(), |found| found + 1);
+    rules.insert(place, Arc::new(ShareExpensive));
+    rules
 }
 
 /// Options of a connector: those of the table, and beneath them what the session sets for its format.

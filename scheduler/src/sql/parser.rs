@@ -217,7 +217,7 @@ fn tokenize(dialect: &SparkDialect, text: &str) -> Result<Vec<TokenWithSpan>> {
         }
     }
     tokens.push(TokenWithSpan::new(Token::EOF, Span::new(end, end)));
-    Ok(parenthesize_streams(tokens))
+    Ok(parenthesize_streams(type_numbers(tokens)))
 }
 
 /// `FROM STREAM t` becomes `FROM STREAM (t)`, which sqlparser takes for a table function.
@@ -243,6 +243,43 @@ fn parenthesize_streams(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
         }
         let end = output.last().map_or(Span::empty(), |last| last.span);
         output.push(TokenWithSpan::new(Token::RParen, end));
+    }
+    output
+}
+
+/// `1.5D` becomes `CAST(1.5 AS DOUBLE)`; Spark's suffixes are D, F, L, S and Y.
+fn type_numbers(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
+    let mut output: Vec<TokenWithSpan> = Vec::with_capacity(tokens.len());
+    for token in tokens {
+        let data_type = match (output.last(), &token.token) {
+            (Some(number), Token::Word(word))
+                if matches!(number.token, Token::Number(_, false))
+                    && word.quote_style.is_none()
+                    && number.span.end == token.span.start =>
+            {
+                match word.value.to_ascii_uppercase().as_str() {
+                    "D" => Some("DOUBLE"),
+                    "F" => Some("FLOAT"),
+                    "L" => Some("BIGINT"),
+                    "S" => Some("SMALLINT"),
+                    "Y" => Some("TINYINT"),
+                    _ => None,
+                }
+            }
+            _ => None,
+        };
+        match (data_type, output.pop()) {
+            (Some(data_type), Some(number)) => {
+                let span = Span::new(number.span.start, token.span.end);
+                let at = |token| TokenWithSpan::new(token, span);
+                output.extend([at(Token::make_keyword("CAST")), at(Token::LParen), at(number.token)]);
+                output.extend([at(Token::make_keyword("AS")), at(Token::make_keyword(data_type)), at(Token::RParen)]);
+            }
+            (_, last) => {
+                output.extend(last);
+                output.push(token);
+            }
+        }
     }
     output
 }
@@ -828,6 +865,11 @@ mod tests {
             panic!("is a query")
         };
         let tree = query.ast.to_string();
+        let Statement::Query(numbers) = one("SELECT 1.5D, 2y, 3L, 4 d FROM t") else { panic!("is a query") };
+        assert_eq!(
+            (numbers.ast.to_string().as_str(), numbers.text.as_str()),
+            ("SELECT CAST(1.5 AS DOUBLE), CAST(2 AS TINYINT), 3L, 4 AS d FROM t", "SELECT 1.5D, 2y, 3L, 4 d FROM t")
+        );
         assert!(tree.contains("`x y`") && tree.contains("parquet.`/a b`"), "{tree}");
     }
 

@@ -754,7 +754,7 @@ impl<'a> Build<'a> {
                     .map_err(from_datafusion)?;
             }
             spellings.apply(&mut query);
-            rewrite::expand_structs(&mut query, &|query| {
+            rewrite::select_items(&mut query, &|query| {
                 // Tables of the session are in memory: they answer at once.
                 let plan = state.statement_to_plan(as_statement(query)).now_or_never();
                 let plan = plan.ok_or_else(|| Error::internal("a table in memory made the planner wait"))?;

@@ -1,13 +1,14 @@
-//! What Spark understands in a query and DataFusion's planner does not, rewritten on the syntax tree:
-//! names that differ in case, and `column.*` of a struct.
+//! What Spark understands in a query and DataFusion's planner does not, rewritten on the syntax tree: names that differ
+//! in case, `column.*` of a struct, aliases used beside where they are made, and the names of columns that have none.
 
 use super::references::Scopes;
 use arrow::datatypes::{DataType, Fields, Schema};
 use datafusion::common::DFSchemaRef;
 use datafusion::sql::sqlparser::ast::{
-    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, JoinConstraint,
-    JoinOperator, ObjectName, ObjectNamePart, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr,
-    TableAlias, TableFactor, TableWithJoins, Value, VisitMut, VisitorMut, WildcardAdditionalOptions, With,
+    AccessExpr, BinaryOperator, CastKind, DuplicateTreatment, Expr, Function, FunctionArg, FunctionArgExpr,
+    FunctionArgumentList, FunctionArguments, Ident, JoinConstraint, JoinOperator, ObjectName, ObjectNamePart, OrderBy,
+    OrderByKind, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, TableAlias, TableFactor,
+    TableWithJoins, UnaryOperator, Value, VisitMut, VisitorMut, WildcardAdditionalOptions, With, visit_expressions_mut,
 };
 use headwater_proto::error::{Error, Result};
 use std::collections::{BTreeMap, BTreeSet};
@@ -153,6 +154,23 @@ impl VisitorMut for Corrected<'_> {
         match expr {
             Expr::Identifier(ident) => self.0.correct(ident),
             Expr::CompoundIdentifier(idents) => idents.iter_mut().for_each(|ident| self.0.correct(ident)),
+            Expr::RLike { negated, expr: text, pattern, .. } => {
+                let matches = call("regexp_like", vec![text.as_ref().clone(), pattern.as_ref().clone()]);
+                *expr = match negated {
+                    true => Expr::UnaryOp { op: UnaryOperator::Not, expr: Box::new(matches) },
+                    false => matches,
+                };
+            }
+            Expr::CompoundFieldAccess { access_chain, .. } => {
+                for access in access_chain {
+                    // DataFusion wants `f(x).a` as `f(x).'a'`.
+                    if let AccessExpr::Dot(Expr::Identifier(ident)) = access {
+                        self.0.correct(ident);
+                        let name = Value::SingleQuotedString(std::mem::take(&mut ident.value));
+                        *access = AccessExpr::Dot(Expr::Value(name.into()));
+                    }
+                }
+            }
             _ => {}
         }
         ControlFlow::Continue(())
@@ -190,12 +208,16 @@ fn alias_of(factor: &TableFactor) -> Option<&TableAlias> {
     }
 }
 
-/// Replaces `column.*` of structs by their fields: `get_field(column, 'a') AS a, …`. `schema_of` plans a query and
-/// gives its columns; it is asked for what stands in `FROM`.
+/// Makes the items of every `SELECT` ones that DataFusion plans as Spark would:
+/// - `column.*` of a struct is its fields: `get_field(column, 'a') AS a, …`;
+/// - an item may use the alias of one before it (`a + 1 AS b, b * 2 AS c`), where no column has this name;
+/// - an item without alias has Spark's name: `data.id` is `id`, `CAST(value AS STRING)` is `value`.
+///
+/// `schema_of` plans a query and gives its columns; it is asked for what stands in `FROM`, where that matters.
 ///
 /// # Errors
 /// `CANNOT_RESOLVE_STAR_EXPAND` where the name is neither a table's nor a struct's; those of `schema_of`.
-pub fn expand_structs(query: &mut Query, schema_of: &dyn Fn(Query) -> Result<DFSchemaRef>) -> Result<()> {
+pub fn select_items(query: &mut Query, schema_of: &dyn Fn(Query) -> Result<DFSchemaRef>) -> Result<()> {
     match query.visit(&mut Expand { scopes: Scopes::default(), schema_of }) {
         ControlFlow::Break(error) => Err(error),
         ControlFlow::Continue(()) => Ok(()),
@@ -217,11 +239,16 @@ impl VisitorMut for Expand<'_> {
 
     fn post_visit_query(&mut self, query: &mut Query) -> ControlFlow<Error> {
         self.scopes.leave(query);
+        order_by_items(query);
         ControlFlow::Continue(())
     }
 
     fn post_visit_select(&mut self, select: &mut Select) -> ControlFlow<Error> {
-        match self.select(select) {
+        let outcome = self.stars(select).and_then(|()| {
+            name_items(select);
+            self.lateral_aliases(select)
+        });
+        match outcome {
             Ok(()) => ControlFlow::Continue(()),
             Err(error) => ControlFlow::Break(error),
         }
@@ -229,7 +256,7 @@ impl VisitorMut for Expand<'_> {
 }
 
 impl Expand<'_> {
-    fn select(&self, select: &mut Select) -> Result<()> {
+    fn stars(&self, select: &mut Select) -> Result<()> {
         let tables: BTreeSet<String> = select.from.iter().flat_map(table_names).collect();
         let struct_path = |item: &SelectItem| match item {
             SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(name), _) => {
@@ -250,6 +277,49 @@ impl Expand<'_> {
             }
         }
         select.projection = projection;
+        Ok(())
+    }
+
+    fn lateral_aliases(&self, select: &mut Select) -> Result<()> {
+        let mut made: BTreeMap<String, Expr> = BTreeMap::new();
+        let mut used = BTreeSet::new();
+        for item in &mut select.projection {
+            if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item {
+                visit_names(expr, &mut |name, _| {
+                    if made.contains_key(name) {
+                        used.insert(name.to_string());
+                    }
+                });
+            }
+            if let SelectItem::ExprWithAlias { expr, alias } = item {
+                made.insert(alias.value.clone(), expr.clone());
+            }
+        }
+        if used.is_empty() {
+            return Ok(());
+        }
+        // A column of this name is nearer.
+        let schema = (self.schema_of)(self.query_of_from(select))?;
+        used.retain(|name| !schema.iter().any(|(_, field)| field.name() == name));
+        made.clear();
+        for item in &mut select.projection {
+            if let SelectItem::UnnamedExpr(Expr::Identifier(ident)) = item {
+                let alias = ident.clone();
+                *item = SelectItem::ExprWithAlias { expr: Expr::Identifier(alias.clone()), alias };
+            }
+            if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item {
+                visit_names(expr, &mut |name, expr| {
+                    if let Some(meant) = made.get(name) {
+                        *expr = Expr::Nested(Box::new(meant.clone()));
+                    }
+                });
+            }
+            if let SelectItem::ExprWithAlias { expr, alias } = item
+                && used.contains(&alias.value)
+            {
+                made.insert(alias.value.clone(), expr.clone());
+            }
+        }
         Ok(())
     }
 
@@ -285,6 +355,114 @@ impl Expand<'_> {
             pipe_operators: vec![],
         }
     }
+}
+
+/// Calls back for every unqualified name in an expression.
+fn visit_names(expr: &mut Expr, found: &mut dyn FnMut(&str, &mut Expr)) {
+    let _ = visit_expressions_mut(expr, |expr| {
+        if let Expr::Identifier(ident) = expr {
+            let name = ident.value.clone();
+            found(&name, expr);
+        }
+        ControlFlow::<()>::Continue(())
+    });
+}
+
+/// `SELECT DISTINCT f(a) … ORDER BY f(a)` is ordered by the item: DataFusion would look for `a` among the items.
+fn order_by_items(query: &mut Query) {
+    let SetExpr::Select(select) = query.body.as_ref() else { return };
+    let Some(OrderBy { kind: OrderByKind::Expressions(keys), .. }) = &mut query.order_by else { return };
+    if select.distinct.is_none() {
+        return;
+    }
+    for key in keys {
+        let same = select.projection.iter().find_map(|item| match item {
+            SelectItem::ExprWithAlias { expr, alias } if *expr == key.expr => Some(alias.clone()),
+            _ => None,
+        });
+        if let Some(alias) = same {
+            key.expr = Expr::Identifier(alias);
+        }
+    }
+}
+
+/// Gives items without alias Spark's names, where DataFusion's would be others.
+fn name_items(select: &mut Select) {
+    let tables: BTreeSet<String> = select.from.iter().flat_map(table_names).collect();
+    for item in &mut select.projection {
+        let SelectItem::UnnamedExpr(expr) = item else { continue };
+        let plain = match expr {
+            Expr::Identifier(_) => true,
+            Expr::CompoundIdentifier(idents) => idents.len() == 2 && tables.contains(&idents[0].value.to_lowercase()),
+            _ => false,
+        };
+        if !plain && let Some(name) = spark_name(expr) {
+            let expr = expr.clone();
+            *item = SelectItem::ExprWithAlias { expr, alias: Ident::with_quote('`', name) };
+        }
+    }
+}
+
+/// Spark's name of a column: the last part of a name, through casts; for calls and operators their text.
+fn spark_name(expr: &Expr) -> Option<String> {
+    let bare = |name: &ObjectName| name.0.last().and_then(ObjectNamePart::as_ident).map(|ident| ident.value.clone());
+    Some(match expr {
+        Expr::Identifier(ident) => ident.value.clone(),
+        Expr::CompoundIdentifier(idents) => idents.last()?.value.clone(),
+        Expr::Nested(inner) => spark_name(inner)?,
+        Expr::Cast { expr: inner, data_type, kind, .. } => match inner.as_ref() {
+            Expr::Identifier(_) | Expr::CompoundIdentifier(_) | Expr::Cast { .. } => spark_name(inner)?,
+            inner => {
+                let word = if *kind == CastKind::TryCast { "TRY_CAST" } else { "CAST" };
+                format!("{word}({} AS {})", spark_name(inner)?, data_type.to_string().to_uppercase())
+            }
+        },
+        Expr::Value(value) => match &value.value {
+            Value::Number(text, _) => text.clone(),
+            Value::SingleQuotedString(text) | Value::DoubleQuotedString(text) => text.clone(),
+            Value::Boolean(value) => value.to_string(),
+            Value::Null => "NULL".into(),
+            _ => return None,
+        },
+        Expr::UnaryOp { op: UnaryOperator::Not, expr } => format!("(NOT {})", spark_name(expr)?),
+        Expr::UnaryOp { op: UnaryOperator::Minus, expr } => format!("(- {})", spark_name(expr)?),
+        Expr::BinaryOp { left, op, right } => {
+            let op = match op {
+                BinaryOperator::MyIntegerDivide => "div".to_string(),
+                op => op.to_string(),
+            };
+            format!("({} {op} {})", spark_name(left)?, spark_name(right)?)
+        }
+        Expr::IsNull(inner) => format!("({} IS NULL)", spark_name(inner)?),
+        Expr::IsNotNull(inner) => format!("({} IS NOT NULL)", spark_name(inner)?),
+        Expr::Function(Function {
+            name,
+            args: FunctionArguments::List(list),
+            filter: None,
+            over: None,
+            null_treatment: None,
+            ..
+        }) => {
+            let arguments = list
+                .args
+                .iter()
+                .map(|argument| match argument {
+                    FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => spark_name(expr),
+                    FunctionArg::Unnamed(FunctionArgExpr::Wildcard) => Some("1".into()),
+                    _ => None,
+                })
+                .collect::<Option<Vec<_>>>()?;
+            let distinct = match list.duplicate_treatment {
+                Some(DuplicateTreatment::Distinct) => "DISTINCT ",
+                _ => "",
+            };
+            let name = bare(name)?.to_lowercase();
+            // A schema argument is no part of Spark's name.
+            let shown = if name == "from_json" { &arguments[..arguments.len().min(1)] } else { &arguments[..] };
+            format!("{name}({distinct}{})", shown.join(", "))
+        }
+        _ => return None,
+    })
 }
 
 fn table_names(from: &TableWithJoins) -> Vec<String> {
@@ -358,14 +536,17 @@ fn fields_of(path: &[Ident], schema: &DFSchemaRef, item: &SelectItem) -> Result<
 }
 
 fn get_field(expr: Expr, name: &str) -> Expr {
-    let argument = |expr| FunctionArg::Unnamed(FunctionArgExpr::Expr(expr));
+    call("get_field", vec![expr, Expr::Value(Value::SingleQuotedString(name.into()).into())])
+}
+
+fn call(function: &str, arguments: Vec<Expr>) -> Expr {
     Expr::Function(Function {
-        name: ObjectName::from(vec![Ident::new("get_field")]),
+        name: ObjectName::from(vec![Ident::new(function)]),
         uses_odbc_syntax: false,
         parameters: FunctionArguments::None,
         args: FunctionArguments::List(FunctionArgumentList {
             duplicate_treatment: None,
-            args: vec![argument(expr), argument(Expr::Value(Value::SingleQuotedString(name.into()).into()))],
+            args: arguments.into_iter().map(|expr| FunctionArg::Unnamed(FunctionArgExpr::Expr(expr))).collect(),
             clauses: vec![],
         }),
         filter: None,
@@ -392,7 +573,7 @@ mod tests {
         let mut query = parse_query(text).expect(text);
         let schema = Schema::new(vec![Field::new("data", nested(), true), Field::new("n", DataType::Int32, true)]);
         let schema: DFSchemaRef = Arc::new(DFSchema::try_from_qualified_schema("t", &schema).expect("schema"));
-        let outcome = expand_structs(&mut query, &|_| Ok(Arc::clone(&schema)));
+        let outcome = select_items(&mut query, &|_| Ok(Arc::clone(&schema)));
         match expect {
             Ok(expect) => {
                 outcome.expect(text);
@@ -413,6 +594,21 @@ mod tests {
         check("SELECT t.* FROM t", Ok("SELECT t.* FROM t"));
         check("SELECT n, data.in.* FROM t", Ok("SELECT n, get_field(get_field(`t`.`data`, 'In'), 'x') AS `x` FROM t"));
         check("SELECT data.* EXCEPT (A) FROM t", Ok("SELECT get_field(`t`.`data`, 'In') AS `In` FROM t"));
+        check(
+            "SELECT data.a, t.n, CAST(t.n AS STRING), UPPER(data.a) FROM t",
+            Ok("SELECT data.a AS `a`, t.n, CAST(t.n AS STRING) AS `n`, UPPER(data.a) AS `upper(a)` FROM t"),
+        );
+        check(
+            "SELECT n + 1 AS b, b * 2 AS c, c FROM t",
+            Ok("SELECT n + 1 AS b, (n + 1) * 2 AS c, ((n + 1) * 2) AS c FROM t"),
+        );
+        check("SELECT 1 AS n, n + 1 FROM t", Ok("SELECT 1 AS n, n + 1 AS `(n + 1)` FROM t"));
+        check(
+            "SELECT count(*), count(DISTINCT n), a IS NULL FROM t",
+            Ok(
+                "SELECT count(*) AS `count(1)`, count(DISTINCT n) AS `count(DISTINCT n)`, a IS NULL AS `(a IS NULL)` FROM t",
+            ),
+        );
         check("SELECT n.* FROM t", Err("[CANNOT_RESOLVE_STAR_EXPAND] cannot resolve n.* given input columns"));
         check("SELECT q.* FROM t", Err("`data`, `n`"));
         check("SELECT data.nope.* FROM t", Err("data.nope.*"));

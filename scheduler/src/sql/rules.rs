@@ -2,9 +2,12 @@
 //!
 //! - [`SparkCasts`] (analyzer): `CAST(binary AS STRING)` never fails in Spark, and DataFusion's does on what is not
 //!   UTF-8; and `from_json` takes bytes as they are, so that the cast before it can go.
-//! - [`ShareExpensive`] (optimizer, last): parsing a payload costs more than everything else that a stateless query
+//! - [`ShareExpensive`] (optimizer, after filters are pushed down): parsing a payload costs more than everything else that a stateless query
 //!   does. DataFusion pushes filters below projections and so writes the parse twice, once in the filter and once above
 //!   it; this computes it once, below the filter.
+//! - [`CheapFirst`] (physical optimizer, last): what can be filtered without the parse is filtered before it. It is
+//!   not for the logical plan, since DataFusion's physical rules merge filters across a projection and so would undo
+//!   the other rule.
 
 use arrow::datatypes::DataType;
 use datafusion::common::Result;
@@ -13,10 +16,20 @@ use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema};
 use datafusion::logical_expr::expr::{Cast, ScalarFunction, TryCast};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
-use datafusion::logical_expr::utils::{conjunction, merge_schema, split_conjunction_owned};
-use datafusion::logical_expr::{Expr, ExprSchemable, Filter, LogicalPlan, Projection, ScalarUDF};
+use datafusion::logical_expr::utils::merge_schema;
+use datafusion::logical_expr::{Expr, ExprSchemable, Filter, LogicalPlan, Projection, ScalarUDF, SubqueryAlias};
 use datafusion::optimizer::analyzer::AnalyzerRule;
 use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
+use datafusion::physical_expr::expressions::Column as PhysicalColumn;
+use datafusion::physical_expr::{
+    PhysicalExpr, ScalarFunctionExpr, conjunction as physical_conjunction,
+    split_conjunction as split_physical_conjunction,
+};
+use datafusion::physical_expr_common::physical_expr::is_volatile;
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::filter::{FilterExec, FilterExecBuilder};
+use datafusion::physical_plan::projection::ProjectionExec;
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
@@ -123,18 +136,19 @@ impl OptimizerRule for ShareExpensive {
 
     fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
         let LogicalPlan::Projection(projection) = &plan else { return Ok(Transformed::no(plan)) };
-        let LogicalPlan::Filter(filter) = projection.input.as_ref() else { return Ok(Transformed::no(plan)) };
         let above = expensive(projection.expr.iter());
-        let shared: Vec<Expr> =
-            expensive([&filter.predicate]).into_iter().filter(|expr| above.contains(expr)).collect();
+        if above.is_empty() {
+            return Ok(Transformed::no(plan));
+        }
+        let Some((predicate, input)) = lifted_filter(&projection.input)? else { return Ok(Transformed::no(plan)) };
+        let shared: Vec<(Expr, String)> = expensive([&predicate])
+            .into_iter()
+            .filter(|expr| above.contains(expr))
+            .map(|expr| (expr, config.alias_generator().next("__shared")))
+            .collect();
         if shared.is_empty() {
             return Ok(Transformed::no(plan));
         }
-        let shared: Vec<(Expr, String)> =
-            shared.into_iter().map(|expr| (expr, config.alias_generator().next("__shared"))).collect();
-        let (dear, cheap): (Vec<Expr>, Vec<Expr>) = split_conjunction_owned(filter.predicate.clone())
-            .into_iter()
-            .partition(|conjunct| !expensive([conjunct]).is_empty());
         let replace = |expr: Expr| -> Result<Expr> {
             let replaced = expr.transform_down(|expr| {
                 Ok(match shared.iter().find(|(known, _)| *known == expr) {
@@ -156,11 +170,11 @@ impl OptimizerRule for ShareExpensive {
                 Ok(name.restore(replace(expr.clone())?))
             })
             .collect::<Result<Vec<_>>>()?;
-        let dear = dear.into_iter().map(replace).collect::<Result<Vec<_>>>()?;
+        let predicate = replace(predicate)?;
         // In a fixed order: the plan of a restarted query is to be the same.
         let needed: BTreeSet<&Column> = outputs
             .iter()
-            .chain(&dear)
+            .chain([&predicate])
             .flat_map(Expr::column_refs)
             .filter(|column| !shared.iter().any(|(_, alias)| *alias == column.name))
             .collect();
@@ -169,16 +183,39 @@ impl OptimizerRule for ShareExpensive {
             .map(|column| Expr::Column(column.clone()))
             .chain(shared.iter().map(|(expr, alias)| expr.clone().alias(alias)))
             .collect();
-        let mut input = Arc::clone(&filter.input);
-        if let Some(predicate) = conjunction(cheap) {
-            input = Arc::new(LogicalPlan::Filter(Filter::try_new(predicate, input)?));
-        }
-        input = Arc::new(LogicalPlan::Projection(Projection::try_new(columns, input)?));
-        if let Some(predicate) = conjunction(dear) {
-            input = Arc::new(LogicalPlan::Filter(Filter::try_new(predicate, input)?));
-        }
+        let input = Arc::new(LogicalPlan::Projection(Projection::try_new(columns, input)?));
+        let input = Arc::new(LogicalPlan::Filter(Filter::try_new(predicate, input)?));
         let output = Projection::try_new_with_schema(outputs, input, Arc::clone(&projection.schema))?;
         Ok(Transformed::yes(LogicalPlan::Projection(output)))
+    }
+}
+
+/// The predicate of the filter that is this plan's root, or is below an alias or a choice of columns, and what is below
+/// the filter: at least the plan's columns, by the plan's names.
+fn lifted_filter(plan: &LogicalPlan) -> Result<Option<(Expr, Arc<LogicalPlan>)>> {
+    match plan {
+        LogicalPlan::Filter(filter) => Ok(Some((filter.predicate.clone(), Arc::clone(&filter.input)))),
+        // One that only leaves columns out: what the caller puts in its place does so again.
+        LogicalPlan::Projection(columns) if columns.expr.iter().all(|expr| matches!(expr, Expr::Column(_))) => {
+            lifted_filter(&columns.input)
+        }
+        LogicalPlan::SubqueryAlias(alias) => {
+            let Some((predicate, input)) = lifted_filter(&alias.input)? else { return Ok(None) };
+            let inner = Arc::clone(input.schema());
+            let lifted = SubqueryAlias::try_new(input, alias.alias.clone())?;
+            // An alias renames qualifiers and keeps positions.
+            let predicate = predicate.transform(|expr| {
+                Ok(match expr {
+                    Expr::Column(column) => {
+                        let position = inner.index_of_column(&column)?;
+                        Transformed::yes(Expr::Column(Column::from(lifted.schema.qualified_field(position))))
+                    }
+                    other => Transformed::no(other),
+                })
+            })?;
+            Ok(Some((predicate.data, Arc::new(LogicalPlan::SubqueryAlias(lifted)))))
+        }
+        _ => Ok(None),
     }
 }
 
@@ -201,4 +238,69 @@ fn expensive<'a>(exprs: impl IntoIterator<Item = &'a Expr>) -> Vec<Expr> {
         .expect("the closure never fails");
     }
     found
+}
+
+/// Filters by what needs no expensive function before the projection that computes one.
+#[derive(Debug, Default)]
+pub struct CheapFirst;
+
+impl PhysicalOptimizerRule for CheapFirst {
+    fn name(&self) -> &str {
+        "cheap_first"
+    }
+
+    fn schema_check(&self) -> bool {
+        true
+    }
+
+    fn optimize(&self, plan: Arc<dyn ExecutionPlan>, _: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
+        plan.transform_up(|plan| {
+            Ok(match plan.downcast_ref::<FilterExec>().map(cheap_first).transpose()?.flatten() {
+                Some(rewritten) => Transformed::yes(rewritten),
+                None => Transformed::no(plan),
+            })
+        })
+        .map(|rewritten| rewritten.data)
+    }
+}
+
+fn cheap_first(filter: &FilterExec) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+    let Some(projection) = filter.input().downcast_ref::<ProjectionExec>() else { return Ok(None) };
+    if !projection.expr().iter().any(|column| computes_expensive(&column.expr)) {
+        return Ok(None);
+    }
+    let below = |conjunct: &Arc<dyn PhysicalExpr>| -> Result<Option<Arc<dyn PhysicalExpr>>> {
+        let mut movable = !computes_expensive(conjunct) && !is_volatile(conjunct);
+        let moved = Arc::clone(conjunct).transform(|expr| {
+            let Some(column) = expr.downcast_ref::<PhysicalColumn>() else { return Ok(Transformed::no(expr)) };
+            let source = &projection.expr()[column.index()].expr;
+            movable &= source.is::<PhysicalColumn>();
+            Ok(Transformed::yes(Arc::clone(source)))
+        })?;
+        Ok(movable.then_some(moved.data))
+    };
+    let (mut cheap, mut dear) = (vec![], vec![]);
+    for conjunct in split_physical_conjunction(filter.predicate()) {
+        match below(conjunct)? {
+            Some(moved) => cheap.push(moved),
+            None => dear.push(Arc::clone(conjunct)),
+        }
+    }
+    if cheap.is_empty() || dear.is_empty() {
+        return Ok(None);
+    }
+    let first = FilterExec::try_new(physical_conjunction(cheap), Arc::clone(projection.input()))?;
+    let projected = ProjectionExec::try_new(projection.expr().to_vec(), Arc::new(first))?;
+    let then = FilterExecBuilder::new(physical_conjunction(dear), Arc::new(projected))
+        .apply_projection(filter.projection().as_ref().map(|indices| indices.to_vec()))?
+        .with_default_selectivity(filter.default_selectivity())
+        .with_batch_size(filter.batch_size())
+        .with_fetch(filter.fetch())
+        .build()?;
+    Ok(Some(Arc::new(then)))
+}
+
+fn computes_expensive(expr: &Arc<dyn PhysicalExpr>) -> bool {
+    expr.downcast_ref::<ScalarFunctionExpr>().is_some_and(|function| EXPENSIVE.contains(&function.name()))
+        || expr.children().into_iter().any(computes_expensive)
 }

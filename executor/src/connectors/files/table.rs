@@ -162,7 +162,7 @@ impl TableProvider for FilesTable {
             config,
             self.schema(),
             projection.cloned(),
-            0,
+            None,
             &descriptors,
         )?;
         Ok(Arc::new(scan))
