@@ -4,8 +4,10 @@ use anyhow::{Context, Result};
 use futures::future::{join_all, select_all};
 use headwater_executor::process::{self as executor, ExecutorHandle, ExecutorOptions};
 use headwater_scheduler::process::{self as scheduler, SchedulerHandle, SchedulerOptions};
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// How to run a cluster.
 #[derive(Debug, Clone)]
@@ -99,14 +101,29 @@ impl Cluster {
         Ok(())
     }
 
-    /// Runs `work` on the cluster, then ends the cluster, whether it went well or not. A part that fails meanwhile ends
-    /// the work.
-    pub async fn run<T>(mut self, work: impl Future<Output = Result<T>>) -> Result<T> {
+    /// Runs `work` on the cluster, then ends the cluster, whether it went well or not. `interrupt` resolves when the
+    /// user wants to stop: the work is dropped, and a second time nothing is waited for.
+    ///
+    /// # Errors
+    /// The work's, [`Interrupted`], or why a part of the cluster failed.
+    pub async fn run<T>(
+        mut self,
+        work: impl Future<Output = Result<T>>,
+        interrupt: impl AsyncFn() -> io::Result<()>,
+    ) -> Result<T> {
         let outcome = tokio::select! {
             outcome = work => outcome,
             failure = self.wait_failed() => return Err(failure),
+            pressed = interrupt() => match pressed {
+                Ok(()) => Err(Interrupted.into()),
+                Err(error) => Err(error.into()),
+            },
         };
-        match (outcome, self.shutdown().await) {
+        let ended = tokio::select! {
+            ended = self.shutdown() => ended,
+            _ = again(&interrupt) => return Err(Interrupted.into()),
+        };
+        match (outcome, ended) {
             (Ok(outcome), ended) => ended.map(|()| outcome),
             (Err(error), Ok(())) => Err(error),
             (Err(error), Err(ended)) => {
@@ -116,6 +133,20 @@ impl Cluster {
         }
     }
 }
+
+/// Wrappers such as `timeout` send a signal to the process and to its group: two that come together are one.
+const ONE_SIGNAL: Duration = Duration::from_millis(300);
+
+/// Resolves when `interrupt` does for the second time.
+pub async fn again(interrupt: &impl AsyncFn() -> io::Result<()>) -> io::Result<()> {
+    tokio::time::sleep(ONE_SIGNAL).await;
+    interrupt().await
+}
+
+/// The user wanted to stop.
+#[derive(Debug, thiserror::Error)]
+#[error("interrupted")]
+pub struct Interrupted;
 
 /// Where this machine reaches what listens on `address`: nobody connects to "any address".
 fn reachable(address: SocketAddr) -> SocketAddr {

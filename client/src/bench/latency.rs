@@ -19,6 +19,7 @@ use headwater_proto::engine::SubmitRequest;
 use headwater_proto::progress::StreamingQueryProgress;
 use serde_json::Value;
 use std::collections::HashMap;
+use std::io;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
@@ -65,8 +66,8 @@ pub struct Outcome {
     pub sent: u64,
 }
 
-/// Runs the benchmark. The topics it makes are deleted at its end.
-pub async fn run(options: &Options) -> Result<Outcome> {
+/// Runs the benchmark. The topics it makes are deleted at its end. `interrupt` resolves when the user wants to stop.
+pub async fn run(options: &Options, interrupt: impl AsyncFn() -> io::Result<()>) -> Result<Outcome> {
     if !matches!(options.sink, Sink::Kafka | Sink::Cassandra) {
         bail!(
             "[UNSUPPORTED_FEATURE] latency is measured into kafka or cassandra: give --sink kafka or --sink cassandra"
@@ -79,7 +80,7 @@ pub async fn run(options: &Options) -> Result<Outcome> {
     let (input, output) = (format!("bench_latency_in_{run}"), format!("bench_latency_out_{run}"));
     admin.create_topic(&input, options.partitions, 1).await?;
     admin.create_topic(&output, options.partitions, 1).await?;
-    let outcome = measure(options, &admin, &input, &output).await;
+    let outcome = measure(options, &admin, &input, &output, interrupt).await;
     for topic in [&input, &output] {
         if let Err(error) = admin.delete_topic(topic).await {
             tracing::warn!(%error, topic, "failed to delete the benchmark's topic");
@@ -88,14 +89,21 @@ pub async fn run(options: &Options) -> Result<Outcome> {
     outcome
 }
 
-async fn measure(options: &Options, admin: &Admin, input: &str, output: &str) -> Result<Outcome> {
+async fn measure(
+    options: &Options,
+    admin: &Admin,
+    input: &str,
+    output: &str,
+    interrupt: impl AsyncFn() -> io::Result<()>,
+) -> Result<Outcome> {
     let folder = tempfile::Builder::new().prefix("headwater-bench-").tempdir().context("failed to make a folder")?;
     let state = folder.path().join("state").to_string_lossy().into_owned();
     let slots = options.partitions as usize;
     let cluster = Cluster::start(ClusterOptions::private(state, 1, slots)).await?;
     let address = cluster.address();
     let rows = options.rate * (options.warm_up + options.measure).as_secs();
-    let (pairs, reports) = cluster.run(send_and_see(options, admin, &address, input, output, rows)).await?;
+    let work = send_and_see(options, admin, &address, input, output, rows);
+    let (pairs, reports) = cluster.run(work, interrupt).await?;
 
     let Some(begin) = pairs.iter().map(|(produced, _)| *produced).min() else { bail!("no record came through") };
     let from = begin + options.warm_up;

@@ -12,6 +12,7 @@ use headwater_executor::connectors::kafka::admin::Admin;
 use headwater_proto::engine::{QueryStatus, SubmitRequest};
 use headwater_proto::progress::StreamingQueryProgress;
 use serde_json::{Value, json};
+use std::io;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -160,8 +161,13 @@ async fn records_in(admin: &Admin, topic: &str) -> Result<Option<u64>> {
     Ok(Some(records.sum()))
 }
 
-/// Runs the flow as often as asked for, telling `say` of each run as it ends.
-pub async fn run(options: &Options, say: &mut (dyn FnMut(usize, &Run) + Send)) -> Result<Vec<Run>> {
+/// Runs the flow as often as asked for, telling `say` of each run as it ends. `interrupt` resolves when the user wants
+/// to stop.
+pub async fn run(
+    options: &Options,
+    say: &mut (dyn FnMut(usize, &Run) + Send),
+    interrupt: impl AsyncFn() -> io::Result<()>,
+) -> Result<Vec<Run>> {
     let folder = tempfile::Builder::new().prefix("headwater-bench-").tempdir().context("failed to make a folder")?;
     let state = folder.path().join("state").to_string_lossy().into_owned();
     let cluster = Cluster::start(ClusterOptions::private(state, options.executors, options.task_slots)).await?;
@@ -177,7 +183,7 @@ pub async fn run(options: &Options, say: &mut (dyn FnMut(usize, &Run) + Send)) -
         }
         Ok(runs)
     };
-    cluster.run(work).await
+    cluster.run(work, interrupt).await
 }
 
 /// Tables and flow of one run; the names differ from run to run, since tables live in the catalog.

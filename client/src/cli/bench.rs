@@ -2,7 +2,7 @@
 
 use super::args::{BenchArgs, BenchCommand, BenchRun, LatencyArgs, Sink};
 use super::output::thousands;
-use super::{Error, unless_interrupted};
+use super::{Error, interrupted, unless_interrupted};
 use crate::bench::machine::{Machine, mebibytes};
 use crate::bench::throughput::{self, Produced, Run};
 use crate::bench::{latency, throughput::Sink as To};
@@ -22,14 +22,11 @@ pub async fn run(args: BenchArgs) -> Result<(), Error> {
     if machine.profile == "debug" {
         eprintln!("this is a debug build: its figures mean nothing; build with --release");
     }
-    let outcome = async {
-        match args.command {
-            Some(BenchCommand::Produce(run)) => produce(&run).await,
-            Some(BenchCommand::Latency(run)) => measure_latency(&run).await,
-            None => measure_throughput(&args.run).await,
-        }
+    let mut object = match args.command {
+        Some(BenchCommand::Produce(run)) => unless_interrupted(produce(&run)).await?,
+        Some(BenchCommand::Latency(run)) => measure_latency(&run).await?,
+        None => measure_throughput(&args.run).await?,
     };
-    let mut object = unless_interrupted(outcome).await?;
     object["machine"] = machine.json();
     if json {
         writeln!(io::stdout().lock(), "{object}")?;
@@ -97,16 +94,16 @@ fn produced_json(produced: &Produced) -> Value {
 
 async fn measure_throughput(args: &BenchRun) -> Result<Value, Error> {
     let options = options(args);
-    let produced = throughput::produce(&options).await?;
+    let produced = unless_interrupted(async { Ok(throughput::produce(&options).await?) }).await?;
     eprintln!("{}", produced_line(&options.topic, &produced));
     let mut told = Ok(());
-    let runs = throughput::run(&options, &mut |number, run| {
+    let mut tell = |number: usize, run: &Run| {
         let line = run_line(number, run, args.sink);
         if told.is_ok() {
             told = say(args.json, &line);
         }
-    })
-    .await?;
+    };
+    let runs = throughput::run(&options, &mut tell, interrupted).await?;
     told?;
     Ok(json!({
         "sink": format!("{:?}", args.sink).to_lowercase(),
@@ -146,7 +143,7 @@ async fn measure_latency(args: &LatencyArgs) -> Result<Value, Error> {
         partitions: args.partitions,
         trigger: args.trigger.clone(),
     };
-    let outcome = latency::run(&options).await?;
+    let outcome = latency::run(&options, interrupted).await?;
     let what = match args.sink {
         Sink::Kafka => "produced to consumed",
         _ => "produced to committed",

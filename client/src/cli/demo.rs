@@ -3,7 +3,7 @@
 use super::args::{DemoArgs, Format};
 use super::follow::line;
 use super::output::{Results, json_rows, thousands};
-use super::{Error, unless_interrupted};
+use super::{Error, interrupted};
 use crate::demo::run::{Options, Outcome, Step, run as demo};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
@@ -27,7 +27,7 @@ pub async fn run(args: DemoArgs) -> Result<(), Error> {
         ProgressBar::new(args.rows).with_style(style)
     });
     let mut show = |step: Step| show(&step, bar.as_ref());
-    let outcome = unless_interrupted(async { Ok(demo(&options, &mut show).await?) }).await?;
+    let outcome = demo(&options, &mut show, interrupted).await?;
     if args.json { print_json(&outcome, &args) } else { print(&outcome, &args) }
 }
 
@@ -108,11 +108,12 @@ fn print_json(outcome: &Outcome, args: &DemoArgs) -> Result<(), Error> {
         "kept": outcome.kept,
     });
     for (title, _, rows) in &outcome.results {
-        let key = match *title {
-            "by country" => "byCountry",
-            title => title,
-        };
-        object[key] = json_rows(rows)?;
+        match *title {
+            "by country" => object["byCountry"] = json_rows(rows)?,
+            "newest" => object["newest"] = json_rows(rows)?,
+            // The number of users is in `count`.
+            _ => {}
+        }
     }
     writeln!(io::stdout().lock(), "{object}")?;
     Ok(())

@@ -96,6 +96,9 @@ impl From<arrow::error::ArrowError> for Error {
 #[cfg(feature = "standalone")]
 impl From<anyhow::Error> for Error {
     fn from(error: anyhow::Error) -> Self {
+        if error.is::<crate::standalone::Interrupted>() {
+            return Self::Interrupted;
+        }
         Self::Failed(format!("{error:#}"))
     }
 }

@@ -9,7 +9,7 @@
 use super::args::{ExecutorArgs, LogArgs, LogFormat, SchedulerArgs, StandaloneArgs};
 use super::{Error, interrupted, start_log, unless_interrupted};
 use crate::remote::DEFAULT_SCHEDULER;
-use crate::standalone::{Cluster, Options};
+use crate::standalone::{Cluster, Options, again};
 use figment::Figment;
 use figment::providers::{Format, Serialized, Toml};
 use headwater_executor::process::{self as executor, ExecutorOptions};
@@ -278,7 +278,13 @@ fn announcement(lines: &[(&str, String)]) -> serde_json::Value {
 /// Ends what runs, unless a second signal says that this takes too long.
 async fn drain(end: impl Future<Output = anyhow::Result<()>>) -> Result<(), Error> {
     eprintln!("ending once running batches have; once more to end at once");
-    unless_interrupted(starting(end)).await
+    tokio::select! {
+        ended = end => Ok(ended?),
+        pressed = again(&interrupted) => {
+            pressed?;
+            Err(Error::Interrupted)
+        }
+    }
 }
 
 #[cfg(test)]

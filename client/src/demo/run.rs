@@ -23,6 +23,7 @@ use headwater_executor::connectors::kafka::admin::{Admin, EmbeddedBroker, NewRec
 use headwater_proto::engine::SubmitRequest;
 use headwater_proto::progress::StreamingQueryProgress;
 use std::collections::{BTreeMap, HashMap};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
@@ -36,11 +37,11 @@ const SERVERS: &str = "kafka.bootstrap.servers";
 const CHUNK: u64 = 1000;
 /// Chunks between generator and producer.
 const CHUNKS_MAX: usize = 8;
-/// What the broker in this process keeps of a partition (librdkafka: 5 MB, 100,000 records), less a half for safety.
-const WINDOW_BYTES: u64 = 2_500_000;
+/// What the broker in this process keeps of a partition (librdkafka: 5 MB, 100,000 records), less some for safety.
+const WINDOW_BYTES: u64 = 4_000_000;
 const WINDOW_RECORDS: u64 = 50_000;
-/// More than any user's record takes there.
-const RECORD_BYTES: u64 = 800;
+/// A user's record takes less there, on the average of a thousand: 565 bytes, a key of 36, and the record's frame.
+const RECORD_BYTES: u64 = 700;
 
 /// What to run.
 #[derive(Debug, Clone)]
@@ -116,15 +117,23 @@ pub struct Outcome {
     pub kept: Option<PathBuf>,
 }
 
-/// Runs the demo; `say` is told each step.
-pub async fn run(options: &Options, say: &mut (dyn FnMut(Step) + Send)) -> Result<Outcome> {
+/// Runs the demo; `say` is told each step, `interrupt` resolves when the user wants to stop.
+///
+/// # Errors
+/// Whatever fails first, or [`Interrupted`](crate::standalone::Interrupted).
+pub async fn run(
+    options: &Options,
+    say: &mut (dyn FnMut(Step) + Send),
+    interrupt: impl AsyncFn() -> io::Result<()>,
+) -> Result<Outcome> {
     let folder = tempfile::Builder::new().prefix("headwater-demo-").tempdir().context("failed to make a folder")?;
     let broker = match options.kafka {
         Some(_) => None,
-        None => Some(EmbeddedBroker::start([(TOPIC, options.partitions)])?),
+        // It stays to the end of the process: clients that are still there would complain of a broker that is gone.
+        None => Some(&*Box::leak(Box::new(EmbeddedBroker::start([(TOPIC, options.partitions)])?))),
     };
     let embedded = broker.is_some();
-    let kafka = broker.as_ref().map(EmbeddedBroker::address).or(options.kafka.as_deref()).unwrap_or_default();
+    let kafka = broker.map(EmbeddedBroker::address).or(options.kafka.as_deref()).unwrap_or_default();
     let admin = producer(kafka)?;
     let start = if embedded { Start::Earliest } else { prepare_topic(&admin, options.partitions).await? };
     let sql = statements(options, kafka, &start, folder.path());
@@ -144,9 +153,7 @@ pub async fn run(options: &Options, say: &mut (dyn FnMut(Step) + Send)) -> Resul
         check_count(count, streamed.rows, options.cassandra.is_some())?;
         Ok((streamed, results, count))
     };
-    let (streamed, results, count) = cluster.run(work).await?;
-    // After the executors: their consumers would complain of a broker that is gone.
-    drop(broker);
+    let (streamed, results, count) = cluster.run(work, interrupt).await?;
     let kept = options.keep.then(|| folder.keep());
     let Streamed { rows, batches, streaming, first_batch } = streamed;
     Ok(Outcome { rows, batches, streaming, first_batch, results, count, kept })
