@@ -31,7 +31,13 @@ impl ClusterState for FirstInFirstOut {
         in_order.sort_by(|a, b| a.0.as_str().cmp(b.0.as_str()));
         let mut bound = vec![];
         for (id, job) in in_order {
-            if job.execution_graph.read().await.available_tasks() == 0 {
+            let waits = {
+                let mut graph = job.execution_graph.write().await;
+                // A stage whose inputs have just finished has no tasks until then; Ballista does this while it binds.
+                graph.revive();
+                graph.available_tasks() == 0
+            };
+            if waits {
                 continue;
             }
             let one = Arc::new(HashMap::from([(id.clone(), job.clone())]));

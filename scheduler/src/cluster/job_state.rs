@@ -10,6 +10,7 @@ use ballista_scheduler::cluster::{JobState, JobStateEventStream};
 use ballista_scheduler::scheduler_server::SessionBuilder;
 use ballista_scheduler::state::execution_graph::ExecutionGraphBox;
 use ballista_scheduler::state::execution_stage::{ExecutionStage, TaskInfo};
+use datafusion::physical_plan::metrics::MetricValue;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -61,8 +62,10 @@ impl RecordingJobState {
                     let ExecutionStage::Successful(stage) = stage else { continue };
                     for set in &stage.stage_metrics {
                         for metric in set.iter() {
-                            *metrics.entry(metric.value().name().to_string()).or_default() +=
-                                metric.value().as_usize() as u64;
+                            // Counters alone: a sum of timestamps or of peaks means nothing.
+                            if let MetricValue::Count { name, count } = metric.value() {
+                                *metrics.entry(name.to_string()).or_default() += count.value() as u64;
+                            }
                         }
                     }
                     for task in &stage.task_infos {

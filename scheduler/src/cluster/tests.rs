@@ -260,3 +260,18 @@ async fn a_task_that_never_reports_ends_at_the_deadline_and_can_run_again() {
     assert_eq!(SEEN.lock().unwrap()["hang-once"].rows.len(), 1000);
     test.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_of_two_stages_ends_while_others_run() {
+    use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
+    let test = TestCluster::start(2, 2).await;
+    let gather = |partitions| Arc::new(CoalescePartitionsExec::new(scan(ranges(partitions)))) as Arc<dyn ExecutionPlan>;
+    let deadline = Some(Duration::from_secs(20));
+    let jobs = (0..8).map(|job| test.run("two stages", gather(1 + job % 3), deadline));
+    for (job, outcome) in futures::future::join_all(jobs).await.into_iter().enumerate() {
+        let rows = test.cluster.collect(outcome.unwrap(), schema()).await.unwrap();
+        let rows = rows.iter().map(RecordBatch::num_rows).sum::<usize>();
+        assert_eq!(rows, 1000 * (1 + job % 3));
+    }
+    test.stop().await;
+}

@@ -19,7 +19,7 @@ use scylla::policies::load_balancing::DefaultPolicy;
 use scylla::policies::retry::FallthroughRetryPolicy;
 use scylla::response::query_result::QueryResult;
 use scylla::statement::prepared::PreparedStatement;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroUsize;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -256,6 +256,22 @@ impl Cluster {
             ));
         }
         Ok(known)
+    }
+
+    /// The statement that creates a keyspace here: every data center holds three copies, or as many as it has nodes.
+    pub fn create_keyspace(&self, keyspace: &str) -> String {
+        let mut copies: BTreeMap<String, usize> = BTreeMap::new();
+        for node in self.session.get_cluster_state().get_nodes_info() {
+            *copies.entry(node.datacenter.clone().unwrap_or_default()).or_default() += 1;
+        }
+        let copies: String = copies
+            .iter()
+            .map(|(center, nodes)| format!(", '{}': {}", center.replace('\'', "''"), (*nodes).min(3)))
+            .collect();
+        format!(
+            "CREATE KEYSPACE IF NOT EXISTS {} WITH replication = {{'class': 'NetworkTopologyStrategy'{copies}}}",
+            quoted(keyspace)
+        )
     }
 
     fn known_table(&self, name: &TableName) -> Option<TableSchema> {

@@ -94,10 +94,20 @@ impl CassandraSink {
         Ok(Self { options, context, dead_letters })
     }
 
-    /// The table, made first where it is missing and wished for.
+    /// The table, made first where it is missing and wished for; its keyspace too.
     async fn table(&self, cluster: &Cluster) -> Result<TableSchema> {
         let name = &self.options.name;
-        if let Some(table) = cluster.table(name, true).await? {
+        let found = match cluster.table(name, true).await {
+            Err(missing) if missing.class == "SCHEMA_NOT_FOUND" && self.options.create_table => {
+                cluster
+                    .run(&cluster.create_keyspace(&name.keyspace), &format!("create keyspace {}", name.keyspace))
+                    .await?;
+                tracing::info!(keyspace = name.keyspace, "created cassandra keyspace");
+                None
+            }
+            found => found?,
+        };
+        if let Some(table) = found {
             return Ok(table);
         }
         let schema = &self.context.schema;
