@@ -491,6 +491,75 @@ mod standalone {
     }
 
     #[tokio::test]
+    async fn the_demo_needs_nothing() {
+        let ran = ran(headwater(&["demo", "--rows", "700", "--partitions", "3", "--seed", "1", "--json"])).await;
+        ran.check(0, "", "flow users is query");
+        let outcome: serde_json::Value = serde_json::from_str(&ran.out).expect("JSON");
+        assert_eq!((&outcome["rows"], &outcome["count"]), (&700.into(), &700.into()), "{outcome}");
+        assert_eq!(outcome["byCountry"].as_array().map(Vec::len), Some(5), "{outcome}");
+        assert_eq!(outcome["kept"], serde_json::Value::Null);
+    }
+
+    /// A cluster in one process at free ports; its folder goes with it.
+    struct Standalone {
+        child: tokio::process::Child,
+        address: String,
+        _folder: tempfile::TempDir,
+    }
+
+    impl Standalone {
+        async fn start() -> Self {
+            let folder = tempfile::tempdir().expect("a temporary folder");
+            let mut command = headwater(&["standalone", "--json", "--executors", "2", "--task-slots", "2"]);
+            for port in ["GRPC", "CONNECT", "HTTP"] {
+                command.env(format!("HEADWATER_{port}_PORT"), "0");
+            }
+            command.env("HEADWATER_STATE_DIR", folder.path().join("state")).stderr(Stdio::null());
+            let mut child = command.spawn().expect("the binary runs");
+            let mut out = BufReader::new(child.stdout.take().expect("it is piped")).lines();
+            let line = out.next_line().await.expect("stdout is read").expect("it says where it listens");
+            let ready: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+            assert_eq!(ready["executors"].as_array().map(Vec::len), Some(2), "{ready}");
+            let address = ready["grpc"].as_str().expect("an address").to_string();
+            Self { child, address, _folder: folder }
+        }
+        async fn run(&self, args: &[&str]) -> Ran {
+            let mut command = headwater(args);
+            command.env("HEADWATER_SCHEDULER", &self.address);
+            ran(command).await
+        }
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn a_cluster_serves_sql_and_queries_and_ends_when_told() {
+        let mut cluster = Standalone::start().await;
+        cluster.run(&["sql", "SELECT 1 AS one", "--format", "csv"]).await.check(0, "one\n1\n", "");
+        cluster.run(&["sql", "SELECT nonsense FROM nowhere"]).await.check(1, "", "nowhere");
+        let broker = EmbeddedBroker::start([("numbers", 2)]).expect("a free port");
+        let table = format!(
+            "CREATE TABLE numbers USING kafka OPTIONS ('kafka.bootstrap.servers' '{}', subscribe 'numbers', \
+             startingOffsets 'earliest');\nCREATE TABLE nothing USING noop;\nCREATE FLOW count AS INSERT INTO nothing \
+             SELECT value FROM STREAM(numbers);",
+            broker.address()
+        );
+        let (_folder, path) = file("numbers.sql", &table);
+        let submitted = cluster.run(&["submit", &path, "--detach"]).await;
+        submitted.check(0, "\tcount\n", "");
+        let id = submitted.out.split('\t').next().expect("an id");
+        cluster.run(&["query", "list"]).await.check(0, id, "");
+        cluster.run(&["query", "status", &id[..13]]).await.check(0, "count", "");
+        cluster.run(&["query", "delete", "count"]).await.check(1, "", "");
+        cluster.run(&["query", "stop", "count", "--json"]).await.check(0, "\"STOPPED\"", "");
+        cluster.run(&["query", "delete", "count"]).await.check(0, id, "");
+        cluster.run(&["query", "list", "--json"]).await.check(0, "[]", "");
+        let pid = cluster.child.id().expect("it runs").to_string();
+        assert!(Command::new("kill").arg(&pid).status().await.expect("kill runs").success());
+        assert_eq!(cluster.child.wait().await.expect("it ends").code(), Some(0));
+        cluster.run(&["query", "list"]).await.check(3, "", "start one with: headwater standalone");
+    }
+
+    #[tokio::test]
     async fn no_broker() {
         let ran = ran(headwater(&["topic", "list", "--kafka", "127.0.0.1:1"])).await;
         ran.check(1, "", "127.0.0.1:1");

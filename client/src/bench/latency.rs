@@ -13,7 +13,6 @@ use crate::remote::Remote;
 use crate::standalone::{Cluster, Options as ClusterOptions};
 use anyhow::{Context, Result, bail};
 use futures::StreamExt;
-use headwater_executor::connectors::Options as TableOptions;
 use headwater_executor::connectors::kafka::admin::{Admin, NewRecord, TailFrom};
 use headwater_proto::engine::SubmitRequest;
 use headwater_proto::progress::StreamingQueryProgress;
@@ -73,9 +72,7 @@ pub async fn run(options: &Options, interrupt: impl AsyncFn() -> io::Result<()>)
             "[UNSUPPORTED_FEATURE] latency is measured into kafka or cassandra: give --sink kafka or --sink cassandra"
         );
     }
-    let mut connection = TableOptions::new([("kafka.bootstrap.servers", options.kafka.as_str())]);
-    connection.set("kafka.linger.ms", "0");
-    let admin = Admin::with_options(&connection)?;
+    let admin = Admin::new(&options.kafka)?;
     let run = uuid::Uuid::new_v4().simple().to_string();
     let (input, output) = (format!("bench_latency_in_{run}"), format!("bench_latency_out_{run}"));
     admin.create_topic(&input, options.partitions, 1).await?;

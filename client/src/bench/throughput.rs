@@ -2,7 +2,7 @@
 
 use super::Percentiles;
 use super::machine::Usage;
-use crate::demo::run::{make_records, producer, quote};
+use crate::demo::run::{make_records, quote};
 use crate::demo::users::{Generator, Shape};
 use crate::remote::Remote;
 use crate::standalone::{Cluster, Options as ClusterOptions};
@@ -115,7 +115,7 @@ impl Run {
 
 /// Fills the topic if it is not there or empty.
 pub async fn produce(options: &Options) -> Result<Produced> {
-    let admin = producer(&options.kafka)?;
+    let admin = Admin::new(&options.kafka)?;
     let there = records_in(&admin, &options.topic).await?;
     match there {
         None => admin.create_topic(&options.topic, options.partitions, 1).await?,
@@ -170,6 +170,13 @@ pub async fn run(
 ) -> Result<Vec<Run>> {
     let folder = tempfile::Builder::new().prefix("headwater-bench-").tempdir().context("failed to make a folder")?;
     let state = folder.path().join("state").to_string_lossy().into_owned();
+    if options.sink == Sink::Kafka {
+        let admin = Admin::new(&options.kafka)?;
+        // With as many partitions as the source: a broker that makes it by itself would give it one.
+        if records_in(&admin, &output(options)).await?.is_none() {
+            admin.create_topic(&output(options), options.partitions, 1).await?;
+        }
+    }
     let cluster = Cluster::start(ClusterOptions::private(state, options.executors, options.task_slots)).await?;
     let address = cluster.address();
     let work = async {
@@ -178,12 +185,24 @@ pub async fn run(
         for number in 0..options.runs {
             let sql = statements(options, number, &folder.path().to_string_lossy());
             let run = run_once(&remote, sql).await.with_context(|| format!("run {number} failed"))?;
+            if run.rows < options.rows {
+                bail!(
+                    "[BENCH_MISMATCH] run {number} read {} of {} users: this is a bug, please report it",
+                    run.rows,
+                    options.rows
+                );
+            }
             say(number, &run);
             runs.push(run);
         }
         Ok(runs)
     };
     cluster.run(work, interrupt).await
+}
+
+/// Topic that [`Sink::Kafka`] writes to.
+fn output(options: &Options) -> String {
+    format!("{}_out", options.topic)
 }
 
 /// Tables and flow of one run; the names differ from run to run, since tables live in the catalog.
@@ -193,10 +212,9 @@ fn statements(options: &Options, number: usize, folder: &str) -> String {
         Sink::Noop => "USING noop".to_string(),
         Sink::Parquet => format!("USING parquet OPTIONS (path {})", quote(&format!("{folder}/table-{number}"))),
         Sink::Cassandra => cassandra(&options.cassandra),
-        Sink::Kafka => format!(
-            "USING kafka OPTIONS ('kafka.bootstrap.servers' {kafka}, topic {})",
-            quote(&format!("{}_out", options.topic))
-        ),
+        Sink::Kafka => {
+            format!("USING kafka OPTIONS ('kafka.bootstrap.servers' {kafka}, topic {})", quote(&output(options)))
+        }
     };
     let columns = match options.sink {
         Sink::Kafka => "data.id AS key, to_json(data) AS value",

@@ -79,7 +79,7 @@ pub enum Command {
     Sql(SqlArgs),
     /// List, watch, stop, restart and delete streaming queries
     Query(QueryArgs),
-    /// List, describe, create, fill and read Kafka topics
+    /// List, describe, create, delete, fill and read Kafka topics
     #[cfg(feature = "standalone")]
     Topic(TopicArgs),
     /// Measure throughput and latency on this machine
@@ -480,6 +480,11 @@ Examples:
             #[arg(long, env = "HEADWATER_REPLICATION", value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..))]
             replication: i32,
         },
+        /// Remove a topic and its records
+        Delete {
+            /// Topic
+            topic: String,
+        },
         /// Write each line of a file, or of stdin, as one record
         Produce {
             /// Topic
@@ -732,6 +737,8 @@ mod tests {
         check("topic tail t --from beginning --follow", true);
         check("topic tail t --from 5 -n 3", true);
         check("topic tail t --from middle", false);
+        check("topic delete t", true);
+        check("topic delete", false);
         check("topic produce t", true);
         check("bench --sink parquet --rows 1000", true);
         check("bench latency --sink kafka --rate 100", true);

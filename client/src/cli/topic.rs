@@ -34,6 +34,16 @@ async fn command(args: TopicArgs) -> Result<(), Error> {
             }
             Ok(())
         }
+        TopicCommand::Delete { topic } => {
+            admin.delete_topic(&topic).await.map_err(failed)?;
+            let mut out = io::stdout().lock();
+            if args.json {
+                writeln!(out, "{}", json!({"name": topic}))?;
+            } else {
+                writeln!(out, "deleted {topic}")?;
+            }
+            Ok(())
+        }
         TopicCommand::Produce { topic, file, key_separator } => {
             produce(&admin, &topic, file, key_separator, args.json).await
         }

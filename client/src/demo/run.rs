@@ -18,7 +18,6 @@ use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
 use arrow::record_batch::RecordBatch;
 use futures::{StreamExt, stream};
-use headwater_executor::connectors::Options as TableOptions;
 use headwater_executor::connectors::kafka::admin::{Admin, EmbeddedBroker, NewRecord};
 use headwater_proto::engine::SubmitRequest;
 use headwater_proto::progress::StreamingQueryProgress;
@@ -134,7 +133,7 @@ pub async fn run(
     };
     let embedded = broker.is_some();
     let kafka = broker.map(EmbeddedBroker::address).or(options.kafka.as_deref()).unwrap_or_default();
-    let admin = producer(kafka)?;
+    let admin = Admin::new(kafka)?;
     let start = if embedded { Start::Earliest } else { prepare_topic(&admin, options.partitions).await? };
     let sql = statements(options, kafka, &start, folder.path());
 
@@ -189,11 +188,6 @@ impl Start {
             }
         }
     }
-}
-
-/// A client that fills its requests: records come by the thousand.
-pub(crate) fn producer(servers: &str) -> Result<Admin> {
-    Ok(Admin::with_options(&TableOptions::new([(SERVERS, servers), ("kafka.linger.ms", "20")]))?)
 }
 
 /// Makes the topic on a real Kafka, or finds where it ends.
