@@ -291,6 +291,10 @@ class Cluster:
         path.write_text(text)
         return path
 
+    def submit_text(self, name, text):
+        """Starts the flows of this SQL."""
+        return self.ok("submit", self.file(f"{name}.sql", text), "--detach")
+
     def submit(self, flow, *arguments, detach=True):
         """Starts the flow; the id of its query."""
         out = self.ok("submit", self.file(f"{flow.name}.sql", flow.sql()), *flow.settings(), *arguments, *["--detach"] * detach)
