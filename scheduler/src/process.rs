@@ -155,7 +155,7 @@ pub async fn start(options: SchedulerOptions) -> Result<SchedulerHandle> {
         .http2_keepalive_interval(Some(Duration::from_secs(10)))
         .http2_keepalive_timeout(Some(Duration::from_secs(10)))
         .add_service(cluster.grpc_service())
-        .add_service(LivenessServiceServer::new(Liveness(cluster.clone())))
+        .add_service(LivenessServiceServer::new(Liveness::new(cluster.clone(), stopped.clone())))
         .add_service(QueryServiceServer::new(QueryRpc::new(statements.clone())))
         .add_service(SqlServiceServer::new(SqlRpc::new(statements)))
         .serve_with_incoming_shutdown(incoming, wait(stopped.clone()));
