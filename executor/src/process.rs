@@ -19,7 +19,7 @@ use ballista_core::extension::SessionConfigExt;
 use ballista_core::serde::protobuf::ExecutorRegistration;
 use ballista_core::serde::protobuf::scheduler_grpc_client::SchedulerGrpcClient;
 use ballista_core::serde::scheduler::{ExecutorOperatingSystemSpecification, ExecutorSpecification};
-use ballista_core::utils::{GrpcServerConfig, create_grpc_client_endpoint, create_grpc_server};
+use ballista_core::utils::{GrpcServerConfig, create_grpc_server};
 use ballista_core::{BALLISTA_PROTOCOL_VERSION, ConfigProducer, RuntimeProducer};
 use ballista_executor::execution_engine::DefaultExecutionEngine;
 use ballista_executor::executor::{Executor, TasksDrainedFuture};
@@ -33,10 +33,10 @@ use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::prelude::SessionConfig;
 use headwater_proto::engine::HoldRequest;
 use headwater_proto::engine::liveness_service_client::LivenessServiceClient;
-use std::net::{IpAddr, TcpListener as StdTcpListener};
+use std::net::{IpAddr, TcpListener as StdTcpListener, UdpSocket};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -51,6 +51,14 @@ pub const SCHEDULER_ALIAS: &str = "headwater-scheduler";
 const HEARTBEAT: Duration = Duration::from_secs(1);
 /// Attempts to reach a scheduler are this far apart at most.
 const RECONNECT_MAX: Duration = Duration::from_secs(1);
+/// A scheduler that vanished without closing the connection (its machine lost power, the network is cut, it is hung) is
+/// noticed after at most the sum of both; gRPC's own default is never.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// An answer to a heartbeat or a status report takes milliseconds. Waiting for ever would hold up those behind it.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
+/// Bound on a message to and from an executor: a batch of rows, a task's plan with all it reads.
+pub const MESSAGE_BYTES_MAX: usize = 64 << 20;
 
 /// How to run an executor.
 #[derive(Debug, Clone)]
@@ -134,14 +142,49 @@ async fn run(options: ExecutorOptions, mut stop: watch::Receiver<bool>, id: watc
         };
         let round =
             Registration { options: &options, work_dir: &work_dir, scheduler: connected.0, channel: connected.1 };
+        let began = Instant::now();
         match round.serve(&mut stop, &id).await {
             Ok(Ended::Drained) => return Ok(()),
             Ok(Ended::SchedulerGone) => info!("scheduler gone, registering again"),
-            Err(e) => {
-                warn!(error = format!("{e:#}"), "registration failed, trying again");
-                tokio::time::sleep(RECONNECT_MAX).await;
-            }
+            Err(e) => warn!(error = format!("{e:#}"), "registration failed, trying again"),
         }
+        // One that answers and then turns the executor away is not asked without a pause.
+        tokio::select! {
+            () = tokio::time::sleep(RECONNECT_MAX.saturating_sub(began.elapsed())) => {}
+            _ = stop.wait_for(|stop| *stop) => return Ok(()),
+        }
+    }
+}
+
+fn endpoint(scheduler: &str) -> Result<Endpoint, tonic::transport::Error> {
+    Ok(Endpoint::from_shared(format!("http://{scheduler}"))?
+        .connect_timeout(Duration::from_secs(3))
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
+        .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
+        .keep_alive_while_idle(true))
+}
+
+/// The host under which others reach what listens on `bind`: of "any address" the one that leads to the scheduler.
+fn reachable_host(bind: IpAddr, scheduler: &str) -> Result<String> {
+    let ip = if bind.is_unspecified() {
+        // Connecting a datagram socket sends nothing; it makes the system choose a route.
+        let route = UdpSocket::bind((bind, 0)).and_then(|socket| {
+            socket.connect(scheduler)?;
+            socket.local_addr()
+        });
+        route.with_context(|| format!("no route to {scheduler}: name this executor's address by --advertise"))?.ip()
+    } else {
+        bind
+    };
+    Ok(url_host(ip))
+}
+
+/// An address as it stands in a URL.
+fn url_host(ip: IpAddr) -> String {
+    match ip {
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => format!("[{ip}]"),
     }
 }
 
@@ -151,8 +194,8 @@ async fn connect(schedulers: &[String]) -> (String, Channel) {
     let mut said = false;
     loop {
         for scheduler in schedulers {
-            match create_grpc_client_endpoint(format!("http://{scheduler}"), None) {
-                Ok(endpoint) => match endpoint.connect_timeout(Duration::from_secs(3)).connect().await {
+            match endpoint(scheduler) {
+                Ok(endpoint) => match endpoint.connect().await {
                     Ok(channel) => return (scheduler.clone(), channel),
                     Err(e) if !said => {
                         // tonic's own text is "transport error"; why stands below it.
@@ -189,9 +232,13 @@ impl Registration<'_> {
         let id = uuid::Uuid::new_v4().to_string();
         let flight_listener = TcpListener::bind((bind, 0)).await.with_context(|| format!("cannot listen on {bind}"))?;
         let flight_port = flight_listener.local_addr()?.port();
-        // Ballista binds this port itself and takes no listener, so a free one is picked and let go just before.
+        // Ballista binds this port itself and takes no listener, so a free one is picked and let go just before. When
+        // somebody else takes it in between, registering fails and is tried again with another.
         let grpc_port = StdTcpListener::bind((bind, 0))?.local_addr()?.port();
-        let host = self.options.advertise.clone().unwrap_or_else(|| bind.to_string());
+        let host = match &self.options.advertise {
+            Some(host) => host.clone(),
+            None => reachable_host(bind, &self.scheduler)?,
+        };
         let slots = self.options.task_slots.max(1);
 
         let registration = ExecutorRegistration {
@@ -228,15 +275,17 @@ impl Registration<'_> {
             )))),
         );
 
-        let callback = Endpoint::from_shared(format!("http://{}", self.scheduler))?;
+        let callback = endpoint(&self.scheduler)?.timeout(REQUEST_TIMEOUT);
         let config = Arc::new(ExecutorProcessConfig {
             executor_id: id.clone(),
-            bind_host: bind.to_string(),
+            bind_host: url_host(bind),
             port: flight_port,
             grpc_port,
             vcores: slots,
             executor_heartbeat_interval_seconds: HEARTBEAT.as_secs(),
             metric_collection_policy: ExecutorMetricCollectionPolicy::ProcessOnly,
+            grpc_max_decoding_message_size: MESSAGE_BYTES_MAX as u32,
+            grpc_max_encoding_message_size: MESSAGE_BYTES_MAX as u32,
             override_create_grpc_client_endpoint: Some(Arc::new(move |endpoint: Endpoint| {
                 let alias = endpoint.uri().host() == Some(SCHEDULER_ALIAS);
                 Ok(if alias { callback.clone() } else { endpoint })
@@ -257,6 +306,8 @@ impl Registration<'_> {
                 )
                 .await
         });
+        // Ballista ends its parts by itself when it cannot reach the scheduler for five heartbeats.
+        let mut gave_up = notifier.subscribe_for_shutdown();
         let task_server = ballista_executor::executor_server::startup(
             SchedulerGrpcClient::new(self.channel.clone()),
             config,
@@ -277,15 +328,20 @@ impl Registration<'_> {
         info!(executor_id = id, scheduler = self.scheduler, slots, "registered");
         announced.send_replace(id.clone());
 
+        let drained = async {
+            // The sender gone is a stop as well.
+            let _ = stop.wait_for(|stop| *stop).await;
+            self.drain(&executor, &id).await;
+        };
+        // Draining ends early too: what runs for a scheduler that is gone, or that has given this executor up, is of
+        // no use to anybody.
         let ended = tokio::select! {
+            () = drained => Ended::Drained,
             // A forced stop: this scheduler takes us for dead. Register afresh.
             _ = forced.recv() => Ended::SchedulerGone,
             () = hold(self.channel.clone(), &id) => Ended::SchedulerGone,
-            _ = stop.wait_for(|stop| *stop) => Ended::Drained,
+            () = gave_up.recv() => Ended::SchedulerGone,
         };
-        if matches!(ended, Ended::Drained) {
-            self.drain(&executor, &id).await;
-        }
         // The receivers may all be gone already.
         let _ = notifier.notify_shutdown.send(());
         drop(notifier.shutdown_complete_tx);
@@ -345,5 +401,21 @@ async fn hold(channel: Channel, id: &str) {
             while let Ok(Some(_)) = stream.message().await {}
         }
         Err(status) => warn!(error = %status, "liveness stream refused"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_that_others_reach() {
+        let check = |bind: &str, expect: &str| {
+            let bind: IpAddr = bind.parse().expect("an address");
+            assert_eq!(reachable_host(bind, "127.0.0.1:50050").expect("a route"), expect);
+        };
+        check("10.1.2.3", "10.1.2.3");
+        check("::1", "[::1]");
+        check("0.0.0.0", "127.0.0.1");
     }
 }

@@ -1,7 +1,8 @@
 //! What every error of Headwater says about itself: what the caller should do, and Spark's error class.
 //!
-//! Errors cross process borders as text (Ballista reports a failed task as a string), so the class travels in front
-//! of the message, in brackets, as Spark prints it: `[KAFKA_DATA_LOSS] offsets 5..9 of topic …`.
+//! Errors cross process borders as text. People read the class in front of the message, in brackets, as Spark prints it:
+//! `[KAFKA_DATA_LOSS] offsets 5..9 of topic …`. Ballista reports a failed task by the `Debug` form of whatever wraps the
+//! error, so `Debug` has a form of its own, which [`Error::in_text`] finds again, kind included.
 
 use std::fmt;
 
@@ -23,7 +24,7 @@ pub enum ErrorKind {
 }
 
 /// An error with its kind, its Spark error class and a message that names the thing, the place and the remedy.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Clone, thiserror::Error)]
 #[error("[{class}] {message}")]
 pub struct Error {
     /// What the caller should do.
@@ -32,6 +33,27 @@ pub struct Error {
     pub class: String,
     /// Lower case, no full stop; says what to do about it where that is known.
     pub message: String,
+}
+
+/// What stands around an error in `Debug` form. Plain characters, which survive another `{:?}` of the text.
+const BEGIN: &str = "Error<";
+const END: &str = "</Error>";
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{BEGIN}{:?}>{self}{END}", self.kind)
+    }
+}
+
+impl ErrorKind {
+    const ALL: [ErrorKind; 6] = [
+        ErrorKind::Transient,
+        ErrorKind::InvalidRequest,
+        ErrorKind::NotFound,
+        ErrorKind::AlreadyExists,
+        ErrorKind::Fatal,
+        ErrorKind::Internal,
+    ];
 }
 
 impl Error {
@@ -54,6 +76,16 @@ impl Error {
     /// A broken invariant.
     pub fn internal(message: impl fmt::Display) -> Self {
         Self::new(ErrorKind::Internal, "INTERNAL_ERROR", message)
+    }
+    /// The first error of ours that stands in a text in its `Debug` form, as it was.
+    pub fn in_text(text: &str) -> Option<Self> {
+        text.match_indices(BEGIN).find_map(|(at, _)| {
+            let (kind, rest) = text[at + BEGIN.len()..].split_once('>')?;
+            let kind = ErrorKind::ALL.into_iter().find(|known| format!("{known:?}") == kind)?;
+            let shown = rest.split_once(END).map_or(rest, |(shown, _)| shown);
+            let (class, message) = Self::class_in(shown).filter(|_| shown.starts_with('['))?;
+            Some(Self::new(kind, class, message))
+        })
     }
     /// Finds the class that leads a message which has crossed a process border, and where the message begins:
     /// the first `[CLASS]` in the text.
@@ -80,6 +112,24 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn errors_are_found_in_what_wraps_them() {
+        #[derive(Debug)]
+        #[allow(dead_code)]
+        struct Wrapper<T>(T);
+        let error = Error::fatal("KAFKA_DATA_LOSS", "offsets 5..9 of [users] are gone");
+        let check = |text: &str| {
+            let found = Error::in_text(text).expect("an error");
+            assert_eq!((found.kind, found.to_string()), (error.kind, error.to_string()), "{text}");
+        };
+        check(&format!("task failed: {:?}", Wrapper(&error)));
+        check(&format!("{:?}", Wrapper(std::io::Error::other(error.clone()))));
+        check(&format!("most recent: {:?}", format!("{:?}", Wrapper(&error))));
+        for none in ["Error<Transient>", "Error<Odd>[CLASS] text</Error>", "Error<Fatal>text [CLASS]", "", "Error<"] {
+            assert!(Error::in_text(none).is_none(), "{none}");
+        }
+    }
 
     #[test]
     fn class_survives_wrapping() {

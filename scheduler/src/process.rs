@@ -2,6 +2,10 @@
 //!
 //! gRPC (Ballista, queries, SQL, liveness) and HTTP (health, metrics, API) listen before [`start`] returns, and the
 //! queries of the catalog are resumed by then.
+//!
+//! A state directory on a local disk is locked for the life of the scheduler: a second one would run every query again,
+//! and record the failures of those that lose as theirs. An object store has no lock that dies with its holder; there
+//! it is up to whoever starts schedulers.
 
 use crate::cluster::{Cluster, Liveness};
 use crate::execute::Statements;
@@ -18,7 +22,8 @@ use headwater_proto::engine::liveness_service_server::LivenessServiceServer;
 use headwater_proto::engine::query_service_server::QueryServiceServer;
 use headwater_proto::engine::sql_service_server::SqlServiceServer;
 use object_store::{ObjectStoreExt, PutPayload};
-use std::io::ErrorKind;
+use std::fs::{File, TryLockError};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,9 +33,13 @@ use tokio::task::JoinHandle;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::TcpListenerStream;
 use tracing::info;
+use url::Url;
 
 /// Connections that are still busy this long after shutdown began are cut.
 const SHUTDOWN_MAX: Duration = Duration::from_secs(5);
+
+/// A text of statements is at most this long: INSERT … VALUES of many rows.
+const REQUEST_BYTES_MAX: usize = 64 << 20;
 
 /// How to run a scheduler.
 #[derive(Debug, Clone)]
@@ -54,6 +63,8 @@ pub struct SchedulerHandle {
     stop: watch::Sender<bool>,
     manager: Manager,
     servers: JoinHandle<Result<()>>,
+    /// Kept as long as anything may write to the state directory.
+    _lock: Option<File>,
 }
 
 impl SchedulerHandle {
@@ -95,10 +106,43 @@ impl SchedulerHandle {
     }
 }
 
+/// Locks a state directory on a local disk, and leaves this process's id in the lock for whoever finds it taken. The
+/// system takes the lock away when the process ends, however it ends.
+fn lock(state_dir: &Url) -> Result<Option<File>> {
+    let Some(folder) = state_dir.to_file_path().ok().filter(|_| state_dir.scheme() == "file") else { return Ok(None) };
+    std::fs::create_dir_all(&folder).with_context(|| format!("cannot make state directory {}", folder.display()))?;
+    let path = folder.join("lock");
+    let failed = || format!("cannot lock state directory {} by {}", folder.display(), path.display());
+    let opened = File::options().read(true).write(true).create(true).truncate(false).open(&path);
+    let mut file = opened.with_context(failed)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut owner = String::new();
+            // Not readable, or not written yet: then it has no name.
+            let _ = file.read_to_string(&mut owner);
+            let owner = if owner.trim().is_empty() { "another process" } else { owner.trim() };
+            return Err(anyhow!(
+                "[STATE_DIRECTORY_IN_USE] state directory {} is in use by {owner}: stop that scheduler first, or name \
+                 another directory with --state-dir",
+                folder.display()
+            ));
+        }
+        Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {
+            tracing::warn!(state_dir = %folder.display(), "the file system has no locks: run one scheduler only");
+            return Ok(None);
+        }
+        Err(TryLockError::Error(error)) => return Err(anyhow!(error).context(failed())),
+    }
+    file.set_len(0).with_context(failed)?;
+    writeln!(file, "process {}", std::process::id()).with_context(failed)?;
+    Ok(Some(file))
+}
+
 /// Starts a scheduler.
 ///
 /// # Errors
-/// A port in use, a state directory that cannot be read or written.
+/// A port in use, a state directory that cannot be read or written or that another scheduler uses.
 pub async fn start(options: SchedulerOptions) -> Result<SchedulerHandle> {
     let listen = async |port: u16, what: &str, flag: &str| {
         TcpListener::bind((options.bind, port)).await.map_err(|error| {
@@ -118,6 +162,7 @@ pub async fn start(options: SchedulerOptions) -> Result<SchedulerHandle> {
 
     let (store, root, url) = parse_location(&options.state_dir, &Options::default())
         .with_context(|| format!("state directory {}", options.state_dir))?;
+    let lock = lock(&url)?;
     // Found out now, not by the first query's first batch.
     let probe = root.clone().join(format!(".probe-{}", uuid::Uuid::new_v4()));
     let written = async {
@@ -170,9 +215,11 @@ pub async fn start(options: SchedulerOptions) -> Result<SchedulerHandle> {
         .http2_keepalive_interval(Some(Duration::from_secs(10)))
         .http2_keepalive_timeout(Some(Duration::from_secs(10)))
         .add_service(cluster.grpc_service())
-        .add_service(LivenessServiceServer::new(Liveness(cluster.clone())))
-        .add_service(QueryServiceServer::new(QueryRpc::new(statements.clone())))
-        .add_service(SqlServiceServer::new(SqlRpc::new(statements)))
+        .add_service(LivenessServiceServer::new(Liveness::new(cluster.clone(), stopped.clone())))
+        .add_service(
+            QueryServiceServer::new(QueryRpc::new(statements.clone())).max_decoding_message_size(REQUEST_BYTES_MAX),
+        )
+        .add_service(SqlServiceServer::new(SqlRpc::new(statements)).max_decoding_message_size(REQUEST_BYTES_MAX))
         .serve_with_incoming_shutdown(incoming, wait(stopped.clone()));
     let http_server = axum::serve(http, web::routes(manager.clone(), cluster.clone()));
     let servers = tokio::spawn(async move {
@@ -182,5 +229,32 @@ pub async fn start(options: SchedulerOptions) -> Result<SchedulerHandle> {
         http.context("HTTP server")
     });
     info!(%grpc_addr, %http_addr, state_dir = options.state_dir, "scheduler started");
-    Ok(SchedulerHandle { grpc_addr, http_addr, stop, manager, servers })
+    Ok(SchedulerHandle { grpc_addr, http_addr, stop, manager, servers, _lock: lock })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(state_dir: &std::path::Path) -> SchedulerOptions {
+        SchedulerOptions {
+            state_dir: state_dir.display().to_string(),
+            bind: [127, 0, 0, 1].into(),
+            grpc_port: 0,
+            connect_port: 0,
+            http_port: 0,
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_state_directory_has_one_scheduler() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = start(options(folder.path())).await.unwrap();
+        let refused = start(options(folder.path())).await.err().expect("refused").to_string();
+        let expect = format!("is in use by process {}", std::process::id());
+        assert!(refused.contains("[STATE_DIRECTORY_IN_USE]") && refused.contains(&expect), "{refused}");
+        first.shutdown().await.unwrap();
+        start(options(folder.path())).await.unwrap().shutdown().await.unwrap();
+        assert!(lock(&Url::parse("s3://bucket/state").unwrap()).unwrap().is_none());
+    }
 }

@@ -24,6 +24,8 @@ use tonic::{Code, Request, Response, Status};
 
 /// Pieces of a result under way to a client: what it has not taken stays on the executors.
 const RESULT_PIECES_MAX: usize = 4;
+/// A batch of rows that is larger is sent in several pieces.
+const PIECE_BYTES_MAX: usize = 16 << 20;
 
 /// The one place where kinds become gRPC codes. The class stays in the message.
 pub fn status(error: Error) -> Status {
@@ -88,10 +90,10 @@ impl QueryService for QueryRpc {
         Ok(Response::new(response))
     }
     async fn list(&self, _: Request<ListRequest>) -> Result<Response<ListResponse>, Status> {
-        Ok(Response::new(ListResponse { queries: self.manager.list().await }))
+        Ok(Response::new(ListResponse { queries: self.manager.list() }))
     }
     async fn get(&self, request: Request<QueryRef>) -> Result<Response<QueryStatus>, Status> {
-        self.manager.get(&request.into_inner().r#ref).await.map(Response::new).map_err(status)
+        self.manager.get(&request.into_inner().r#ref).map(Response::new).map_err(status)
     }
     async fn stop(&self, request: Request<QueryRef>) -> Result<Response<QueryStatus>, Status> {
         self.manager.stop(&request.into_inner().r#ref).await.map(Response::new).map_err(status)
@@ -107,7 +109,7 @@ impl QueryService for QueryRpc {
 
     async fn progress(&self, request: Request<ProgressRequest>) -> Result<Response<Self::ProgressStream>, Status> {
         let ProgressRequest { r#ref, follow } = request.into_inner();
-        let (recent, mut reports, mut statuses) = self.manager.progress(&r#ref).await.map_err(status)?;
+        let (recent, mut reports, mut statuses) = self.manager.progress(&r#ref).map_err(status)?;
         let (sender, receiver) = mpsc::channel(16);
         tokio::spawn(async move {
             let json = |progress: &headwater_proto::progress::StreamingQueryProgress| {
@@ -122,10 +124,13 @@ impl QueryService for QueryRpc {
                     return;
                 }
             }
+            // Whatever it is now is told first: a query that has ended already changes no more.
+            statuses.mark_changed();
             while follow {
                 // Each change of status is sent, with an empty report, so that a follower sees errors and the end.
                 let report = tokio::select! {
                     biased;
+                    () = sender.closed() => return,
                     report = reports.recv() => match report {
                         Ok(report) if report.progress.batch_id < last_batch => continue,
                         Ok(report) => json(&report.progress).map(|json| ProgressReport { json, status: Some(report.status) }),
@@ -229,7 +234,10 @@ async fn run_one(
             outcome = &mut executing => break outcome?,
             Ok(()) = changes.changed() => {
                 let (tasks_done, tasks) = *changes.borrow_and_update();
-                send(Kind::Progress(JobProgress { tasks_done, tasks })).await;
+                let kind = Some(Kind::Progress(JobProgress { tasks_done, tasks }));
+                // Never waits: the job's own messages would pile up behind a client that does not read. A client
+                // that is behind does without this one.
+                let _ = sender.try_send(Ok(SqlResponse { kind, statement: index }));
             }
         }
     };
@@ -244,11 +252,29 @@ async fn run_one(
             send(Kind::ArrowIpc(ipc(&RecordBatch::new_empty(schema))?)).await;
             while let Some(batch) = rows.next().await {
                 let batch = batch.map_err(|e| Error::transient("RESULT_FETCH_FAILED", e))?;
-                send(Kind::ArrowIpc(ipc(&batch)?)).await;
+                for piece in pieces(batch)? {
+                    send(Kind::ArrowIpc(piece)).await;
+                }
             }
         }
     }
     Ok(())
+}
+
+/// A batch in pieces that are no longer than a message should be, unless a single row is.
+fn pieces(batch: RecordBatch) -> Result<Vec<Vec<u8>>, Error> {
+    let (mut done, mut rest) = (vec![], vec![batch]);
+    while let Some(batch) = rest.pop() {
+        let piece = ipc(&batch)?;
+        let rows = batch.num_rows();
+        if piece.len() <= PIECE_BYTES_MAX || rows < 2 {
+            done.push(piece);
+        } else {
+            rest.push(batch.slice(rows / 2, rows - rows / 2));
+            rest.push(batch.slice(0, rows / 2));
+        }
+    }
+    Ok(done)
 }
 
 /// A batch as an Arrow IPC stream of its own.
@@ -258,4 +284,35 @@ fn ipc(batch: &RecordBatch) -> Result<Vec<u8>, Error> {
         writer.into_inner()
     });
     written.map_err(Error::internal)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::{ArrayRef, StringArray};
+    use std::sync::Arc;
+
+    #[test]
+    fn large_batches_come_in_pieces_in_order() {
+        let check = |row_bytes: usize, rows: usize, expect: &[usize]| {
+            let texts: ArrayRef = Arc::new(StringArray::from_iter_values(
+                (0..rows).map(|row| format!("{row:03}{}", "x".repeat(row_bytes))),
+            ));
+            let batch = RecordBatch::try_from_iter([("text", texts)]).unwrap();
+            let (mut sizes, mut seen) = (vec![], vec![]);
+            for piece in pieces(batch).unwrap() {
+                for batch in arrow::ipc::reader::StreamReader::try_new(piece.as_slice(), None).unwrap() {
+                    let batch = batch.unwrap();
+                    sizes.push(batch.num_rows());
+                    let texts = batch.column(0).as_any().downcast_ref::<StringArray>().unwrap();
+                    seen.extend(texts.iter().flatten().map(|text| text[..3].parse::<usize>().unwrap()));
+                }
+            }
+            assert_eq!(sizes, expect);
+            assert_eq!(seen, (0..rows).collect::<Vec<_>>());
+        };
+        check(10, 5, &[5]);
+        check(PIECE_BYTES_MAX / 4, 5, &[2, 3]);
+        check(PIECE_BYTES_MAX + 1, 2, &[1, 1]);
+    }
 }

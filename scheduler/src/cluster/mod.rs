@@ -4,6 +4,7 @@
 //! Completion arrives by subscriber, never by polling. A future that is dropped, and a job that passes its deadline
 //! (a task whose status report was lost would otherwise run for ever), cancel the job.
 
+mod failure;
 mod fifo;
 mod job_state;
 mod liveness;
@@ -35,7 +36,7 @@ use datafusion_proto::protobuf::{LogicalPlanNode, PhysicalPlanNode};
 use fifo::FirstInFirstOut;
 use futures::{Stream, StreamExt, TryStreamExt};
 use headwater_executor::process::SCHEDULER_ALIAS;
-use headwater_proto::error::{Error, ErrorKind, Result};
+use headwater_proto::error::{Error, Result};
 use job_state::RecordingJobState;
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,8 +48,9 @@ type Ballista = SchedulerServer<LogicalPlanNode, PhysicalPlanNode>;
 const EXECUTOR_TIMEOUT_SECONDS: u64 = 10;
 /// The graph of a finished job is kept this long: nobody asks for it.
 const FINISHED_STATE_SECONDS: u64 = 5;
-/// Results come from executors in messages of at most this size.
-const MESSAGE_BYTES_MAX: usize = 64 << 20;
+/// Bound on a message to, from and between executors: a batch of rows, a task's plan with all it reads (a scan of many
+/// files names each).
+const MESSAGE_BYTES_MAX: usize = headwater_executor::process::MESSAGE_BYTES_MAX;
 
 /// A physical plan to be run.
 pub struct Job {
@@ -113,6 +115,7 @@ impl Cluster {
             no_executors_grace_period_seconds: EXECUTOR_TIMEOUT_SECONDS,
             executor_termination_grace_period: EXECUTOR_TIMEOUT_SECONDS,
             event_log_dir: None,
+            grpc_client_max_message_size: MESSAGE_BYTES_MAX as u32,
             ..Default::default()
         });
         let jobs = Arc::new(RecordingJobState::new(
@@ -190,7 +193,7 @@ impl Cluster {
             while let Some(status) = statuses.recv().await {
                 match status.status {
                     Some(Status::Successful(success)) => return Ok(success.partition_location),
-                    Some(Status::Failed(failure)) => return Err(job_error(&failure.error)),
+                    Some(Status::Failed(failure)) => return Err(failure::of_job(&failure.error)),
                     _ => {
                         if let Some(progress) = &job.progress {
                             // Nobody watching is no error.
@@ -242,51 +245,13 @@ pub fn session_config() -> SessionConfig {
         .set_str("ballista.scheduler.max_partitions_per_task", "1")
         .set_str("ballista.client.io_retries_times", "1")
         .set_str("ballista.client.io_retry_wait_time_ms", "200")
+        .set_str("ballista.client.grpc_max_message_size", &MESSAGE_BYTES_MAX.to_string())
 }
 
 fn resident_memory(metric: &ballista_core::serde::protobuf::ExecutorMetric) -> Option<u64> {
     match metric.metric {
         Some(ballista_core::serde::protobuf::executor_metric::Metric::ProcPhysicalMemory(bytes)) => Some(bytes),
         _ => None,
-    }
-}
-
-/// What arrow could not compute is the same the next time: the query is at fault, or its data. These are `Debug` texts
-/// of `ArrowError`, which is what Ballista sends.
-fn computation_error(text: &str) -> Option<Error> {
-    if text.contains("ArrowError(DivideByZero") {
-        return Some(Error::invalid(
-            "DIVIDE_BY_ZERO",
-            "division by zero: NULLIF(divisor, 0) makes the result NULL instead",
-        ));
-    }
-    let reason = |name: &str| {
-        let (_, rest) = text.split_once(name)?;
-        rest.split_once("\")").map(|(reason, _)| reason.to_string())
-    };
-    if let Some(reason) = reason("CastError(\"") {
-        return Some(Error::invalid("CAST_INVALID_INPUT", format!("{reason}: TRY_CAST gives NULL instead")));
-    }
-    reason("ArithmeticOverflow(\"")
-        .map(|reason| Error::invalid("ARITHMETIC_OVERFLOW", format!("{reason}: cast to a wider type before")))
-}
-
-/// Ballista reports a failure as text. The class in it decides what the caller does; without one the failure is taken
-/// for transient: executors lost, shuffle files gone.
-fn job_error(text: &str) -> Error {
-    const FATAL: [&str; 3] = ["KAFKA_DATA_LOSS", "MALFORMED_RECORD_IN_PARSING", "INTERNAL_ERROR"];
-    match Error::class_in(text) {
-        Some((class, message)) => {
-            let kind = match class {
-                _ if FATAL.iter().any(|fatal| class.starts_with(fatal)) => ErrorKind::Fatal,
-                _ if text.contains("IoError") || text.contains("IO error") => ErrorKind::Transient,
-                _ => ErrorKind::InvalidRequest,
-            };
-            Error::new(kind, class, message)
-        }
-        None if let Some(error) = computation_error(text) => error,
-        None if text.contains("No executors") || text.contains("executor") => Error::transient("EXECUTORS_LOST", text),
-        None => Error::new(ErrorKind::Transient, "JOB_FAILED", text),
     }
 }
 
@@ -318,13 +283,20 @@ impl Drop for CancelOnDrop {
         if let Some(job_id) = self.job_id.take() {
             let cluster = self.cluster.clone();
             // Owned by nobody on purpose: it is one message to the event loop.
-            tokio::spawn(async move {
+            detach(async move {
                 if let Err(e) = cluster.ballista.cancel_job(job_id.clone()).await {
                     tracing::warn!(%job_id, error = %e, "could not cancel a job");
                 }
                 cluster.jobs.take_metrics(&job_id);
             });
         }
+    }
+}
+
+/// For work that a `Drop` leaves behind. At shutdown the runtime may be gone, and with it whoever would care.
+fn detach(work: impl Future<Output = ()> + Send + 'static) {
+    if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+        runtime.spawn(work);
     }
 }
 
@@ -336,7 +308,7 @@ struct RemoveDataOnDrop {
 impl Drop for RemoveDataOnDrop {
     fn drop(&mut self) {
         let (cluster, job_id) = (self.cluster.clone(), self.job_id.to_string());
-        tokio::spawn(async move {
+        detach(async move {
             let request = tonic::Request::new(CleanJobDataParams { job_id, remove_stage_ids: vec![] });
             if let Err(status) = cluster.ballista.clean_job_data(request).await {
                 tracing::warn!(%status, "could not remove a job's files");

@@ -4,20 +4,28 @@
 use super::*;
 use arrow::array::{Array, Int64Array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::common::ScalarValue;
+use datafusion::error::DataFusionError;
 use datafusion::execution::TaskContext;
+use datafusion::logical_expr::Operator;
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::expressions::{CastExpr, Literal, binary, col};
+use datafusion::physical_plan::projection::ProjectionExec;
 use headwater_executor::connectors::{self, Connector, ReadUntil, Reader, SinkTask, WriteCounts, WriteTask, Writer};
 use headwater_executor::operators::sink::SinkExec;
 use headwater_executor::operators::source_scan::SourceScanExec;
+use headwater_executor::operators::to_datafusion;
 use headwater_executor::process::{ExecutorHandle, ExecutorOptions};
 use headwater_proto::engine::liveness_service_server::LivenessServiceServer;
+use headwater_proto::error::ErrorKind;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{LazyLock, Mutex};
 use tokio::sync::Notify;
 use tokio_stream::wrappers::TcpListenerStream;
 
-/// A source that counts (`descriptor` = `from..until`) or waits for ever (`descriptor` = `wait`), and a sink that notes
-/// what it got under the name in its config.
+/// A source that counts (`descriptor` = `from..until`), fails (`fail …`, see [`failure`]), panics (`panic`) or waits for
+/// ever (`wait`), and a sink that notes what it got under the name in its config.
 #[derive(Debug)]
 struct Probe;
 
@@ -94,6 +102,8 @@ impl Reader for ProbeReader {
             Some((from, until)) => {
                 futures::stream::iter(vec![batch(from.parse().unwrap()..until.parse().unwrap())]).boxed()
             }
+            None if descriptor == "panic" => panic!("a \"bug\" in a connector"),
+            None if descriptor.starts_with("fail") => futures::stream::iter([Err(failure(descriptor))]).boxed(),
             None => futures::stream::once(async {
                 let _waiting = Waiting::new();
                 futures::future::pending().await
@@ -101,6 +111,32 @@ impl Reader for ProbeReader {
             .boxed(),
         };
         Ok(Box::pin(RecordBatchStreamAdapter::new(schema, batches)))
+    }
+}
+
+static ATTEMPTS: AtomicUsize = AtomicUsize::new(0);
+
+/// A task's error by name.
+fn failure(descriptor: &str) -> DataFusionError {
+    let lost = Error::fatal("KAFKA_DATA_LOSS", "offsets 5..9 of \"t\" are gone\nnext line");
+    match descriptor {
+        "fail fatal" => to_datafusion(lost),
+        "fail invalid" => to_datafusion(Error::invalid("MALFORMED_RECORD_IN_PARSING", "record [7] is bad")),
+        "fail transient" => {
+            ATTEMPTS.fetch_add(1, Ordering::SeqCst);
+            to_datafusion(Error::transient("KAFKA_UNREACHABLE", "no answer from \"h:1\""))
+        }
+        "fail transient plainly" => {
+            DataFusionError::External(Box::new(Error::transient("KAFKA_UNREACHABLE", "no answer")))
+        }
+        "fail wrapped" => DataFusionError::ArrowError(
+            Box::new(arrow::error::ArrowError::ExternalError(Box::new(to_datafusion(lost)))),
+            None,
+        )
+        .context("while reading"),
+        "fail io" => DataFusionError::IoError(std::io::Error::other("disk \"a\" is gone")),
+        "fail text" => DataFusionError::Execution("something is wrong".into()),
+        other => unreachable!("{other}"),
     }
 }
 
@@ -150,6 +186,8 @@ struct TestCluster {
     cluster: Cluster,
     executors: Vec<ExecutorHandle>,
     server: tokio::task::JoinHandle<()>,
+    /// Its end is the liveness streams'.
+    _stop: tokio::sync::watch::Sender<bool>,
 }
 
 impl TestCluster {
@@ -158,9 +196,10 @@ impl TestCluster {
         let cluster = Cluster::start().await.unwrap();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
+        let (stop, stopped) = tokio::sync::watch::channel(false);
         let router = tonic::transport::Server::builder()
             .add_service(cluster.grpc_service())
-            .add_service(LivenessServiceServer::new(Liveness(cluster.clone())));
+            .add_service(LivenessServiceServer::new(Liveness::new(cluster.clone(), stopped)));
         let server =
             tokio::spawn(async move { router.serve_with_incoming(TcpListenerStream::new(listener)).await.unwrap() });
         let mut handles = vec![];
@@ -174,7 +213,7 @@ impl TestCluster {
             };
             handles.push(headwater_executor::process::start(options).await.unwrap());
         }
-        Self { cluster, executors: handles, server }
+        Self { cluster, executors: handles, server, _stop: stop }
     }
 
     async fn run(&self, name: &str, plan: Arc<dyn ExecutionPlan>, deadline: Option<Duration>) -> Result<JobOutcome> {
@@ -273,5 +312,62 @@ async fn a_job_of_two_stages_ends_while_others_run() {
         let rows = rows.iter().map(RecordBatch::num_rows).sum::<usize>();
         assert_eq!(rows, 1000 * (1 + job % 3));
     }
+    test.stop().await;
+}
+
+/// Every way for a job to fail comes out with what the caller should do about it: retried for ever or failed for good,
+/// a query must not be either by mistake.
+#[tokio::test(flavor = "multi_thread")]
+async fn failures_keep_their_kind_class_and_message() {
+    let test = TestCluster::start(1, 2).await;
+    let check = async |plan: Arc<dyn ExecutionPlan>, kind: ErrorKind, class: &str, message: &str| {
+        for needs_commit in [false, true] {
+            let plan = sink("failing", needs_commit, Arc::clone(&plan));
+            let error = test.run(class, plan, Some(Duration::from_secs(30))).await.expect_err(class);
+            assert_eq!((error.kind, error.class.as_str()), (kind, class), "{error}");
+            assert!(error.message.contains(message), "{error}");
+            assert!(!error.message.contains("Error<"), "{error}");
+        }
+    };
+    let failing = |descriptor: &str| scan([descriptor.to_string()]);
+    let lost = "offsets 5..9 of \"t\" are gone\nnext line";
+    check(failing("fail fatal"), ErrorKind::Fatal, "KAFKA_DATA_LOSS", lost).await;
+    check(failing("fail wrapped"), ErrorKind::Fatal, "KAFKA_DATA_LOSS", lost).await;
+    check(failing("fail invalid"), ErrorKind::InvalidRequest, "MALFORMED_RECORD_IN_PARSING", "record [7] is bad").await;
+    check(failing("fail transient"), ErrorKind::Transient, "KAFKA_UNREACHABLE", "no answer from \"h:1\"").await;
+    assert_eq!(ATTEMPTS.load(Ordering::SeqCst), 2 * 4, "Ballista repeats what is rooted in an I/O error");
+    check(failing("fail transient plainly"), ErrorKind::Transient, "KAFKA_UNREACHABLE", "no answer").await;
+    check(failing("fail io"), ErrorKind::Transient, "IO_ERROR", "disk \"a\" is gone").await;
+    check(failing("fail text"), ErrorKind::InvalidRequest, "EXECUTION_FAILED", "something is wrong").await;
+    check(failing("panic"), ErrorKind::Internal, "INTERNAL_ERROR", "in a connector").await;
+
+    let computing = |expression: Arc<dyn PhysicalExpr>| -> Arc<dyn ExecutionPlan> {
+        Arc::new(ProjectionExec::try_new(vec![(expression, "x".to_string())], scan(ranges(1))).unwrap())
+    };
+    let number = |value: i64| Arc::new(Literal::new(ScalarValue::from(value))) as Arc<dyn PhysicalExpr>;
+    let divided = binary(col("n", &schema()).unwrap(), Operator::Divide, number(0), &schema()).unwrap();
+    check(computing(divided), ErrorKind::InvalidRequest, "DIVIDE_BY_ZERO", "division by zero").await;
+    let text = Arc::new(Literal::new(ScalarValue::from("many")));
+    let cast = Arc::new(CastExpr::new(text, DataType::Int32, None));
+    check(computing(cast), ErrorKind::InvalidRequest, "CAST_INVALID_INPUT", "Cannot cast string 'many'").await;
+
+    // A function that executors do not have: the plan cannot be read there.
+    let unknown = datafusion::logical_expr::create_udf(
+        "known_to_nobody",
+        vec![DataType::Int64],
+        DataType::Int64,
+        datafusion::logical_expr::Volatility::Volatile,
+        Arc::new(|arguments: &[datafusion::logical_expr::ColumnarValue]| Ok(arguments[0].clone())),
+    );
+    let call = datafusion::physical_expr::ScalarFunctionExpr::try_new(
+        Arc::new(unknown),
+        vec![col("n", &schema()).unwrap()],
+        &schema(),
+        Arc::default(),
+    );
+    check(computing(Arc::new(call.unwrap())), ErrorKind::Internal, "PLAN_REJECTED", "a task could not be sent").await;
+
+    // The executor is none the worse.
+    test.run("after", sink("after failures", false, scan(ranges(4))), Some(Duration::from_secs(20))).await.unwrap();
     test.stop().await;
 }

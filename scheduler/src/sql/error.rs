@@ -24,7 +24,14 @@ pub fn from_datafusion(error: DataFusionError) -> Error {
         DataFusionError::Internal(text) => Error::internal(text),
         DataFusionError::Plan(text) => from_plan_text(&text),
         other => {
+            // Wrapped in some other way: an error of ours keeps its kind, and storage that is away comes back.
+            if let Some(error) = Error::in_text(&format!("{other:?}")) {
+                return error;
+            }
             let text = other.strip_backtrace();
+            if matches!(other.find_root(), DataFusionError::IoError(_) | DataFusionError::ObjectStore(_)) {
+                return Error::transient("IO_ERROR", lower_first(&text));
+            }
             match Error::class_in(&text) {
                 Some((class, message)) => Error::new(ErrorKind::InvalidRequest, class, message),
                 None => Error::invalid("ANALYSIS_ERROR", lower_first(&text)),
@@ -120,6 +127,11 @@ mod tests {
             DataFusionError::IoError(std::io::Error::other(ours)).context("while planning"),
             "[KAFKA_UNREACHABLE] no answer from h:1",
         );
+        let ours = Error::transient("KAFKA_UNREACHABLE", "no answer from h:1");
+        let shared = DataFusionError::Shared(std::sync::Arc::new(DataFusionError::External(Box::new(ours))));
+        assert_eq!(from_datafusion(shared).kind, ErrorKind::Transient);
+        let away = object_store::Error::Generic { store: "S3", source: "no route".into() };
+        assert_eq!(from_datafusion(DataFusionError::ObjectStore(Box::new(away))).kind, ErrorKind::Transient);
         check(
             DataFusionError::Plan("Invalid function 'from_jsn'.\nDid you mean 'from_json'?".into()),
             "[UNRESOLVED_ROUTINE] cannot resolve routine `from_jsn`: did you mean 'from_json'?",

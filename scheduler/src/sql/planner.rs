@@ -23,6 +23,7 @@ use datafusion::sql::parser::Statement as PlanStatement;
 use datafusion::sql::sqlparser::ast::{Query, Statement as SqlStatement};
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use headwater_executor::connectors::files::options::SOURCE_LOG;
 use headwater_executor::connectors::{self, Connector, Options, Sink, SinkContext, Source, WriteMode};
 use headwater_executor::functions::ddl;
 use headwater_proto::error::{Error, ErrorKind, Result};
@@ -193,12 +194,13 @@ impl Planner {
         }
     }
 
-    /// Plans a flow for the streaming query `query_id`, which keys executors' readers.
+    /// Plans a flow for the streaming query `query_id`, which keys executors' readers. `checkpoint` is where sources
+    /// keep what they must remember.
     ///
     /// # Errors
     /// What the query, its sources or its sink cannot do.
-    pub async fn plan_flow(&self, flow: &FlowDefinition, query_id: &str) -> Result<PlannedFlow> {
-        let (build, state, plan) = self.flow_plan(flow, query_id).await?;
+    pub async fn plan_flow(&self, flow: &FlowDefinition, query_id: &str, checkpoint: &str) -> Result<PlannedFlow> {
+        let (build, state, plan) = self.flow_plan(flow, Stream { query_id, checkpoint }).await?;
         let plan = state.create_physical_plan(&plan).await.map_err(from_datafusion)?;
         let schema = plan.schema();
         let context = SinkContext {
@@ -256,14 +258,14 @@ impl Planner {
     async fn flow_plan<'a>(
         &'a self,
         flow: &'a FlowDefinition,
-        query_id: &'a str,
+        stream: Stream<'a>,
     ) -> Result<(Build<'a>, SessionState, LogicalPlan)> {
         let query = parser::parse_query(&flow.query)?;
         let mut build = Build {
             planner: self,
             lookup: Lookup::Snapshot(&flow.tables),
             conf: &flow.conf,
-            query_id: Some(query_id),
+            stream: Some(stream),
             sources: vec![],
         };
         let (state, plan) = build.query(&query).await?;
@@ -584,7 +586,7 @@ impl Planner {
             let query = parser::parse_query(query)?;
             let mut build = Build::batch(self, session);
             if build.lookup.used(&query)?.streams {
-                build.query_id = Some("describe");
+                build.stream = Some(Stream::SHOWN);
             }
             let (_, plan) = build.query(&query).await?;
             return Ok(Arc::clone(renamed(plan, table)?.schema().inner()));
@@ -610,7 +612,7 @@ impl Planner {
             Statement::Query(query) => {
                 let mut build = Build::batch(self, session);
                 if build.lookup.used(&query.ast)?.streams {
-                    build.query_id = Some("explain");
+                    build.stream = Some(Stream::SHOWN);
                 }
                 build.query(&query.ast).await?
             }
@@ -619,12 +621,12 @@ impl Planner {
             }
             Statement::Insert(insert) | Statement::CreateFlow { insert, .. } => {
                 let flow = self.flow("explain".into(), insert, session)?;
-                let (_, state, plan) = self.flow_plan(&flow, "explain").await?;
+                let (_, state, plan) = self.flow_plan(&flow, Stream::SHOWN).await?;
                 (state, plan)
             }
             Statement::CreateTable(CreateTable { query: Some(query), streaming, .. }) => {
                 let mut build = Build::batch(self, session);
-                build.query_id = streaming.then_some("explain");
+                build.stream = streaming.then_some(Stream::SHOWN);
                 build.query(&query.ast).await?
             }
             _ => return Err(Error::invalid("UNSUPPORTED_FEATURE", "EXPLAIN of a statement that has no plan")),
@@ -703,30 +705,36 @@ impl Lookup<'_> {
     }
 }
 
+/// The streaming query that is planned.
+#[derive(Clone, Copy)]
+struct Stream<'a> {
+    query_id: &'a str,
+    checkpoint: &'a str,
+}
+
+impl Stream<'static> {
+    /// For a plan that is shown and never run: its sources are never asked, so nothing is kept anywhere.
+    const SHOWN: Self = Self { query_id: "shown", checkpoint: "/nowhere" };
+}
+
 /// One query being planned: its views and streams are gathered on the way.
 struct Build<'a> {
     planner: &'a Planner,
     lookup: Lookup<'a>,
     conf: &'a BTreeMap<String, String>,
-    /// Of the streaming query; none: streams are refused.
-    query_id: Option<&'a str>,
+    /// None: streams are refused.
+    stream: Option<Stream<'a>>,
     sources: Vec<Arc<dyn Source>>,
 }
 
 impl<'a> Build<'a> {
     fn batch(planner: &'a Planner, session: &'a Session) -> Self {
-        Self {
-            planner,
-            lookup: Lookup::Session(planner, session),
-            conf: &session.conf,
-            query_id: None,
-            sources: vec![],
-        }
+        Self { planner, lookup: Lookup::Session(planner, session), conf: &session.conf, stream: None, sources: vec![] }
     }
 
     fn config(&self) -> Result<SessionConfig> {
         let mut config = session_config(self.conf)?;
-        if self.query_id.is_some() && !self.conf.contains_key("datafusion.optimizer.prefer_hash_join") {
+        if self.stream.is_some() && !self.conf.contains_key("datafusion.optimizer.prefer_hash_join") {
             // The side that is no stream is built once a micro-batch; sorting the stream would cost a shuffle.
             config = config.set_bool("datafusion.optimizer.prefer_hash_join", true);
         }
@@ -783,12 +791,12 @@ impl<'a> Build<'a> {
             return Ok(Arc::new(ViewTable::new(renamed(plan, &table)?, Some(text.clone()))));
         }
         let connector = (self.planner.find)(&table.format)?;
-        let options = with_defaults(&table.format, &table.options, self.conf);
+        let mut options = with_defaults(&table.format, &table.options, self.conf);
         let schema = declared(&table)?;
         if !reference.stream {
             return connector.table(&options, schema).await;
         }
-        let Some(query_id) = self.query_id else {
+        let Some(Stream { query_id, checkpoint }) = self.stream else {
             return Err(Error::invalid(
                 "UNSUPPORTED_STREAMING_OPERATOR",
                 format!(
@@ -798,8 +806,12 @@ impl<'a> Build<'a> {
                 ),
             ));
         };
-        let source = connector.source(&options, schema).await?;
         let index = self.sources.len();
+        if table.is_files() {
+            let checkpoint = checkpoint.trim_end_matches('/');
+            options.set(SOURCE_LOG, format!("{checkpoint}/sources/{index}/files"));
+        }
+        let source = connector.source(&options, schema).await?;
         self.sources.push(Arc::clone(&source));
         Ok(Arc::new(StreamTable::new(source, index, query_id)))
     }

@@ -2,14 +2,22 @@
 //!
 //! Each query is one JSON file `queries/<id>.json` in the state directory. What it says a query should be (running,
 //! stopped, finished, failed) is written before it is so; a restarted scheduler resumes whatever should run.
+//!
+//! Changes (start, stop, restart, delete, and the end of a run) are made one after the other, each to its end even when
+//! its caller goes away: a client that hangs up between the file and the run would leave them at odds. Looking on never
+//! waits for a change, which may wait for an object store.
+//!
+//! One scheduler may work on a state directory. On a local disk [`process::start`](crate::process::start) sees to
+//! that. On an object store nobody does: two schedulers would both run every query, and though a query's checkpoint
+//! lets only one of them go on ([`checkpoint`]), each would see the other's work as its own failures.
 
 use crate::cluster::Cluster;
 use crate::sql::planner::{FlowDefinition, Planner};
 use crate::streaming::checkpoint::{self, Checkpoint, Location};
 use crate::streaming::progress::{Monitor, Report, State};
-use crate::streaming::query::{End, Failpoint, Run, RunOptions};
+use crate::streaming::query::{End, Failpoint, Run, RunOptions, batch_deadline};
 use crate::streaming::trigger::Trigger;
-use futures::TryStreamExt;
+use futures::{FutureExt, TryStreamExt};
 use headwater_proto::engine::QueryStatus;
 use headwater_proto::error::{Error, ErrorKind, Result};
 use headwater_proto::ids::{QueryId, RunId};
@@ -18,9 +26,9 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use tokio::sync::{Mutex, broadcast, watch};
-use tokio::task::JoinHandle;
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::{broadcast, oneshot, watch};
 use tracing::{info, warn};
 
 /// What a user asks for beside the flow itself.
@@ -84,9 +92,19 @@ struct Query {
     running: Option<Running>,
 }
 
+/// A run. Dropped, it ends.
 struct Running {
+    run: RunId,
     stop: watch::Sender<bool>,
-    task: JoinHandle<()>,
+    /// How it ended, once it does nothing any more.
+    end: oneshot::Receiver<End>,
+}
+
+impl Running {
+    fn tell_to_stop(&self) {
+        // The receiver gone means that the run has ended by itself.
+        let _ = self.stop.send(true);
+    }
 }
 
 /// Cheap to clone.
@@ -101,8 +119,22 @@ struct Inner {
     cluster: Cluster,
     planner: Arc<Planner>,
     failpoint: Option<Failpoint>,
+    /// For a moment, never over an await.
     queries: Mutex<BTreeMap<QueryId, Query>>,
+    /// Held by the one change that is made, over its I/O. Waits for a run's end, but never the other way about.
+    changes: tokio::sync::Mutex<Changes>,
 }
+
+#[derive(Default)]
+struct Changes {
+    /// The scheduler ends: nothing is started any more.
+    closed: bool,
+}
+
+/// What a checkpoint consists of: see [`checkpoint`].
+const CHECKPOINT_PARTS: [&str; 5] = ["metadata", "offsets", "commits", "sources", "state"];
+/// Long enough for anybody, short enough for a table.
+const NAME_CHARS_MAX: usize = 200;
 
 impl Manager {
     /// Reads the queries of a state directory and resumes those that should run.
@@ -117,8 +149,16 @@ impl Manager {
         planner: Arc<Planner>,
         failpoint: Option<Failpoint>,
     ) -> Result<Self> {
-        let manager =
-            Self(Arc::new(Inner { store, root, state_dir, cluster, planner, failpoint, queries: Mutex::default() }));
+        let manager = Self(Arc::new(Inner {
+            store,
+            root,
+            state_dir,
+            cluster,
+            planner,
+            failpoint,
+            queries: Mutex::default(),
+            changes: tokio::sync::Mutex::default(),
+        }));
         let unavailable =
             |e| Error::transient("STATE_DIRECTORY_UNAVAILABLE", format!("failed to read the queries: {e}"));
         let folder = manager.0.root.clone().join("queries");
@@ -132,21 +172,25 @@ impl Manager {
                     format!("{} cannot be read: {e}; restore it, or move it away to forget the query", file.location),
                 )
             })?;
-            manager.add(definition).await;
+            manager.add(definition);
         }
         Ok(manager)
     }
 
     /// Takes a definition into the map; starts it if it should run.
-    async fn add(&self, definition: Definition) {
+    fn add(&self, definition: Definition) {
         let monitor = Arc::new(Monitor::new(status_of(&definition)));
-        let mut queries = self.0.queries.lock().await;
         let mut query = Query { definition, monitor, running: None };
         if query.definition.desired == Desired::Running {
             info!(query_id = %query.definition.id, name = query.definition.name, "resuming query");
             self.run(&mut query);
         }
-        queries.insert(query.definition.id, query);
+        self.queries().insert(query.definition.id, query);
+    }
+
+    fn queries(&self) -> MutexGuard<'_, BTreeMap<QueryId, Query>> {
+        // Entries are whole whatever panicked while they were held: they change by assignment alone.
+        self.0.queries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Starts a flow. A query of that name that is not active is taken up where it stopped, with this definition.
@@ -156,44 +200,43 @@ impl Manager {
     /// or preparing the sink says, so that a wrong flow fails here and not in the background.
     pub async fn start(&self, flow: FlowDefinition, options: StartOptions) -> Result<QueryStatus> {
         let name = options.name.unwrap_or_else(|| flow.name.clone());
+        check_name(&name)?;
         if let Trigger::RealTime(_) = options.trigger {
             return Err(Error::invalid(
                 "UNSUPPORTED_FEATURE",
                 "trigger real-time is not supported yet; use the default trigger",
             ));
         }
-        // Validates before anything is written, and outside the lock: it asks brokers and databases.
-        let planned = self.0.planner.plan_flow(&flow, "validation").await?;
+        batch_deadline(&flow.conf)?;
+        let fresh = format!("{}/checkpoints/{}", self.0.state_dir.trim_end_matches('/'), RunId::random());
+        let choice = Choice { name, checkpoint: options.checkpoint, fresh };
+        let (_, checkpoint) = choice.make(&self.queries())?;
+        // Validates before anything is written, and before other changes are kept waiting: it asks brokers and
+        // databases.
+        let planned = self.0.planner.plan_flow(&flow, "validation", &checkpoint).await?;
         planned.sink.prepare().await?;
         for source in &planned.sources {
             source.initial_offset().await?;
         }
         drop(planned);
+        let manager = self.clone();
+        whole(async move { manager.start_validated(flow, options.trigger, choice).await }).await
+    }
 
-        let mut queries = self.0.queries.lock().await;
-        let known = queries.values().find(|query| query.definition.name == name).map(|query| query.definition.clone());
-        if let Some(known) = &known
-            && queries.get(&known.id).is_some_and(|query| query.running.is_some())
-        {
-            return Err(Error::new(
-                ErrorKind::AlreadyExists,
-                "STREAMING_QUERY_ALREADY_ACTIVE",
-                format!(
-                    "a query named {name} is running already, with id {}: stop it first (headwater query stop {name})",
-                    known.id
-                ),
-            ));
+    async fn start_validated(&self, flow: FlowDefinition, trigger: Trigger, choice: Choice) -> Result<QueryStatus> {
+        let changes = self.0.changes.lock().await;
+        if changes.closed {
+            return Err(Error::transient("SCHEDULER_ENDS", "the scheduler is shutting down: submit again"));
         }
-        let checkpoint = match (options.checkpoint, &known) {
-            (Some(checkpoint), _) => checkpoint,
-            (None, Some(known)) => known.checkpoint.clone(),
-            (None, None) => format!("{}/checkpoints/{}", self.0.state_dir.trim_end_matches('/'), RunId::random()),
-        };
-        // The id is the checkpoint's.
+        // Others may have been quicker.
+        let (known, checkpoint) = choice.make(&self.queries())?;
         let location = Location::resolve(&checkpoint).await?;
+        // Absolute: a later start from another folder must find the same one.
+        let checkpoint = location.display().to_string();
+        // The id is the checkpoint's.
         let id = Checkpoint::open(location, RunId::random(), checkpoint::Options::default()).await?.query_id();
-        if let Some(owner) = queries.get(&id)
-            && owner.definition.name != name
+        if let Some(owner) = self.queries().get(&id)
+            && owner.definition.name != choice.name
         {
             return Err(Error::new(
                 ErrorKind::AlreadyExists,
@@ -204,39 +247,41 @@ impl Manager {
                 ),
             ));
         }
+        let definition = Definition {
+            id,
+            name: choice.name,
+            flow,
+            trigger: trigger.to_string(),
+            checkpoint,
+            desired: Desired::Running,
+            last_batch_id: known.as_ref().filter(|known| known.id == id).map_or(-1, |known| known.last_batch_id),
+        };
+        self.write_file(&definition).await?;
         if let Some(known) = known
             && known.id != id
         {
             // The same name over another checkpoint is another query; the old one is forgotten, its checkpoint kept.
-            queries.remove(&known.id);
             self.remove_file(known.id).await?;
+            self.queries().remove(&known.id);
         }
-        let definition = Definition {
-            id,
-            name,
-            flow,
-            trigger: options.trigger.to_string(),
-            checkpoint,
-            desired: Desired::Running,
-            last_batch_id: -1,
-        };
-        self.write_file(&definition).await?;
         let monitor = Arc::new(Monitor::new(status_of(&definition)));
         let mut query = Query { definition, monitor, running: None };
         self.run(&mut query);
         let status = query.monitor.status();
-        queries.insert(id, query);
+        self.queries().insert(id, query);
         Ok(status)
     }
 
-    /// Spawns a run of a query; the task is owned by the query's entry.
+    /// Spawns a run of a query. It is owned by the query's entry: dropped there, it ends.
     fn run(&self, query: &mut Query) {
         let definition = query.definition.clone();
         let (stop, stopped) = watch::channel(false);
+        let (tell_end, end) = oneshot::channel();
         let (manager, monitor) = (self.clone(), Arc::clone(&query.monitor));
-        let task = tokio::spawn(async move {
-            let run = RunId::random();
-            monitor.update(|status| status.run_id = run.to_string());
+        let run = RunId::random();
+        monitor.update(|status| status.run_id = run.to_string());
+        query.running = Some(Running { run, stop, end });
+        tokio::spawn(async move {
             let end = match definition.trigger.parse::<Trigger>() {
                 Ok(trigger) => {
                     let options = RunOptions {
@@ -250,62 +295,91 @@ impl Manager {
                     };
                     let planner = Arc::clone(&manager.0.planner);
                     let cluster = manager.0.cluster.clone();
-                    Run { options, planner, cluster, monitor: Arc::clone(&monitor), stop: stopped }.to_end().await
+                    let running = Run { options, planner, cluster, monitor, stop: stopped }.to_end();
+                    AssertUnwindSafe(running).catch_unwind().await.unwrap_or_else(|panic| {
+                        let text = panic.downcast_ref::<String>().map(String::as_str);
+                        let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+                        End::Failed(Error::internal(text.unwrap_or("the run panicked")))
+                    })
                 }
                 Err(error) => End::Failed(error),
             };
-            manager.ended(definition.id, &monitor, end).await;
+            // Nobody waits unless the run was told to stop.
+            let _ = tell_end.send(end.clone());
+            manager.ended(definition.id, run, end).await;
         });
-        query.running = Some(Running { stop, task });
     }
 
-    /// Records how a run ended. A stop is recorded by who asked for it: at shutdown the query should run on.
-    async fn ended(&self, id: QueryId, monitor: &Monitor, end: End) {
-        let desired = match end {
-            End::Stopped => {
-                monitor.set(State::Stopped, "Stopped");
+    /// Records that a run ended by itself. One that was told to stop is recorded by who told it, and is no longer the
+    /// query's run by now.
+    async fn ended(&self, id: QueryId, run: RunId, end: End) {
+        let _changes = self.0.changes.lock().await;
+        {
+            let mut queries = self.queries();
+            let Some(query) = queries.get_mut(&id) else { return };
+            if query.running.as_ref().is_none_or(|running| running.run != run) {
                 return;
             }
-            End::Finished => Desired::Finished,
+            query.running = None;
+        }
+        self.record(id, end).await;
+    }
+
+    /// Records how a run ended. After a stop, what should become of the query stays: at shutdown it should run on.
+    async fn record(&self, id: QueryId, end: End) {
+        let desired = match end {
+            End::Stopped => None,
+            End::Finished => Some(Desired::Finished),
             End::Failed(error) => {
                 tracing::error!(query_id = %id, %error, "query failed");
-                Desired::Failed { error: error.to_string() }
+                // Fenced: another scheduler runs this query now, and the file is that one's.
+                let fenced = error.class == "CONCURRENT_STREAM_LOG_UPDATE";
+                let desired = Desired::Failed { error: error.to_string() };
+                if fenced {
+                    if let Some(query) = self.queries().get(&id) {
+                        query.monitor.set(desired.state(), desired.message());
+                    }
+                    return;
+                }
+                Some(desired)
             }
         };
-        let mut queries = self.0.queries.lock().await;
-        let Some(query) = queries.get_mut(&id) else { return };
-        query.definition.desired = desired;
-        query.definition.last_batch_id = monitor.status().batch_id;
-        if let Err(error) = self.write_file(&query.definition).await {
+        let (definition, monitor) = {
+            let mut queries = self.queries();
+            let Some(query) = queries.get_mut(&id) else { return };
+            query.definition.last_batch_id = query.monitor.status().batch_id;
+            if let Some(desired) = &desired {
+                query.definition.desired = desired.clone();
+            }
+            (query.definition.clone(), Arc::clone(&query.monitor))
+        };
+        let Some(desired) = desired else { return };
+        if let Err(error) = self.write_file(&definition).await {
             warn!(query_id = %id, %error, "the end of a query could not be recorded: it is resumed at the next start");
         }
-        query.running = None;
-        let (state, message) = (query.definition.desired.state(), query.definition.desired.message());
-        monitor.set(state, message);
+        monitor.set(desired.state(), desired.message());
     }
 
     /// All queries, by name.
-    pub async fn list(&self) -> Vec<QueryStatus> {
-        let queries = self.0.queries.lock().await;
+    pub fn list(&self) -> Vec<QueryStatus> {
+        let queries = self.queries();
         let mut all: Vec<_> = queries.values().map(|query| query.monitor.status()).collect();
         all.sort_by(|a, b| a.name.cmp(&b.name));
         all
     }
 
     /// The status of one query.
-    pub async fn get(&self, reference: &str) -> Result<QueryStatus> {
-        let queries = self.0.queries.lock().await;
-        Ok(find(&queries, reference)?.monitor.status())
+    pub fn get(&self, reference: &str) -> Result<QueryStatus> {
+        Ok(find(&self.queries(), reference)?.monitor.status())
     }
 
     /// Recent reports, those to come, and the status as it changes.
     #[allow(clippy::type_complexity)]
-    pub async fn progress(
+    pub fn progress(
         &self,
         reference: &str,
     ) -> Result<(Vec<Arc<StreamingQueryProgress>>, broadcast::Receiver<Report>, watch::Receiver<QueryStatus>)> {
-        let queries = self.0.queries.lock().await;
-        let monitor = &find(&queries, reference)?.monitor;
+        let monitor = Arc::clone(&find(&self.queries(), reference)?.monitor);
         // Subscribed first: a report made in between is seen twice rather than never.
         let reports = monitor.subscribe();
         Ok((monitor.recent(), reports, monitor.watch()))
@@ -313,75 +387,132 @@ impl Manager {
 
     /// Stops a query; returns once its run has ended. A query that is not active stays as it is.
     pub async fn stop(&self, reference: &str) -> Result<QueryStatus> {
-        let (id, running) = {
-            let mut queries = self.0.queries.lock().await;
-            let id = find(&queries, reference)?.definition.id;
-            let query = queries.get_mut(&id).expect("found under this lock");
-            if query.running.is_some() {
-                query.definition.desired = Desired::Stopped;
-                query.definition.last_batch_id = query.monitor.status().batch_id;
-                self.write_file(&query.definition).await?;
-            }
-            (id, query.running.take())
-        };
-        if let Some(running) = running {
-            end_run(running).await;
-        }
-        self.get(&id.to_string()).await
+        let (manager, reference) = (self.clone(), reference.to_string());
+        whole(async move {
+            let changes = manager.0.changes.lock().await;
+            let id = find(&manager.queries(), &reference)?.definition.id;
+            manager.stop_one(&changes, id).await?;
+            manager.get(&id.to_string())
+        })
+        .await
     }
 
     /// Stops a query if need be and runs it again from its checkpoint.
     pub async fn restart(&self, reference: &str) -> Result<QueryStatus> {
-        let id = self.stop(reference).await?.id;
-        let mut queries = self.0.queries.lock().await;
-        let id = find(&queries, &id)?.definition.id;
-        let query = queries.get_mut(&id).expect("found under this lock");
-        if query.running.is_none() {
-            query.definition.desired = Desired::Running;
-            self.write_file(&query.definition).await?;
+        let (manager, reference) = (self.clone(), reference.to_string());
+        whole(async move {
+            let changes = manager.0.changes.lock().await;
+            if changes.closed {
+                return Err(Error::transient("SCHEDULER_ENDS", "the scheduler is shutting down: restart it then"));
+            }
+            let id = find(&manager.queries(), &reference)?.definition.id;
+            manager.stop_one(&changes, id).await?;
+            manager.change(id, Desired::Running).await?;
+            let mut queries = manager.queries();
+            let query = queries.get_mut(&id).expect("nobody else deletes meanwhile");
             query.monitor.set(State::Running, "Restarting");
-            self.run(query);
+            manager.run(query);
+            Ok(query.monitor.status())
+        })
+        .await
+    }
+
+    async fn stop_one(&self, _: &Changes, id: QueryId) -> Result<()> {
+        if self.queries().get(&id).is_none_or(|query| query.running.is_none()) {
+            return Ok(());
         }
-        Ok(query.monitor.status())
+        self.change(id, Desired::Stopped).await?;
+        let running = self.queries().get_mut(&id).and_then(|query| query.running.take());
+        let Some(running) = running else { return Ok(()) };
+        running.tell_to_stop();
+        // An error: the run's task was dropped with the runtime.
+        let end = running.end.await.unwrap_or(End::Stopped);
+        if let (End::Stopped, Some(query)) = (&end, self.queries().get(&id)) {
+            query.monitor.set(State::Stopped, "Stopped");
+        }
+        // It may have finished or failed before it heard.
+        self.record(id, end).await;
+        Ok(())
+    }
+
+    /// Writes what should become of a query, then takes it over; when the write fails all is as before.
+    async fn change(&self, id: QueryId, desired: Desired) -> Result<()> {
+        let mut definition = {
+            let queries = self.queries();
+            let query = queries.get(&id).expect("nobody else deletes meanwhile");
+            Definition { last_batch_id: query.monitor.status().batch_id, ..query.definition.clone() }
+        };
+        definition.desired = desired;
+        self.write_file(&definition).await?;
+        if let Some(query) = self.queries().get_mut(&id) {
+            query.definition = definition;
+        }
+        Ok(())
     }
 
     /// Forgets a query that is not active, and deletes its checkpoint if that is in the state directory.
     pub async fn delete(&self, reference: &str) -> Result<QueryStatus> {
-        let mut queries = self.0.queries.lock().await;
-        let query = find(&queries, reference)?;
-        let (id, status, checkpoint) =
-            (query.definition.id, query.monitor.status(), query.definition.checkpoint.clone());
-        if query.running.is_some() {
-            return Err(Error::invalid(
-                "STREAMING_QUERY_ACTIVE",
-                format!("query {} is {}: stop it first (headwater query stop {id})", status.name, status.state),
-            ));
-        }
-        self.remove_file(id).await?;
-        let own = format!("{}/checkpoints/", self.0.state_dir.trim_end_matches('/'));
-        if let Some(folder) = checkpoint.strip_prefix(&own) {
-            let folder = self.0.root.clone().join("checkpoints").join(folder);
-            let failed = |e| {
-                Error::transient(
-                    "STATE_DIRECTORY_UNAVAILABLE",
-                    format!("failed to delete checkpoint {checkpoint}: {e}"),
-                )
+        let (manager, reference) = (self.clone(), reference.to_string());
+        whole(async move {
+            let _changes = manager.0.changes.lock().await;
+            let (id, status, checkpoint, active) = {
+                let queries = manager.queries();
+                let query = find(&queries, &reference)?;
+                let checkpoint = query.definition.checkpoint.clone();
+                (query.definition.id, query.monitor.status(), checkpoint, query.running.is_some())
             };
-            let files: Vec<_> = self.0.store.list(Some(&folder)).try_collect().await.map_err(failed)?;
-            for file in files {
+            if active {
+                return Err(Error::invalid(
+                    "STREAMING_QUERY_ACTIVE",
+                    format!("query {} is {}: stop it first (headwater query stop {id})", status.name, status.state),
+                ));
+            }
+            manager.remove_file(id).await?;
+            manager.remove_checkpoint(&checkpoint).await?;
+            manager.queries().remove(&id);
+            Ok(status)
+        })
+        .await
+    }
+
+    /// Deletes a checkpoint that has a folder of its own below the state directory's; what else lies there stays.
+    async fn remove_checkpoint(&self, checkpoint: &str) -> Result<()> {
+        let own = format!("{}/checkpoints/", self.0.state_dir.trim_end_matches('/'));
+        let Some(folder) = checkpoint.strip_prefix(&own) else { return Ok(()) };
+        if folder.is_empty() || folder.contains('/') || folder == ".." {
+            return Ok(());
+        }
+        let failed = |e| {
+            Error::transient("STATE_DIRECTORY_UNAVAILABLE", format!("failed to delete checkpoint {checkpoint}: {e}"))
+        };
+        let folder = self.0.root.clone().join("checkpoints").join(folder);
+        let files: Vec<_> = self.0.store.list(Some(&folder)).try_collect().await.map_err(failed)?;
+        for file in files {
+            let part = file.location.prefix_match(&folder).and_then(|mut parts| parts.next());
+            if part.is_some_and(|part| CHECKPOINT_PARTS.contains(&part.as_ref())) {
                 self.0.store.delete(&file.location).await.map_err(failed)?;
             }
         }
-        queries.remove(&id);
-        Ok(status)
+        Ok(())
     }
 
-    /// Ends all runs; the queries resume at the next start.
+    /// Ends all runs; the queries resume at the next start. Nothing is started after this.
     pub async fn shutdown(&self) {
-        let running: Vec<_> =
-            self.0.queries.lock().await.values_mut().filter_map(|query| query.running.take()).collect();
-        for run in running {
-            end_run(run).await;
+        let mut changes = self.0.changes.lock().await;
+        changes.closed = true;
+        let running: Vec<_> = {
+            let mut queries = self.queries();
+            queries.iter_mut().filter_map(|(id, query)| Some((*id, query.running.take()?))).collect()
+        };
+        for (_, running) in &running {
+            running.tell_to_stop();
+        }
+        for (id, running) in running {
+            let end = running.end.await.unwrap_or(End::Stopped);
+            if let (End::Stopped, Some(query)) = (&end, self.queries().get(&id)) {
+                query.monitor.set(State::Stopped, "The scheduler ends; the query resumes when it is started again");
+            }
+            self.record(id, end).await;
         }
     }
 
@@ -405,12 +536,57 @@ impl Manager {
     }
 }
 
-async fn end_run(running: Running) {
-    // The receiver gone means that the run has ended by itself.
-    let _ = running.stop.send(true);
-    if let Err(e) = running.task.await {
-        warn!(error = %e, "a query's task ended badly");
+/// A change runs to its end even when whoever asked for it does not wait for the answer.
+async fn whole<T: Send + 'static>(change: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+    tokio::spawn(change).await.map_err(Error::internal)?
+}
+
+/// What decides which query a start is about.
+struct Choice {
+    name: String,
+    checkpoint: Option<String>,
+    /// The checkpoint of a query that has neither a past nor a wish.
+    fresh: String,
+}
+
+impl Choice {
+    /// The query of this name, if there is one, and the checkpoint to use.
+    fn make(&self, queries: &BTreeMap<QueryId, Query>) -> Result<(Option<Definition>, String)> {
+        let known = queries.values().find(|query| query.definition.name == self.name);
+        if let Some(known) = known
+            && known.running.is_some()
+        {
+            let (name, id) = (&self.name, known.definition.id);
+            return Err(Error::new(
+                ErrorKind::AlreadyExists,
+                "STREAMING_QUERY_ALREADY_ACTIVE",
+                format!(
+                    "a query named {name} is running already, with id {id}: stop it first (headwater query stop {name})"
+                ),
+            ));
+        }
+        let known = known.map(|query| query.definition.clone());
+        let checkpoint = self.checkpoint.clone().or_else(|| known.as_ref().map(|known| known.checkpoint.clone()));
+        Ok((known, checkpoint.unwrap_or_else(|| self.fresh.clone())))
     }
+}
+
+/// Names stand in commands, tables and URLs, beside ids.
+fn check_name(name: &str) -> Result<()> {
+    let reason = if name.is_empty() {
+        "it is empty"
+    } else if name.chars().count() > NAME_CHARS_MAX {
+        "it is too long"
+    } else if name.trim() != name || name.chars().any(char::is_control) {
+        "it begins or ends with a space, or has control characters"
+    } else if name.contains('/') {
+        "it has a slash"
+    } else if name.parse::<QueryId>().is_ok() {
+        "it looks like an id"
+    } else {
+        return Ok(());
+    };
+    Err(Error::invalid("INVALID_QUERY_NAME", format!("{name:?} is no name for a query: {reason}; name another")))
 }
 
 fn status_of(definition: &Definition) -> QueryStatus {
@@ -443,5 +619,147 @@ fn find<'a>(queries: &'a BTreeMap<QueryId, Query>, reference: &str) -> Result<&'
         [query] => Ok(query),
         [] => Err(not_found(format!("no query has id or name {reference}: headwater query list shows all"))),
         several => Err(not_found(format!("{reference} begins the ids of {} queries: give more of it", several.len()))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::Session;
+    use crate::sql::catalog::Catalog;
+    use crate::sql::parser::parse;
+    use crate::sql::planner::Planned;
+    use datafusion::execution::runtime_env::RuntimeEnv;
+    use object_store::local::LocalFileSystem;
+
+    struct Bench {
+        folder: tempfile::TempDir,
+        manager: Manager,
+        flow: FlowDefinition,
+    }
+
+    /// No executors: a run that has begun waits for one.
+    async fn open(folder: &std::path::Path) -> (Manager, Arc<Planner>) {
+        let store: Arc<dyn ObjectStore> = Arc::new(LocalFileSystem::new());
+        let root = Path::from_absolute_path(folder).unwrap();
+        let state_dir = folder.display().to_string();
+        let catalog = Catalog::open(Arc::clone(&store), &root, format!("{state_dir}/warehouse")).await.unwrap();
+        let planner = Arc::new(Planner::new(Arc::new(catalog), Arc::new(RuntimeEnv::default())));
+        let cluster = Cluster::start().await.unwrap();
+        (Manager::open(store, root, state_dir, cluster, Arc::clone(&planner), None).await.unwrap(), planner)
+    }
+
+    impl Bench {
+        async fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let (manager, planner) = open(folder.path()).await;
+            let mut session = Session::default();
+            let mut flow = None;
+            let text = "CREATE TABLE ticks USING rate; CREATE TABLE nowhere USING noop;
+                        CREATE FLOW f AS INSERT INTO nowhere SELECT value FROM STREAM(ticks)";
+            for statement in parse(text).unwrap() {
+                if let Planned::Flow(planned) = planner.plan(&statement, &mut session).await.unwrap() {
+                    flow = Some(planned);
+                }
+            }
+            Self { folder, manager, flow: flow.unwrap() }
+        }
+        async fn start(&self, name: &str, checkpoint: Option<String>) -> Result<QueryStatus> {
+            let options = StartOptions { name: Some(name.into()), checkpoint, ..Default::default() };
+            self.manager.start(self.flow.clone(), options).await
+        }
+        fn file(&self, id: &str) -> Option<String> {
+            std::fs::read_to_string(self.folder.path().join(format!("queries/{id}.json"))).ok()
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_end_of_an_old_run_does_not_touch_a_newer_one() {
+        let bench = Bench::new().await;
+        let first = bench.start("q", None).await.unwrap();
+        let second = bench.manager.restart("q").await.unwrap();
+        assert!(!first.run_id.is_empty() && first.run_id != second.run_id);
+        let (id, run) = (first.id.parse().unwrap(), first.run_id.parse().unwrap());
+        bench.manager.ended(id, run, End::Failed(Error::fatal("OLD", "an old run"))).await;
+        assert_ne!(bench.manager.get("q").unwrap().state, "FAILED");
+        assert!(bench.file(&first.id).unwrap().contains("RUNNING"));
+        assert_eq!(bench.start("q", None).await.unwrap_err().class, "STREAMING_QUERY_ALREADY_ACTIVE");
+
+        bench.manager.ended(id, second.run_id.parse().unwrap(), End::Failed(Error::fatal("NEW", "this run"))).await;
+        assert_eq!(bench.manager.get("q").unwrap().message, "[NEW] this run");
+        assert!(bench.file(&first.id).unwrap().contains("[NEW] this run"));
+        bench.manager.shutdown().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_fenced_run_leaves_the_file_to_the_winner() {
+        let bench = Bench::new().await;
+        let query = bench.start("q", None).await.unwrap();
+        let fenced = Error::fatal("CONCURRENT_STREAM_LOG_UPDATE", "another");
+        bench.manager.ended(query.id.parse().unwrap(), query.run_id.parse().unwrap(), End::Failed(fenced)).await;
+        assert_eq!(bench.manager.get("q").unwrap().state, "FAILED");
+        assert!(bench.file(&query.id).unwrap().contains("RUNNING"));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_should_become_of_a_query_outlives_the_scheduler() {
+        let bench = Bench::new().await;
+        let (runs, stopped) = (bench.start("runs", None).await.unwrap(), bench.start("stopped", None).await.unwrap());
+        assert_eq!(bench.manager.stop("stopped").await.unwrap().state, "STOPPED");
+        bench.manager.shutdown().await;
+        assert_eq!(bench.start("late", None).await.unwrap_err().class, "SCHEDULER_ENDS");
+        let (again, _) = open(bench.folder.path()).await;
+        let states: Vec<_> = again.list().into_iter().map(|query| (query.id, query.state == "STOPPED")).collect();
+        assert_eq!(states, [(runs.id, false), (stopped.id, true)]);
+        again.shutdown().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_stop_that_cannot_be_written_stops_nothing() {
+        let bench = Bench::new().await;
+        let query = bench.start("q", None).await.unwrap();
+        // A folder in the file's place cannot be replaced.
+        let file = bench.folder.path().join(format!("queries/{}.json", query.id));
+        std::fs::remove_file(&file).unwrap();
+        std::fs::create_dir_all(file.join("x")).unwrap();
+        assert_eq!(bench.manager.stop("q").await.unwrap_err().class, "STATE_DIRECTORY_UNAVAILABLE");
+        assert_ne!(bench.manager.get("q").unwrap().state, "STOPPED");
+        std::fs::remove_dir_all(&file).unwrap();
+        assert_eq!(bench.manager.stop("q").await.unwrap().state, "STOPPED");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn delete_takes_the_checkpoint_and_nothing_else() {
+        let bench = Bench::new().await;
+        let checkpoints = bench.folder.path().join("checkpoints");
+        let query = bench.start("q", None).await.unwrap();
+        bench.manager.stop("q").await.unwrap();
+        let own = std::path::PathBuf::from(&query.checkpoint);
+        assert!(own.join("metadata").exists() && own.starts_with(&checkpoints));
+        std::fs::write(own.join("notes.txt"), "mine").unwrap();
+        bench.manager.delete("q").await.unwrap();
+        assert!(!own.join("metadata").exists() && own.join("notes.txt").exists());
+        assert!(bench.file(&query.id).is_none());
+
+        // The folder of all checkpoints as one query's.
+        let other = bench.start("other", None).await.unwrap();
+        bench.start("odd", Some(format!("{}/", checkpoints.display()))).await.unwrap();
+        bench.manager.stop("odd").await.unwrap();
+        bench.manager.delete("odd").await.unwrap();
+        assert!(std::path::Path::new(&other.checkpoint).join("metadata").exists());
+        bench.manager.shutdown().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_cannot_be_is_refused_before_anything_is_written() {
+        let mut bench = Bench::new().await;
+        for name in ["", " x", "a/b", "a\nb", "6f1d2f0e-8f0c-4f6e-9d6c-0d4c7f1f2a3b", &"x".repeat(201)] {
+            assert_eq!(bench.start(name, None).await.unwrap_err().class, "INVALID_QUERY_NAME", "{name:?}");
+        }
+        for deadline in ["soon", "0 seconds"] {
+            bench.flow.conf.insert(crate::streaming::query::BATCH_DEADLINE.into(), deadline.into());
+            assert_eq!(bench.start("q", None).await.unwrap_err().class, "INVALID_CONF_VALUE", "{deadline}");
+        }
+        assert!(!bench.folder.path().join("checkpoints").exists());
     }
 }

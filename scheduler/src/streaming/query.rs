@@ -15,7 +15,7 @@ use crate::sql::planner::{FlowDefinition, PlannedFlow, Planner};
 use crate::streaming::checkpoint::{self, Checkpoint, CommitEntry, Location, OffsetEntry, OffsetMetadata};
 use crate::streaming::progress::{Monitor, SourceFacts, State, TriggerFacts, report};
 use crate::streaming::recovery::Decision;
-use crate::streaming::trigger::Trigger;
+use crate::streaming::trigger::{Trigger, parse_interval};
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::SessionContext;
@@ -102,7 +102,7 @@ pub struct RunOptions {
 }
 
 /// How a run ended.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum End {
     /// It was told to.
     Stopped,
@@ -130,7 +130,11 @@ impl Run {
     /// Runs until the query ends.
     pub async fn to_end(mut self) -> End {
         let mut pause = RETRY_MIN;
-        let mut deadline = self.batch_deadline();
+        let deadline_of_first = match batch_deadline(&self.options.flow.conf) {
+            Ok(deadline) => deadline,
+            Err(error) => return End::Failed(error),
+        };
+        let mut deadline = deadline_of_first;
         let mut stop = self.stop.clone();
         loop {
             let mut committed = false;
@@ -148,10 +152,10 @@ impl Run {
             }
             if committed {
                 pause = RETRY_MIN;
-                deadline = self.batch_deadline();
+                deadline = deadline_of_first;
             }
             if error.class == "JOB_DEADLINE_EXCEEDED" {
-                deadline *= 2;
+                deadline = deadline.saturating_mul(2);
             }
             tracing::warn!(query_id = %self.options.id, %error, pause_ms = pause.as_millis() as u64, "batch failed, trying again");
             self.monitor.set(State::Retrying, format!("{error}; trying again in {pause:?}"));
@@ -163,11 +167,6 @@ impl Run {
         }
     }
 
-    fn batch_deadline(&self) -> Duration {
-        let conf = self.options.flow.conf.get(BATCH_DEADLINE);
-        conf.and_then(|text| crate::streaming::trigger::parse_interval(text).ok()).unwrap_or(BATCH_DEADLINE_DEFAULT)
-    }
-
     fn step(&self, step: Step, batch_id: u64) -> Result<()> {
         match &self.options.failpoint {
             Some(failpoint) => failpoint(step, batch_id),
@@ -177,8 +176,12 @@ impl Run {
 
     /// From the checkpoint until the end or the first error.
     async fn attempt(&mut self, committed: &mut bool, deadline: Duration) -> Result<End> {
-        self.monitor.set(State::Running, "Initializing sources");
-        let flow = self.planner.plan_flow(&self.options.flow, &self.options.id.to_string()).await?;
+        // An error stays to be seen until the query is past where it failed.
+        if self.monitor.status().state != State::Retrying.name() {
+            self.monitor.set(State::Running, "Initializing sources");
+        }
+        let RunOptions { flow, id, checkpoint, .. } = &self.options;
+        let flow = self.planner.plan_flow(flow, &id.to_string(), checkpoint).await?;
         let session = Arc::new(SessionContext::new_with_state(self.planner.state(&self.options.flow.conf)?));
         let location = Location::resolve(&self.options.checkpoint).await?;
         let checkpoint = Checkpoint::open(location, self.options.run, checkpoint::Options::default()).await?;
@@ -199,6 +202,24 @@ impl Run {
             Batches { run: self, flow: &flow, session, checkpoint: &checkpoint, deadline, previous: None };
         batches.until_end(committed).await
     }
+}
+
+/// The deadline of a batch that a query's settings name.
+///
+/// # Errors
+/// `INVALID_CONF_VALUE` when it is not an interval, or none at all.
+pub fn batch_deadline(conf: &BTreeMap<String, String>) -> Result<Duration> {
+    let Some(text) = conf.get(BATCH_DEADLINE) else { return Ok(BATCH_DEADLINE_DEFAULT) };
+    let deadline = parse_interval(text).and_then(|deadline| match deadline {
+        Duration::ZERO => Err(Error::invalid("INVALID_CONF_VALUE", "no batch could end in time")),
+        deadline => Ok(deadline),
+    });
+    deadline.map_err(|error| {
+        Error::invalid(
+            "INVALID_CONF_VALUE",
+            format!("the value '{text}' in the config \"{BATCH_DEADLINE}\" is invalid: {}", error.message),
+        )
+    })
 }
 
 async fn stopped(stop: &mut watch::Receiver<bool>) {

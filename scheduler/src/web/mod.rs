@@ -50,15 +50,15 @@ async fn executors(State(facts): State<Facts>) -> Response {
 }
 
 async fn queries(State(facts): State<Facts>) -> Json<Vec<Value>> {
-    Json(facts.manager.list().await.iter().map(query_json).collect())
+    Json(facts.manager.list().iter().map(query_json).collect())
 }
 
 async fn query(State(facts): State<Facts>, Path(id): Path<String>) -> Result<Json<Value>, Failure> {
-    facts.manager.get(&id).await.map(|status| Json(query_json(&status))).map_err(Failure)
+    facts.manager.get(&id).map(|status| Json(query_json(&status))).map_err(Failure)
 }
 
 async fn progress(State(facts): State<Facts>, Path(id): Path<String>) -> Result<Response, Failure> {
-    let (recent, _, _) = facts.manager.progress(&id).await.map_err(Failure)?;
+    let (recent, _, _) = facts.manager.progress(&id).map_err(Failure)?;
     Ok(Json(recent.iter().map(AsRef::as_ref).collect::<Vec<_>>()).into_response())
 }
 
@@ -81,7 +81,7 @@ pub fn query_json(status: &QueryStatus) -> Value {
 
 /// Prometheus text format.
 async fn metrics(State(facts): State<Facts>) -> Response {
-    let (queries, executors) = (facts.manager.list().await, facts.cluster.executors().await);
+    let (queries, executors) = (facts.manager.list(), facts.cluster.executors().await);
     let text = render(&queries, &executors).unwrap_or_default();
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
 }

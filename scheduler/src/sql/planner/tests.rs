@@ -212,14 +212,14 @@ impl Bench {
 
     async fn flow(&mut self, text: &str) -> Result<PlannedFlow> {
         match self.try_run(text).await? {
-            Planned::Flow(flow) => self.planner.plan_flow(&flow, "q1").await,
+            Planned::Flow(flow) => self.planner.plan_flow(&flow, "q1", "/checkpoint").await,
             other => panic!("{text} is no flow: {other:?}"),
         }
     }
 
     async fn check_error(&mut self, text: &str, expect: &str) {
         let outcome = match self.try_run(text).await {
-            Ok(Planned::Flow(flow)) => self.planner.plan_flow(&flow, "q1").await.map(|_| ()),
+            Ok(Planned::Flow(flow)) => self.planner.plan_flow(&flow, "q1", "/checkpoint").await.map(|_| ()),
             other => other.map(|_| ()),
         };
         let message = outcome.expect_err(text).to_string();
@@ -427,7 +427,7 @@ async fn a_flow_stands_alone() {
     let text = serde_json::to_string(&flow).expect("is JSON");
     let again: FlowDefinition = serde_json::from_str(&text).expect("was JSON");
     assert_eq!(again, flow);
-    let planned = bench.planner.plan_flow(&again, "q2").await.expect("plans");
+    let planned = bench.planner.plan_flow(&again, "q2", "/checkpoint").await.expect("plans");
     assert_eq!(columns_of(&planned.schema), "body");
 }
 
@@ -480,7 +480,7 @@ async fn tables_are_made() {
         panic!("is a flow")
     };
     assert_eq!((flow.name.as_str(), flow.target.options.get("path")), ("live", Some("/x")));
-    bench.planner.plan_flow(&flow, "q").await.expect("plans");
+    bench.planner.plan_flow(&flow, "q", "/checkpoint").await.expect("plans");
     bench.check_error("CREATE TABLE live USING parquet", "[TABLE_OR_VIEW_ALREADY_EXISTS]").await;
     assert!(matches!(bench.run("CREATE TABLE IF NOT EXISTS live USING csv").await,
         Planned::Done(text) if text == "table live exists already"));
@@ -725,4 +725,19 @@ async fn real_connectors_are_planned() {
     let text = format!("SELECT A, b FROM json.`{}/x.json`", folder.path().display());
     assert!(bench.rows(&text).await.contains("two"));
     bench.check_error("CREATE TABLE k USING kafka; SELECT * FROM k", "[KAFKA_INVALID_OPTION]").await;
+}
+
+#[tokio::test]
+async fn streams_of_files_keep_their_log_in_the_checkpoint() {
+    let mut bench = Bench::new().await;
+    bench
+        .flow(
+            "INSERT INTO nowhere SELECT value FROM STREAM(users_created)
+             UNION ALL SELECT value FROM STREAM(files)",
+        )
+        .await
+        .expect("plans");
+    let told = bench.told.lock().expect("told");
+    let logs: Vec<_> = told.iter().filter_map(|options| options.get(SOURCE_LOG)).collect();
+    assert_eq!(logs, ["/checkpoint/sources/1/files"], "the topic, source 0, is not told");
 }
