@@ -9,7 +9,7 @@ use crate::streaming::checkpoint::{self, Checkpoint, Location};
 use crate::streaming::progress::{Monitor, Report, State};
 use crate::streaming::query::{End, Failpoint, Run, RunOptions};
 use crate::streaming::trigger::Trigger;
-use futures::TryStreamExt;
+use futures::{FutureExt, TryStreamExt};
 use headwater_proto::engine::QueryStatus;
 use headwater_proto::error::{Error, ErrorKind, Result};
 use headwater_proto::ids::{QueryId, RunId};
@@ -17,8 +17,9 @@ use headwater_proto::progress::StreamingQueryProgress;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, PoisonError};
 use tokio::sync::{Mutex, broadcast, watch};
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
@@ -84,6 +85,18 @@ struct Query {
     running: Option<Running>,
 }
 
+/// A start that is under way: its name is free again when this is dropped.
+struct Starting {
+    manager: Manager,
+    name: String,
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        self.manager.0.starting.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.name);
+    }
+}
+
 struct Running {
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
@@ -102,6 +115,7 @@ struct Inner {
     planner: Arc<Planner>,
     failpoint: Option<Failpoint>,
     queries: Mutex<BTreeMap<QueryId, Query>>,
+    starting: std::sync::Mutex<BTreeSet<String>>,
 }
 
 impl Manager {
@@ -117,8 +131,16 @@ impl Manager {
         planner: Arc<Planner>,
         failpoint: Option<Failpoint>,
     ) -> Result<Self> {
-        let manager =
-            Self(Arc::new(Inner { store, root, state_dir, cluster, planner, failpoint, queries: Mutex::default() }));
+        let manager = Self(Arc::new(Inner {
+            store,
+            root,
+            state_dir,
+            cluster,
+            planner,
+            failpoint,
+            queries: Mutex::default(),
+            starting: std::sync::Mutex::default(),
+        }));
         let unavailable =
             |e| Error::transient("STATE_DIRECTORY_UNAVAILABLE", format!("failed to read the queries: {e}"));
         let folder = manager.0.root.clone().join("queries");
@@ -162,28 +184,15 @@ impl Manager {
                 "trigger real-time is not supported yet; use the default trigger",
             ));
         }
+        let _starting = self.starting(&name)?;
+        let known = inactive(&*self.0.queries.lock().await, &name)?;
         // Validates before anything is written, and outside the lock: it asks brokers and databases.
         let planned = self.0.planner.plan_flow(&flow, "validation").await?;
-        planned.sink.prepare().await?;
         for source in &planned.sources {
             source.initial_offset().await?;
         }
         drop(planned);
 
-        let mut queries = self.0.queries.lock().await;
-        let known = queries.values().find(|query| query.definition.name == name).map(|query| query.definition.clone());
-        if let Some(known) = &known
-            && queries.get(&known.id).is_some_and(|query| query.running.is_some())
-        {
-            return Err(Error::new(
-                ErrorKind::AlreadyExists,
-                "STREAMING_QUERY_ALREADY_ACTIVE",
-                format!(
-                    "a query named {name} is running already, with id {}: stop it first (headwater query stop {name})",
-                    known.id
-                ),
-            ));
-        }
         let checkpoint = match (options.checkpoint, &known) {
             (Some(checkpoint), _) => checkpoint,
             (None, Some(known)) => known.checkpoint.clone(),
@@ -192,7 +201,7 @@ impl Manager {
         // The id is the checkpoint's.
         let location = Location::resolve(&checkpoint).await?;
         let id = Checkpoint::open(location, RunId::random(), checkpoint::Options::default()).await?.query_id();
-        if let Some(owner) = queries.get(&id)
+        if let Some(owner) = self.0.queries.lock().await.get(&id)
             && owner.definition.name != name
         {
             return Err(Error::new(
@@ -204,7 +213,12 @@ impl Manager {
                 ),
             ));
         }
-        if let Some(known) = known
+        // In the query's own name: the output of a stream is one query's.
+        self.0.planner.plan_flow(&flow, &id.to_string()).await?.sink.prepare().await?;
+
+        let mut queries = self.0.queries.lock().await;
+        // Again: it may have been restarted meanwhile.
+        if let Some(known) = inactive(&queries, &name)?
             && known.id != id
         {
             // The same name over another checkpoint is another query; the old one is forgotten, its checkpoint kept.
@@ -229,6 +243,19 @@ impl Manager {
         Ok(status)
     }
 
+    /// Keeps a name for a start that is under way.
+    fn starting(&self, name: &str) -> Result<Starting> {
+        let mut starting = self.0.starting.lock().unwrap_or_else(PoisonError::into_inner);
+        if !starting.insert(name.to_string()) {
+            return Err(Error::new(
+                ErrorKind::AlreadyExists,
+                "STREAMING_QUERY_ALREADY_ACTIVE",
+                format!("a query named {name} is being started already: wait for it, or choose another name"),
+            ));
+        }
+        Ok(Starting { manager: self.clone(), name: name.to_string() })
+    }
+
     /// Spawns a run of a query; the task is owned by the query's entry.
     fn run(&self, query: &mut Query) {
         let definition = query.definition.clone();
@@ -250,7 +277,11 @@ impl Manager {
                     };
                     let planner = Arc::clone(&manager.0.planner);
                     let cluster = manager.0.cluster.clone();
-                    Run { options, planner, cluster, monitor: Arc::clone(&monitor), stop: stopped }.to_end().await
+                    let run = Run { options, planner, cluster, monitor: Arc::clone(&monitor), stop: stopped };
+                    // A query whose task is gone must not be said to run.
+                    AssertUnwindSafe(run.to_end()).catch_unwind().await.unwrap_or_else(|_| {
+                        End::Failed(Error::internal("the query's task panicked, the log says where: report it"))
+                    })
                 }
                 Err(error) => End::Failed(error),
             };
@@ -261,6 +292,8 @@ impl Manager {
 
     /// Records how a run ended. A stop is recorded by who asked for it: at shutdown the query should run on.
     async fn ended(&self, id: QueryId, monitor: &Monitor, end: End) {
+        // Another scheduler runs it: what should become of it is that one's to say.
+        let fenced = matches!(&end, End::Failed(error) if error.class == "CONCURRENT_STREAM_LOG_UPDATE");
         let desired = match end {
             End::Stopped => {
                 monitor.set(State::Stopped, "Stopped");
@@ -276,7 +309,7 @@ impl Manager {
         let Some(query) = queries.get_mut(&id) else { return };
         query.definition.desired = desired;
         query.definition.last_batch_id = monitor.status().batch_id;
-        if let Err(error) = self.write_file(&query.definition).await {
+        if !fenced && let Err(error) = self.write_file(&query.definition).await {
             warn!(query_id = %id, %error, "the end of a query could not be recorded: it is resumed at the next start");
         }
         query.running = None;
@@ -426,6 +459,24 @@ fn status_of(definition: &Definition) -> QueryStatus {
         message: definition.desired.message(),
         checkpoint: definition.checkpoint.clone(),
         trigger: definition.trigger.clone(),
+    }
+}
+
+/// The query of this name, if there is one.
+///
+/// # Errors
+/// It is active.
+fn inactive(queries: &BTreeMap<QueryId, Query>, name: &str) -> Result<Option<Definition>> {
+    match queries.values().find(|query| query.definition.name == name) {
+        Some(known) if known.running.is_some() => Err(Error::new(
+            ErrorKind::AlreadyExists,
+            "STREAMING_QUERY_ALREADY_ACTIVE",
+            format!(
+                "a query named {name} is running already, with id {}: stop it first (headwater query stop {name})",
+                known.definition.id
+            ),
+        )),
+        known => Ok(known.map(|known| known.definition.clone())),
     }
 }
 
