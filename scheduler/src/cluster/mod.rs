@@ -10,7 +10,7 @@ mod job_state;
 mod liveness;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use job_state::JobMetrics;
 pub use liveness::Liveness;

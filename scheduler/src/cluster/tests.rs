@@ -182,8 +182,8 @@ impl SinkTask for ProbeTask {
     }
 }
 
-struct TestCluster {
-    cluster: Cluster,
+pub(crate) struct TestCluster {
+    pub cluster: Cluster,
     executors: Vec<ExecutorHandle>,
     server: tokio::task::JoinHandle<()>,
     /// Its end is the liveness streams'.
@@ -191,7 +191,7 @@ struct TestCluster {
 }
 
 impl TestCluster {
-    async fn start(executors: usize, task_slots: usize) -> Self {
+    pub(crate) async fn start(executors: usize, task_slots: usize) -> Self {
         connectors::register(Arc::new(Probe));
         let cluster = Cluster::start().await.unwrap();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -221,7 +221,7 @@ impl TestCluster {
         self.cluster.run(Job { name: name.into(), session, plan, deadline, progress: None }).await
     }
 
-    async fn stop(self) {
+    pub(crate) async fn stop(self) {
         for executor in self.executors {
             executor.drain().await.unwrap();
         }

@@ -213,14 +213,35 @@ impl Manager {
         let (_, checkpoint) = choice.make(&self.queries())?;
         // Validates before anything is written, and before other changes are kept waiting: it asks brokers and
         // databases.
-        let planned = self.0.planner.plan_flow(&flow, "validation", &checkpoint).await?;
-        planned.sink.prepare().await?;
-        for source in &planned.sources {
+        for source in self.0.planner.plan_flow(&flow, "validation", &checkpoint).await?.sources {
             source.initial_offset().await?;
         }
+        // The sink in the query's own name: the output of a stream is one query's.
+        let location = Location::resolve(&checkpoint).await?;
+        let id = Checkpoint::open(location, RunId::random(), checkpoint::Options::default()).await?.query_id();
+        self.check_owner(id, &choice.name, &checkpoint)?;
+        let planned = self.0.planner.plan_flow(&flow, &id.to_string(), &checkpoint).await?;
+        planned.sink.prepare().await?;
         drop(planned);
         let manager = self.clone();
         whole(async move { manager.start_validated(flow, options.trigger, choice).await }).await
+    }
+
+    /// Refuses a checkpoint whose query has another name.
+    fn check_owner(&self, id: QueryId, name: &str, checkpoint: &str) -> Result<()> {
+        if let Some(owner) = self.queries().get(&id)
+            && owner.definition.name != name
+        {
+            return Err(Error::new(
+                ErrorKind::AlreadyExists,
+                "STREAMING_CHECKPOINT_OF_ANOTHER_QUERY",
+                format!(
+                    "checkpoint {checkpoint} belongs to query {} ({id}): name another checkpoint location",
+                    owner.definition.name
+                ),
+            ));
+        }
+        Ok(())
     }
 
     async fn start_validated(&self, flow: FlowDefinition, trigger: Trigger, choice: Choice) -> Result<QueryStatus> {
@@ -235,18 +256,7 @@ impl Manager {
         let checkpoint = location.display().to_string();
         // The id is the checkpoint's.
         let id = Checkpoint::open(location, RunId::random(), checkpoint::Options::default()).await?.query_id();
-        if let Some(owner) = self.queries().get(&id)
-            && owner.definition.name != choice.name
-        {
-            return Err(Error::new(
-                ErrorKind::AlreadyExists,
-                "STREAMING_CHECKPOINT_OF_ANOTHER_QUERY",
-                format!(
-                    "checkpoint {checkpoint} belongs to query {} ({id}): name another checkpoint location",
-                    owner.definition.name
-                ),
-            ));
-        }
+        self.check_owner(id, &choice.name, &checkpoint)?;
         let definition = Definition {
             id,
             name: choice.name,

@@ -10,3 +10,6 @@ pub mod progress;
 pub mod query;
 pub mod recovery;
 pub mod trigger;
+
+#[cfg(test)]
+mod tests;

@@ -136,9 +136,10 @@ impl Run {
         };
         let mut deadline = deadline_of_first;
         let mut stop = self.stop.clone();
+        let mut target = None;
         loop {
             let mut committed = false;
-            let attempt = self.attempt(&mut committed, deadline);
+            let attempt = self.attempt(&mut committed, &mut target, deadline);
             let error = tokio::select! {
                 ended = attempt => match ended {
                     Ok(end) => return end,
@@ -174,8 +175,14 @@ impl Run {
         }
     }
 
-    /// From the checkpoint until the end or the first error.
-    async fn attempt(&mut self, committed: &mut bool, deadline: Duration) -> Result<End> {
+    /// From the checkpoint until the end or the first error. `target`: what trigger available-now drains, found by the
+    /// first attempt, so that one that fails does not move the end.
+    async fn attempt(
+        &mut self,
+        committed: &mut bool,
+        target: &mut Option<Vec<Offset>>,
+        deadline: Duration,
+    ) -> Result<End> {
         // An error stays to be seen until the query is past where it failed.
         if self.monitor.status().state != State::Retrying.name() {
             self.monitor.set(State::Running, "Initializing sources");
@@ -200,7 +207,7 @@ impl Run {
         flow.sink.prepare().await?;
         let mut batches =
             Batches { run: self, flow: &flow, session, checkpoint: &checkpoint, deadline, previous: None };
-        batches.until_end(committed).await
+        batches.until_end(committed, target).await
     }
 }
 
@@ -266,12 +273,13 @@ impl Phases {
 }
 
 impl Batches<'_> {
-    async fn until_end(&mut self, committed: &mut bool) -> Result<End> {
+    async fn until_end(&mut self, committed: &mut bool, target: &mut Option<Vec<Offset>>) -> Result<End> {
         let trigger = self.run.options.trigger;
         let monitor = &self.run.monitor;
         let (mut next_id, mut start, mut metadata, rerun) = self.recover().await?;
-        // What trigger available-now drains: what is there when it starts.
-        let target = if trigger.stops_at_start() { Some(self.latest(&start).await?) } else { None };
+        if trigger.stops_at_start() && target.is_none() {
+            *target = Some(self.latest(&start).await?);
+        }
         if let Some(batch) = rerun {
             let mut phases = Phases::begin();
             let latest = match &target {
