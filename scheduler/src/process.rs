@@ -23,7 +23,7 @@ use headwater_proto::engine::query_service_server::QueryServiceServer;
 use headwater_proto::engine::sql_service_server::SqlServiceServer;
 use object_store::{ObjectStoreExt, PutPayload};
 use std::fs::{File, TryLockError};
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -110,9 +110,12 @@ impl SchedulerHandle {
 /// system takes the lock away when the process ends, however it ends.
 fn lock(state_dir: &Url) -> Result<Option<File>> {
     let Some(folder) = state_dir.to_file_path().ok().filter(|_| state_dir.scheme() == "file") else { return Ok(None) };
-    std::fs::create_dir_all(&folder).with_context(|| format!("cannot make state directory {}", folder.display()))?;
+    std::fs::create_dir_all(&folder).with_context(|| {
+        format!("cannot make state directory {}: check --state-dir and its permissions", folder.display())
+    })?;
     let path = folder.join("lock");
-    let failed = || format!("cannot lock state directory {} by {}", folder.display(), path.display());
+    let failed =
+        || format!("cannot write to state directory {}: check --state-dir and its permissions", folder.display());
     let opened = File::options().read(true).write(true).create(true).truncate(false).open(&path);
     let mut file = opened.with_context(failed)?;
     match file.try_lock() {
@@ -128,7 +131,7 @@ fn lock(state_dir: &Url) -> Result<Option<File>> {
                 folder.display()
             ));
         }
-        Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {
+        Err(TryLockError::Error(error)) if error.kind() == ErrorKind::Unsupported => {
             tracing::warn!(state_dir = %folder.display(), "the file system has no locks: run one scheduler only");
             return Ok(None);
         }

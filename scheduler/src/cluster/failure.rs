@@ -82,16 +82,13 @@ fn of_task(error: &str) -> Error {
         return Error::internal(message);
     }
     if has(&["ArrowError(DivideByZero"]) {
-        return Error::invalid(
-            "DIVIDE_BY_ZERO",
-            "division by zero: use try_divide to get NULL instead, or leave out the rows",
-        );
+        return Error::invalid("DIVIDE_BY_ZERO", "division by zero: NULLIF(divisor, 0) makes the result NULL instead");
     }
     if has(&["ArrowError(CastError(", "ArrowError(ParseError("]) {
-        return Error::invalid("CAST_INVALID_INPUT", format!("{message}: use try_cast to get NULL instead"));
+        return Error::invalid("CAST_INVALID_INPUT", format!("{message}: TRY_CAST gives NULL instead"));
     }
     if has(&["ArrowError(ArithmeticOverflow("]) {
-        return Error::invalid("ARITHMETIC_OVERFLOW", message);
+        return Error::invalid("ARITHMETIC_OVERFLOW", format!("{message}: cast to a wider type before"));
     }
     match Error::class_in(&message) {
         Some((class, message)) => Error::invalid(class, message),
