@@ -2,14 +2,14 @@
 --
 --   headwater submit examples/users.sql --set kafka=localhost:9092 --set cassandra=localhost:9042
 --
--- The topic must exist; the table is made when it does not (a text key then; make it yourself for `id uuid`).
+-- The topic must exist; the table is made when it does not.
 
 CREATE OR REPLACE TABLE users_created USING kafka
   OPTIONS ('kafka.bootstrap.servers' '${kafka}', subscribe 'users_created', startingOffsets 'earliest');
 
 CREATE OR REPLACE TABLE created_users USING cassandra
   OPTIONS ('spark.cassandra.connection.host' '${cassandra}', keyspace 'spark_streams', table 'created_users',
-           'headwater.createTable' 'true', 'headwater.primaryKey' 'id');
+           'headwater.createTable' 'true', 'headwater.primaryKey' 'id', createTableColumnTypes 'id uuid');
 
 CREATE FLOW users AS INSERT INTO created_users BY NAME
   SELECT data.*

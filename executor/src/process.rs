@@ -155,7 +155,9 @@ async fn connect(schedulers: &[String]) -> (String, Channel) {
                 Ok(endpoint) => match endpoint.connect_timeout(Duration::from_secs(3)).connect().await {
                     Ok(channel) => return (scheduler.clone(), channel),
                     Err(e) if !said => {
-                        warn!(scheduler, error = %e, "scheduler not reached, trying on");
+                        // tonic's own text is "transport error"; why stands below it.
+                        let error = anyhow!(e);
+                        warn!(scheduler, error = %error.root_cause(), "scheduler not reached, trying on");
                         said = true;
                     }
                     Err(_) => {}

@@ -114,9 +114,14 @@ impl Statements {
         let count = |name: &str| metrics.get(name).copied().unwrap_or(0);
         let bad = match count(SinkExec::BAD_ROWS) {
             0 => String::new(),
+            1 => ", 1 bad row set aside".into(),
             bad => format!(", {bad} bad rows set aside"),
         };
-        Ok(format!("{} rows written to {table_name}{bad}", count(SinkExec::ROWS)))
+        let rows = match count(SinkExec::ROWS) {
+            1 => "1 row".into(),
+            rows => format!("{rows} rows"),
+        };
+        Ok(format!("{rows} written to {table_name}{bad}"))
     }
 
     async fn run(&self, job: Job) -> Result<JobOutcome> {

@@ -17,6 +17,8 @@ use headwater_executor::connectors::files::location::{LazyObjectStoreRegistry, p
 use headwater_proto::engine::liveness_service_server::LivenessServiceServer;
 use headwater_proto::engine::query_service_server::QueryServiceServer;
 use headwater_proto::engine::sql_service_server::SqlServiceServer;
+use object_store::{ObjectStoreExt, PutPayload};
+use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -98,20 +100,33 @@ impl SchedulerHandle {
 /// # Errors
 /// A port in use, a state directory that cannot be read or written.
 pub async fn start(options: SchedulerOptions) -> Result<SchedulerHandle> {
-    let listen = async |port: u16, what: &str| {
-        TcpListener::bind((options.bind, port)).await.with_context(|| {
-            format!(
-                "cannot listen on {}:{port} for {what}: is another scheduler running? 0 picks a free port",
-                options.bind
-            )
+    let listen = async |port: u16, what: &str, flag: &str| {
+        TcpListener::bind((options.bind, port)).await.map_err(|error| {
+            let remedy = match error.kind() {
+                ErrorKind::AddrInUse => {
+                    format!("is another scheduler running? choose another with {flag}; 0 picks a free one")
+                }
+                ErrorKind::AddrNotAvailable => "give --bind an address of this machine, or 0.0.0.0 for all".into(),
+                _ => format!("choose another with {flag}"),
+            };
+            anyhow!("cannot listen on {}:{port} for {what}: {error}: {remedy}", options.bind)
         })
     };
-    let grpc = listen(options.grpc_port, "gRPC").await?;
-    let http = listen(options.http_port, "HTTP").await?;
+    let grpc = listen(options.grpc_port, "gRPC", "--grpc-port").await?;
+    let http = listen(options.http_port, "HTTP", "--http-port").await?;
     let (grpc_addr, http_addr) = (grpc.local_addr()?, http.local_addr()?);
 
     let (store, root, url) = parse_location(&options.state_dir, &Options::default())
         .with_context(|| format!("state directory {}", options.state_dir))?;
+    // Found out now, not by the first query's first batch.
+    let probe = root.clone().join(format!(".probe-{}", uuid::Uuid::new_v4()));
+    let written = async {
+        store.put(&probe, PutPayload::new()).await?;
+        store.delete(&probe).await
+    };
+    written.await.with_context(|| {
+        format!("cannot write to state directory {}: check --state-dir and its permissions", options.state_dir)
+    })?;
     let cluster = Cluster::start().await?;
     let warehouse = format!("{}/warehouse", url.as_str().trim_end_matches('/'));
     let catalog = Arc::new(

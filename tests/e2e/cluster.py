@@ -175,13 +175,13 @@ def headwater(*arguments, stdin="", seconds=None, scheduler=None):
 class Cluster:
     """A scheduler and executors as processes of their own, over one state directory."""
 
-    def __init__(self, name, executors=2, task_slots=2):
+    def __init__(self, name, executors=2, task_slots=2, state=None):
         logs = pathlib.Path(os.environ.get("HEADWATER_TEST_LOGS") or tempfile.mkdtemp(prefix="headwater-e2e-"))
         self.logs = logs / name
         self.logs.mkdir(parents=True, exist_ok=True)
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix=f"headwater-{name}-"))
         atexit.register(self._discard)  # for a run that is cut off
-        self.state = self.folder / "state"
+        self.state = state or self.folder / "state"
         self.task_slots = task_slots
         self.executors = []
         self.scheduler = None
@@ -290,6 +290,10 @@ class Cluster:
         path = self.folder / name
         path.write_text(text)
         return path
+
+    def submit_text(self, name, text):
+        """Starts the flows of this SQL."""
+        return self.ok("submit", self.file(f"{name}.sql", text), "--detach")
 
     def submit(self, flow, *arguments, detach=True):
         """Starts the flow; the id of its query."""

@@ -140,6 +140,46 @@ class Stream(ClusterCase):
         bad = sum(int(report["sink"]["metrics"].get("badRows", 0)) for report in reports)
         self.assertEqual(bad, len(records) - len(made), "every record that could not be used is counted")
 
+    def test_kafka_to_kafka(self):
+        """Records of one topic, changed, into another; read back as a batch, keys and headers with them."""
+        flow = Flow("relay")
+        flow.create_topic(self.cluster, 3)
+        target = f"{flow.topic}_out"
+        self.cluster.ok("topic", "create", target, "--partitions", "2", "--kafka", kafka())
+        self.cluster.submit_text(
+            flow.name,
+            f"""CREATE TABLE {flow.name}_in USING kafka OPTIONS ('kafka.bootstrap.servers' '{kafka()}',
+                subscribe '{flow.topic}', startingOffsets 'earliest');
+            CREATE TABLE {flow.name}_out USING kafka OPTIONS ('kafka.bootstrap.servers' '{kafka()}',
+                subscribe '{target}', topic '{target}');
+            CREATE FLOW {flow.name} AS INSERT INTO {flow.name}_out BY NAME
+                SELECT key, upper(CAST(value AS STRING)) AS value FROM STREAM({flow.name}_in);""",
+        )
+        words = [f"word {number}" for number in range(500)]
+        produce(self.cluster, flow.topic, words)
+        out = f"SELECT CAST(value AS STRING) AS v FROM {flow.name}_out"
+        rows = wait_until("all have arrived", lambda: (rows := self.cluster.sql(out)) and len(rows) >= 500 and rows)
+        self.assertEqual(sorted(row["v"] for row in rows), sorted(word.upper() for word in words))
+
+    def test_records_that_cannot_be_written_go_to_a_topic(self):
+        flow = Flow("letters")
+        letters = f"{flow.topic}_dead"
+        flow.cassandra_options = {
+            "headwater.badRecords": "dead-letter",
+            "headwater.deadLetter.topic": letters,
+            "headwater.deadLetter.kafka.bootstrap.servers": kafka(),
+        }
+        flow.set_up(self.cluster, 2)
+        self.cluster.ok("topic", "create", letters, "--partitions", "1", "--kafka", kafka())
+        self.cluster.submit(flow)
+        made = list(users.make(50, flow.name))
+        flow.produce(self.cluster, [*made, '{"id": null, "first_name": "Nobody"}', '{"id": "no-uuid"}'])
+        flow.wait_for_ledger(self.cluster, users.ids(made))
+        tail = lambda: self.cluster.ok("topic", "tail", letters, "--from", "earliest", "--kafka", kafka())  # noqa: E731
+        kept = wait_until("both letters", lambda: (text := tail()) and len(text.splitlines()) >= 2 and text)
+        self.assertIn("Nobody", kept)
+        self.assertIn("no-uuid", kept)
+
 
 class Queries(ClusterCase):
     """`headwater query` and the HTTP API: shapes and states."""

@@ -169,6 +169,13 @@ cql_ready() (
   [ "$code" = 8 ] && ((body[-1] >= $3)) # the count is the last eight bytes of the rows
 )
 
+# s3_ready HOST PORT: the list of buckets is 200.
+s3_ready() (
+  connect "$1" "$2"
+  printf 'GET / HTTP/1.0\r\nHost: %s\r\n\r\n' "$1" >&3
+  [ "$(timeout 5 head -n 1 <&3 | cut -d' ' -f2)" = 200 ]
+)
+
 # --- the end of every service script, which defines `start` and may define its own `stop` ---
 
 stop() { halt && keep_class_archives; }

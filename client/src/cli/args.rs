@@ -121,7 +121,7 @@ pub struct SubmitArgs {
     /// once, real-time
     #[arg(long, env = "HEADWATER_TRIGGER", default_value = "default", value_parser = trigger)]
     pub trigger: String,
-    /// Where the query's progress is kept [default: a folder of its id in the scheduler's state directory]
+    /// Where the query's progress is kept [default: a folder of its own in the scheduler's state directory]
     #[arg(long, env = "HEADWATER_CHECKPOINT", value_name = "URL")]
     pub checkpoint: Option<String>,
     /// Configuration of the session, as Spark's --conf

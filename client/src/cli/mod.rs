@@ -24,7 +24,11 @@ use std::future::Future;
 use std::io;
 use std::path::Path;
 use std::process::ExitCode;
-use tracing_subscriber::EnvFilter;
+use tracing::{Event, Metadata, Subscriber, field};
+use tracing_subscriber::filter::FilterExt;
+use tracing_subscriber::layer::{Context, Filter, Layer, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, registry::LookupSpan};
 
 /// How a command ended, if not well.
 #[derive(Debug, thiserror::Error)]
@@ -176,6 +180,59 @@ fn filter(level: &str) -> String {
     ours.iter().fold(String::from("warn"), |filter, target| format!("{filter},{target}={level}"))
 }
 
+/// Lines of the libraries below us, by target and beginning, that report as a fault what is none, or what comes to us as
+/// an error too and is told from there.
+const HARMLESS: [(&str, &str); 4] = [
+    // A job that was cancelled: its last tasks report to nobody.
+    ("ballista_scheduler::state::task_manager", "Fail to find job "),
+    ("ballista_executor::executor", "Task has been aborted!"),
+    ("ballista_core::utils", "Failed to create partition file at "),
+    // Every attempt to connect is somebody's, who gets the error.
+    ("scylla::cluster::metadata::cc_establisher", ""),
+];
+
+/// Leaves [`HARMLESS`] lines out.
+struct WithoutHarmless;
+
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Filter<S> for WithoutHarmless {
+    fn enabled(&self, _: &Metadata<'_>, _: &Context<'_, S>) -> bool {
+        true
+    }
+    fn event_enabled(&self, event: &Event<'_>, _: &Context<'_, S>) -> bool {
+        let target = event.metadata().target();
+        if target != LOG && HARMLESS.iter().all(|(harmless, _)| *harmless != target) {
+            return true;
+        }
+        let mut line = Line { target: target.to_string(), message: String::new() };
+        event.record(&mut line);
+        HARMLESS.iter().all(|(target, begin)| line.target != *target || !line.message.starts_with(begin))
+    }
+}
+
+/// The target that lines of crate `log` come under; their own is a field.
+const LOG: &str = "log";
+
+/// What a line is known by.
+struct Line {
+    target: String,
+    message: String,
+}
+
+impl field::Visit for Line {
+    fn record_debug(&mut self, field: &field::Field, value: &dyn std::fmt::Debug) {
+        if field.name() == "message" {
+            self.message = format!("{value:?}");
+        }
+    }
+    fn record_str(&mut self, field: &field::Field, value: &str) {
+        match field.name() {
+            "log.target" => self.target = value.to_string(),
+            "message" => self.message = value.to_string(),
+            _ => {}
+        }
+    }
+}
+
 /// Logs to stderr from here on.
 fn start_log(log: &LogArgs, default: &str) -> Result<(), Error> {
     let level = log.log.as_deref().unwrap_or(default);
@@ -187,10 +244,12 @@ fn start_log(log: &LogArgs, default: &str) -> Result<(), Error> {
     })?;
     let colours =
         io::IsTerminal::is_terminal(&io::stderr()) && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(colours);
+    let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(colours);
+    let filter = filter.and(WithoutHarmless);
+    let subscriber = tracing_subscriber::registry();
     let started = match log.log_format.unwrap_or(LogFormat::Text) {
-        LogFormat::Text => subscriber.try_init(),
-        LogFormat::Json => subscriber.json().try_init(),
+        LogFormat::Text => subscriber.with(lines.with_filter(filter)).try_init(),
+        LogFormat::Json => subscriber.with(lines.json().with_filter(filter)).try_init(),
     };
     started.map_err(|error| Error::Failed(format!("failed to start the log: {error}")))
 }
@@ -247,6 +306,38 @@ mod tests {
         check("warn,ballista=info", "warn,ballista=info");
         assert!(filter("info").starts_with("warn,headwater=info"));
         assert!(EnvFilter::builder().parse(filter("debug")).is_ok());
+    }
+
+    #[test]
+    fn harmless_lines_are_left_out() {
+        #[derive(Clone, Default)]
+        struct Memory(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
+        impl io::Write for Memory {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                self.0.lock().expect("no panic").write(bytes)
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let memory = Memory::default();
+        let writer = memory.clone();
+        let lines = tracing_subscriber::fmt::layer().with_writer(move || writer.clone()).with_ansi(false);
+        let filter = EnvFilter::new("warn").and(WithoutHarmless);
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(lines.with_filter(filter)), || {
+            tracing::error!(target: "ballista_scheduler::state::task_manager", "Fail to find job {}", "j");
+            tracing::warn!(target: "log", { log.target = "ballista_executor::executor" }, "Task has been aborted!");
+            tracing::error!(target: "log", { log.target = "ballista_executor::executor" }, "no disk left");
+            tracing::error!(target: "ballista_scheduler::state::task_manager", "task {} is stuck", "t");
+            tracing::error!(target: "scylla::cluster::metadata::cc_establisher", "whatever");
+            tracing::error!("Fail to find job {}", "of ours");
+            tracing::info!("too low");
+        });
+        let text = String::from_utf8(memory.0.lock().expect("no panic").clone()).expect("UTF-8");
+        let lines: Vec<_> = text.lines().collect();
+        assert!(lines.len() == 3 && lines[0].contains("no disk left"), "{text}");
+        assert!(lines[1].ends_with("task t is stuck"), "{text}");
+        assert!(lines[2].ends_with("Fail to find job of ours"), "{text}");
     }
 
     #[test]

@@ -51,6 +51,11 @@ pub fn thousands(number: u64) -> String {
     out
 }
 
+/// So many of a thing: `1 row`, `2,000 rows`.
+pub fn count(number: u64, thing: &str) -> String {
+    format!("{} {thing}{}", thousands(number), if number == 1 { "" } else { "s" })
+}
+
 /// Prints lists of texts in columns as wide as their widest cell, under a header.
 pub fn columns(out: &mut impl Write, header: &[&str], rows: &[Vec<String>]) -> io::Result<()> {
     let widths: Vec<_> = (0..header.len())
@@ -204,19 +209,16 @@ impl Table {
             for column in batch.columns() {
                 let mut text = String::new();
                 cell(column.as_ref(), row, &mut text)?;
-                cells.push(one_line(&text));
+                cells.push(text);
             }
             match &mut self.waiting {
                 Some(waiting) => {
-                    for (width, cell) in self.widths.iter_mut().zip(&cells) {
-                        *width = (*width).max(cell.width());
-                    }
                     waiting.push(cells);
                     if waiting.len() >= WIDTH_ROWS {
                         self.begin(out)?;
                     }
                 }
-                None => self.line(out, &cells)?,
+                None => self.line(out, &cells.iter().map(|cell| one_line(cell)).collect::<Vec<_>>())?,
             }
         }
         Ok(())
@@ -224,7 +226,13 @@ impl Table {
 
     /// Writes the header and the rows kept back.
     fn begin(&mut self, out: &mut impl Write) -> io::Result<()> {
-        if let Some(waiting) = self.waiting.take() {
+        if let Some(mut waiting) = self.waiting.take() {
+            for cells in &mut waiting {
+                for (cell, width) in cells.iter_mut().zip(&mut self.widths) {
+                    *cell = one_line(cell);
+                    *width = (*width).max(cell.width());
+                }
+            }
             self.rule(out)?;
             self.line(out, &self.header)?;
             self.rule(out)?;
@@ -236,6 +244,13 @@ impl Table {
     }
 
     fn finish(mut self, out: &mut impl Write) -> io::Result<()> {
+        // One cell of several lines, as EXPLAIN and SHOW CREATE TABLE give, is a text and no table.
+        if let Some([row]) = self.waiting.as_deref()
+            && let [text] = row.as_slice()
+            && text.contains('\n')
+        {
+            return writeln!(out, "{}", text.trim_end());
+        }
         self.begin(out)?;
         self.rule(out)
     }
@@ -514,6 +529,23 @@ mod tests {
              {\"id\":null,\"name\":\"\",\"at\":null}]\n",
         );
         check(Format::Csv, "id,name,at\n1,\"Zoë, \"\"Z\"\"\",2024-01-31 12:00:00.5\n,\"\",\n");
+    }
+
+    #[test]
+    fn a_text_is_no_table() {
+        let show = |texts: Vec<&str>| {
+            let plans = Arc::new(StringArray::from(texts)) as ArrayRef;
+            let rows = RecordBatch::try_from_iter([("plan", plans)]).expect("one column");
+            let mut out = Vec::new();
+            let mut results = Results::new(&mut out, Format::Table);
+            results.write(0, &rows.schema(), &[rows]).expect("memory takes it");
+            results.finish().expect("memory takes it");
+            drop(results);
+            String::from_utf8(out).expect("UTF-8")
+        };
+        assert_eq!(show(vec!["A\n  B\n"]), "A\n  B\n");
+        assert!(show(vec!["A\n  B", "C"]).contains("|A\\n  B|"));
+        assert!(show(vec!["A"]).contains("|A   |"));
     }
 
     #[test]

@@ -72,7 +72,7 @@ pub async fn run(session: &Session, args: &SqlArgs, variables: &BTreeMap<String,
         let start = Instant::now();
         match execute(session, sql, args).await {
             Ok(Outcome::Done(rows)) => {
-                eprintln!("{} rows in {:.3} s", output::thousands(rows), start.elapsed().as_secs_f64());
+                eprintln!("{} in {:.3} s", output::count(rows, "row"), start.elapsed().as_secs_f64());
             }
             Ok(Outcome::Cancelled) => eprintln!("cancelled after {:.3} s", start.elapsed().as_secs_f64()),
             Err(Error::Closed) => break Err(Error::Closed),

@@ -49,7 +49,7 @@ fn list(queries: &[QueryStatus], json: bool) -> Result<(), Error> {
                 query.id.clone(),
                 query.name.clone(),
                 output::state(&query.state, colours),
-                query.batch_id.to_string(),
+                batch(query.batch_id),
                 rate(query.input_rows_per_second),
                 rate(query.processed_rows_per_second),
                 lag(Some(query)).map_or_else(|| "-".into(), output::thousands),
@@ -72,6 +72,11 @@ fn first_line(message: &str) -> String {
     }
 }
 
+/// A batch id; before the first batch there is none.
+fn batch(id: i64) -> String {
+    if id < 0 { "-".into() } else { id.to_string() }
+}
+
 fn rate(rate: f64) -> String {
     if rate < 10.0 { format!("{rate:.1}") } else { output::thousands(rate as u64) }
 }
@@ -90,7 +95,7 @@ fn one(query: &QueryStatus, json: bool) -> Result<(), Error> {
         ("run", query.run_id.clone()),
         ("name", query.name.clone()),
         ("state", output::state(&query.state, output::colours())),
-        ("batch", query.batch_id.to_string()),
+        ("batch", batch(query.batch_id)),
         ("in", format!("{} rows/s", rate(query.input_rows_per_second))),
         ("done", format!("{} rows/s", rate(query.processed_rows_per_second))),
         ("lag", lag(Some(query)).map_or_else(|| "unknown".into(), |lag| format!("{} records", output::thousands(lag)))),
@@ -183,6 +188,11 @@ mod tests {
         check(0.0, "0.0");
         check(9.94, "9.9");
         check(12_345.6, "12,345");
+    }
+
+    #[test]
+    fn no_batch_yet() {
+        assert_eq!((batch(-1), batch(0)), ("-".to_string(), "0".to_string()));
     }
 
     #[test]

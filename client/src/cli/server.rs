@@ -135,9 +135,20 @@ where
     }
     settings.merge(Serialized::defaults(flags)).merge(Serialized::defaults(log)).extract().map_err(|error| {
         let place = file.map(|(path, _)| format!(" in {}", path.display())).unwrap_or_default();
-        let reasons: Vec<_> = error.into_iter().map(|error| error.kind.to_string()).collect();
+        let reasons: Vec<_> = error.into_iter().map(|error| reason(&error)).collect();
         Error::Usage(format!("[INVALID_CONFIG] wrong settings{place}: {}", reasons.join("; ")))
     })
+}
+
+/// What is wrong with one key of the settings.
+fn reason(error: &figment::Error) -> String {
+    match &error.kind {
+        figment::error::Kind::UnknownField(key, known) => {
+            format!("there is no key {key}; there are {}", known.join(", "))
+        }
+        kind if error.path.is_empty() => kind.to_string(),
+        kind => format!("{}: {kind}", error.path.join(".")),
+    }
 }
 
 fn settings<S>(config: Option<&Path>, flags: &impl Serialize, log: &LogArgs) -> Result<S, Error>
@@ -291,6 +302,19 @@ async fn drain(end: impl Future<Output = anyhow::Result<()>>) -> Result<(), Erro
 mod tests {
     use super::super::args::{ExecutorFlags, SchedulerFlags, StandaloneFlags};
     use super::*;
+
+    #[test]
+    fn wrong_settings_name_the_key() {
+        fn check(file: &str, expect: &str) {
+            let flags = SchedulerFlags::default();
+            let wrong = layer::<SchedulerSettings>(Some((Path::new("h.toml"), file)), &flags, &LogArgs::default());
+            let message = wrong.expect_err(file).to_string();
+            assert!(message.contains("h.toml") && message.contains(expect), "{message}");
+        }
+        check("state-dri = 'x'", "there is no key state-dri; there are state-dir, bind");
+        check("grpc-port = 'x'", "grpc-port: ");
+        check("state-dir = 5", "state-dir: ");
+    }
 
     #[test]
     fn flags_stand_above_the_file_and_the_file_above_defaults() {

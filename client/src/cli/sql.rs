@@ -88,6 +88,10 @@ pub async fn execute(session: &Session, sql: String, args: &SqlArgs) -> Result<O
     if let Some(bar) = bar {
         bar.finish_and_clear();
     }
+    // Results of the statements before the one that failed are kept back until their widths are known.
+    if matches!(outcome, Ok(Outcome::Cancelled) | Err(Error::Failed(_) | Error::NoScheduler(_))) {
+        out.finish()?;
+    }
     outcome
 }
 

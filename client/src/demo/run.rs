@@ -207,7 +207,7 @@ fn statements(options: &Options, kafka: &str, start: &Start, folder: &Path) -> S
         Some(hosts) => format!(
             "CREATE TABLE created_users USING cassandra\n  OPTIONS ('spark.cassandra.connection.host' {}, keyspace \
              'spark_streams', table 'created_users',\n           'headwater.createTable' 'true', \
-             'headwater.primaryKey' 'id');",
+             'headwater.primaryKey' 'id', createTableColumnTypes 'id uuid');",
             quote(hosts)
         ),
         None => format!(

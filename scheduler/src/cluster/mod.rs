@@ -251,6 +251,26 @@ fn resident_memory(metric: &ballista_core::serde::protobuf::ExecutorMetric) -> O
     }
 }
 
+/// What arrow could not compute is the same the next time: the query is at fault, or its data. These are `Debug` texts
+/// of `ArrowError`, which is what Ballista sends.
+fn computation_error(text: &str) -> Option<Error> {
+    if text.contains("ArrowError(DivideByZero") {
+        return Some(Error::invalid(
+            "DIVIDE_BY_ZERO",
+            "division by zero: NULLIF(divisor, 0) makes the result NULL instead",
+        ));
+    }
+    let reason = |name: &str| {
+        let (_, rest) = text.split_once(name)?;
+        rest.split_once("\")").map(|(reason, _)| reason.to_string())
+    };
+    if let Some(reason) = reason("CastError(\"") {
+        return Some(Error::invalid("CAST_INVALID_INPUT", format!("{reason}: TRY_CAST gives NULL instead")));
+    }
+    reason("ArithmeticOverflow(\"")
+        .map(|reason| Error::invalid("ARITHMETIC_OVERFLOW", format!("{reason}: cast to a wider type before")))
+}
+
 /// Ballista reports a failure as text. The class in it decides what the caller does; without one the failure is taken
 /// for transient: executors lost, shuffle files gone.
 fn job_error(text: &str) -> Error {
@@ -264,6 +284,7 @@ fn job_error(text: &str) -> Error {
             };
             Error::new(kind, class, message)
         }
+        None if let Some(error) = computation_error(text) => error,
         None if text.contains("No executors") || text.contains("executor") => Error::transient("EXECUTORS_LOST", text),
         None => Error::new(ErrorKind::Transient, "JOB_FAILED", text),
     }

@@ -4,6 +4,8 @@ use crate::sql::catalog::TableDefinition;
 use crate::sql::operators::SparkOperators;
 use crate::sql::rules::{BINARY_TO_STRING, CheapFirst, ShareExpensive, SparkCasts};
 use crate::sql::types::SparkTypePlanner;
+use crate::streaming::query::BATCH_DEADLINE;
+use crate::streaming::trigger::parse_interval;
 use ballista_core::optimizer::ballista_default_optimizer_rules;
 use datafusion::execution::SessionState;
 use datafusion::execution::runtime_env::RuntimeEnv;
@@ -74,6 +76,12 @@ pub fn session_config(conf: &BTreeMap<String, String>) -> Result<SessionConfig> 
                 Ok(partitions) if partitions > 0 => config = config.with_target_partitions(partitions),
                 _ => return Err(invalid(&"it must be a positive number")),
             },
+            BATCH_DEADLINE => {
+                parse_interval(value).map_err(|error| invalid(&error.message))?;
+            }
+            key if key.starts_with("headwater.") => {
+                return Err(invalid(&format!("there is no such setting, only {BATCH_DEADLINE}")));
+            }
             key if key.starts_with("datafusion.") || key.starts_with("ballista.") => {
                 config.options_mut().set(key, value).map_err(|error| invalid(&error.strip_backtrace()))?;
             }
@@ -162,6 +170,8 @@ mod tests {
             ("spark.sql.shuffle.partitions", "0"),
             ("datafusion.execution.batch_size", "many"),
             ("datafusion.nope", "1"),
+            ("headwater.nope", "1"),
+            ("headwater.batch.deadline", "soon"),
         ] {
             let message = session_config(&conf(&[(key, value)])).expect_err(key).to_string();
             let expect = format!("[INVALID_CONF_VALUE] the value '{value}' in the config \"{key}\"");

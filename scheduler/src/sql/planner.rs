@@ -145,7 +145,10 @@ impl Planner {
     /// # Errors
     /// A setting with a wrong value.
     pub fn state(&self, conf: &BTreeMap<String, String>) -> Result<SessionState> {
-        Ok(session_state(session_config(conf)?, Arc::clone(&self.runtime)))
+        let mut state = session_state(session_config(conf)?, Arc::clone(&self.runtime));
+        // One time for the whole statement: what current_timestamp() is planned as.
+        state.mark_start_execution();
+        Ok(state)
     }
 
     /// Plans a statement. Definitions take effect: in the catalog, or in `session`.

@@ -31,6 +31,10 @@ pub fn check(plan: &LogicalPlan) -> Result<()> {
     inputs.into_iter().try_for_each(check)
 }
 
+/// Functions that planning replaces by the present time. A stream is planned once for many batches, each of which must
+/// see a time of its own, and the same again when it runs again.
+const NOW: [&str; 6] = ["now", "current_timestamp", "current_date", "today", "current_time", "localtimestamp"];
+
 fn node(plan: &LogicalPlan, streams: usize) -> Result<()> {
     match plan {
         LogicalPlan::Projection(_)
@@ -80,6 +84,16 @@ fn in_expressions(plan: &LogicalPlan) -> Result<()> {
     let mut outcome = Ok(());
     plan.apply_expressions(|expr| {
         expr.apply(|expr| {
+            if let Expr::ScalarFunction(call) = expr
+                && NOW.contains(&call.name())
+            {
+                outcome = refuse(&format!(
+                    "{}() in a stream is not supported yet: it would be the time at which the query was planned; take \
+                     the source's timestamp column",
+                    call.name()
+                ));
+                return Ok(TreeNodeRecursion::Stop);
+            }
             let subquery = match expr {
                 Expr::ScalarSubquery(subquery) => subquery,
                 Expr::Exists(exists) => &exists.subquery,

@@ -17,6 +17,7 @@ use crate::connectors::Options;
 use headwater_proto::error::{Error, Result};
 use scylla::statement::Consistency;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
@@ -118,6 +119,7 @@ const NAMES: &[(&str, Support)] = &[
     ("headwater.deadletter.kafka.*", Honoured),
     ("headwater.createtable", Honoured),
     ("headwater.primarykey", Honoured),
+    ("createtablecolumntypes", Honoured),
 ];
 
 /// How to reach one cluster: what a session is shared by.
@@ -270,6 +272,9 @@ pub struct SinkOptions {
     pub create_table: bool,
     /// Primary key of a created table.
     pub primary_key: Option<PrimaryKey>,
+    /// Types of a created table's columns where they differ from the rows'; by column, as CQL writes them.
+    #[serde(default)]
+    pub column_types: BTreeMap<String, String>,
     /// Whether an overwrite may truncate.
     pub confirm_truncate: bool,
 }
@@ -397,6 +402,41 @@ pub struct PrimaryKey {
     pub partition: Vec<String>,
     /// Columns that order the rows of a partition.
     pub clustering: Vec<String>,
+}
+
+/// `id uuid, born timestamp`: names and native types. Named as the option of Spark's JDBC writer.
+fn column_types(text: &str) -> Result<BTreeMap<String, String>, ()> {
+    const NATIVE: &[&str] = &[
+        "ascii",
+        "bigint",
+        "blob",
+        "boolean",
+        "date",
+        "decimal",
+        "double",
+        "duration",
+        "float",
+        "inet",
+        "int",
+        "smallint",
+        "text",
+        "time",
+        "timestamp",
+        "timeuuid",
+        "tinyint",
+        "uuid",
+        "varchar",
+        "varint",
+    ];
+    let mut types = BTreeMap::new();
+    for column in text.split(',') {
+        let [name, cql] = column.split_whitespace().collect::<Vec<_>>()[..] else { return Err(()) };
+        let cql = cql.to_ascii_lowercase();
+        if !NATIVE.contains(&cql.as_str()) || types.insert(name.trim_matches('`').to_string(), cql).is_some() {
+            return Err(());
+        }
+    }
+    Ok(types)
 }
 
 impl FromStr for PrimaryKey {
@@ -723,6 +763,17 @@ impl SinkOptions {
                 "option headwater.createTable needs headwater.primaryKey, for example id or (a,b),c",
             ));
         }
+        let column_types_option = "createTableColumnTypes";
+        let column_types = match lookup.text(column_types_option) {
+            Some(text) => column_types(text).map_err(|()| {
+                wrong_value(
+                    column_types_option,
+                    text,
+                    "columns with types of cassandra, such as id uuid, born timestamp",
+                )
+            })?,
+            None => BTreeMap::new(),
+        };
         for option in options.iter().map(|(key, _)| key.to_ascii_lowercase()) {
             if option.starts_with("ttl.") || option.starts_with("writetime.") {
                 return Err(Error::invalid(
@@ -756,6 +807,7 @@ impl SinkOptions {
             write,
             create_table,
             primary_key,
+            column_types,
             confirm_truncate: lookup.boolean("confirm.truncate", false)?,
             name,
         })
@@ -860,6 +912,8 @@ mod tests {
         refused(&[("spark.cassandra.connection.factory", "x.Y")], "CASSANDRA_UNSUPPORTED_OPTION", "JVM");
         refused(&[("ttl.name", "a")], "CASSANDRA_UNSUPPORTED_OPTION", "reads");
         refused(&[("headwater.createTable", "true")], "CASSANDRA_MISSING_OPTION", "headwater.primaryKey");
+        refused(&[("createTableColumnTypes", "id")], "CASSANDRA_INVALID_OPTION", "createTableColumnTypes");
+        refused(&[("createTableColumnTypes", "id guid")], "CASSANDRA_INVALID_OPTION", "id uuid");
         refused(&[("spark.cassandra.auth.username", "u")], "CASSANDRA_MISSING_OPTION", "password");
         refused(&[("spark.cassandra.output.consistency.level", "SOME")], "CASSANDRA_INVALID_OPTION", "LOCAL_QUORUM");
         refused(

@@ -6,6 +6,7 @@ use super::options::{MetadataFunction, PrimaryKey, TableName, TableOptions};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use headwater_proto::error::{Error, ErrorKind, Result};
 use scylla::cluster::metadata::{CollectionType, ColumnType, NativeType};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// A name as CQL takes it whatever its letters.
@@ -165,8 +166,21 @@ fn declared(cql: &ColumnType<'_>, frozen: bool) -> String {
 /// The statement that creates a table for rows of this schema.
 ///
 /// # Errors
-/// A key column that is not there, or a type that has no counterpart.
-pub fn create_table(name: &TableName, schema: &Schema, key: &PrimaryKey, leave_out: &[&str]) -> Result<String> {
+/// A key column or a typed column that is not there, or a type that has no counterpart.
+pub fn create_table(
+    name: &TableName,
+    schema: &Schema,
+    key: &PrimaryKey,
+    types: &BTreeMap<String, String>,
+    leave_out: &[&str],
+) -> Result<String> {
+    if let Some(unknown) = types.keys().find(|column| schema.field_with_name(column).is_err()) {
+        let columns: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+        return Err(Error::invalid(
+            "CASSANDRA_INVALID_OPTION",
+            format!("option createTableColumnTypes names column {unknown}; the rows have {}", columns.join(", ")),
+        ));
+    }
     let all_keys = || key.partition.iter().chain(&key.clustering);
     for column in all_keys() {
         if schema.field_with_name(column).is_err() || leave_out.contains(&column.as_str()) {
@@ -179,6 +193,10 @@ pub fn create_table(name: &TableName, schema: &Schema, key: &PrimaryKey, leave_o
     }
     let mut lines = vec![];
     for field in schema.fields().iter().filter(|field| !leave_out.contains(&field.name().as_str())) {
+        if let Some(cql) = types.get(field.name()) {
+            lines.push(format!("{} {cql}", quoted(field.name())));
+            continue;
+        }
         let cql = created_type(field.data_type()).map_err(|reason| {
             Error::invalid(
                 "CASSANDRA_UNSUPPORTED_TYPE",
@@ -204,7 +222,7 @@ pub fn not_found(name: &TableName, place: &str, fitting: Option<&Schema>) -> Err
             let fields = schema.fields();
             let key = fields.iter().find(|field| field.name() == "id").unwrap_or(&fields[0]);
             let key = PrimaryKey { partition: vec![key.name().clone()], clustering: vec![] };
-            create_table(name, schema, &key, &[]).ok()
+            create_table(name, schema, &key, &BTreeMap::new(), &[]).ok()
         })
         .map(|statement| format!(": create it, or set option headwater.createTable; {statement} would fit"))
         .unwrap_or_else(|| ": check options keyspace and table".into());
@@ -234,14 +252,14 @@ mod tests {
         ]);
         let key = "id,at".parse().unwrap();
         assert_eq!(
-            create_table(&name(), &schema, &key, &["keep_for"]).unwrap(),
+            create_table(&name(), &schema, &key, &BTreeMap::new(), &["keep_for"]).unwrap(),
             "CREATE TABLE IF NOT EXISTS \"k\".\"Users\" (\"id\" text, \"at\" timestamp, \"odd \"\"name\"\"\" int, \
              \"tags\" list<frozen<list<text>>>, PRIMARY KEY ((\"id\"), \"at\"))"
         );
-        let missing = create_table(&name(), &schema, &"uid".parse().unwrap(), &[]).unwrap_err();
+        let missing = create_table(&name(), &schema, &"uid".parse().unwrap(), &BTreeMap::new(), &[]).unwrap_err();
         assert!(missing.message.contains("uid") && missing.message.contains("id, at"), "{missing}");
         let nested = Schema::new(vec![Field::new("id", DataType::new_list(DataType::Int32, true), true)]);
-        let statement = create_table(&name(), &nested, &"id".parse().unwrap(), &[]).unwrap();
+        let statement = create_table(&name(), &nested, &"id".parse().unwrap(), &BTreeMap::new(), &[]).unwrap();
         assert!(statement.contains("frozen<list<int>>"), "{statement}");
     }
 

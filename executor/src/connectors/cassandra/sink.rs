@@ -113,7 +113,8 @@ impl CassandraSink {
         let schema = &self.context.schema;
         let missing = || not_found(name, &cluster.label, Some(schema));
         let (true, Some(key)) = (self.options.create_table, &self.options.primary_key) else { return Err(missing()) };
-        let statement = create_table(name, schema, key, &per_row_columns(&self.options.write))?;
+        let statement =
+            create_table(name, schema, key, &self.options.column_types, &per_row_columns(&self.options.write))?;
         cluster.run(&statement, &format!("create table {name}")).await?;
         tracing::info!(table = %name, "created cassandra table");
         cluster.table(name, true).await?.ok_or_else(missing)

@@ -292,7 +292,18 @@ impl Admin {
             | RDKafkaErrorCode::InvalidPartitions
             | RDKafkaErrorCode::InvalidTopic
             | RDKafkaErrorCode::PolicyViolation => {
-                Error::invalid("KAFKA_INVALID_TOPIC", format!("failed to {what} on {}: {code}", self.client.brokers()))
+                let remedy = match code {
+                    RDKafkaErrorCode::InvalidReplicationFactor => "there cannot be more copies than brokers",
+                    RDKafkaErrorCode::InvalidPartitions => "partitions can be added, never taken away",
+                    RDKafkaErrorCode::InvalidTopic => {
+                        "a name is made of letters, digits, '.', '_' and '-', 249 of them at most"
+                    }
+                    _ => "the brokers' policy (create.topic.policy.class.name) forbids it",
+                };
+                Error::invalid(
+                    "KAFKA_INVALID_TOPIC",
+                    format!("failed to {what} on {}: {code}: {remedy}", self.client.brokers()),
+                )
             }
             code => failed(what, self.client.brokers(), &KafkaError::MetadataFetch(code), None),
         }

@@ -29,6 +29,8 @@ const TOPICS_BY_NAME_MAX: usize = 8;
 #[derive(Debug, Default)]
 pub struct Connection {
     trouble: Mutex<Option<Trouble>>,
+    /// The last connection that failed, which librdkafka tells its log at once and its caller much later.
+    refused: Mutex<Option<String>>,
 }
 
 /// The last trouble with the brokers.
@@ -50,11 +52,22 @@ impl Connection {
     /// Forgets it: something arrived.
     pub fn clear(&self) {
         *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+    /// The last connection that failed since [`Connection::clear`], in librdkafka's words.
+    fn refused(&self) -> Option<String> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
 impl ClientContext for Connection {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        if facility == CONNECTION_FAILED {
+            // `[thrd:h:1/bootstrap]: h:1/bootstrap: Connect to ipv4#… failed: Connection refused (after 0ms …)`
+            let reason = message.rsplit_once("]: ").map_or(message, |(_, reason)| reason);
+            let reason = reason.split_once(" (after ").map_or(reason, |(reason, _)| reason).to_string();
+            *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
+        }
         log_line(level, facility, message);
     }
     fn error(&self, error: KafkaError, reason: &str) {
@@ -71,8 +84,22 @@ impl ClientContext for Connection {
 
 impl ConsumerContext for Connection {}
 
+/// librdkafka's name for lines on connections that failed.
+const CONNECTION_FAILED: &str = "FAIL";
+
 /// librdkafka's log lines among ours.
 pub fn log_line(level: RDKafkaLogLevel, facility: &str, message: &str) {
+    match (level, facility) {
+        // A table's properties go to its consumers and its producers, and each kind warns of the other's. Whatever is
+        // no property at all is refused before. An idempotent producer asks for its id again until it has one.
+        (_, "CONFWARN" | "GETPID") => tracing::debug!(target: "librdkafka", facility, "{message}"),
+        // It connects again by itself; whoever cannot do without reports it, with this reason.
+        (_, CONNECTION_FAILED) => tracing::info!(target: "librdkafka", facility, "{message}"),
+        _ => log_of_level(level, facility, message),
+    }
+}
+
+fn log_of_level(level: RDKafkaLogLevel, facility: &str, message: &str) {
     match level {
         RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
             tracing::error!(target: "librdkafka", facility, "{message}");
@@ -452,7 +479,11 @@ impl Client {
 
     fn failed(&self, what: &str, error: &KafkaError) -> Error {
         self.consumer.poll(Duration::ZERO);
-        let trouble = self.consumer.context().trouble();
+        let context = self.consumer.context();
+        let trouble = context.trouble().or_else(|| {
+            let reason = context.refused()?;
+            Some(Trouble { code: RDKafkaErrorCode::BrokerTransportFailure, reason, at: Instant::now() })
+        });
         failed(what, &self.brokers, error, trouble.as_ref())
     }
 
@@ -539,7 +570,7 @@ pub fn unknown_topic(topic: &str, brokers: &str) -> Error {
         ErrorKind::NotFound,
         "KAFKA_UNKNOWN_TOPIC",
         format!(
-            "topic {topic} does not exist on {brokers}: create it (headwater topic create {topic}) or check option subscribe"
+            "topic {topic} does not exist on {brokers}: create it (headwater topic create {topic} --kafka {brokers}) or check option subscribe"
         ),
     )
 }
@@ -643,6 +674,18 @@ mod tests {
         check(RDKafkaErrorCode::LeaderNotAvailable, ErrorKind::Transient, "KAFKA_UNAVAILABLE");
         check(RDKafkaErrorCode::TopicAuthorizationFailed, ErrorKind::InvalidRequest, "KAFKA_NOT_AUTHORIZED");
         check(RDKafkaErrorCode::InvalidMessage, ErrorKind::Fatal, "KAFKA_FAILED");
+    }
+
+    #[test]
+    fn why_a_connection_failed_is_remembered() {
+        let connection = Connection::default();
+        let line = "[thrd:h:1/bootstrap]: h:1/bootstrap: Connect to ipv4#127.0.0.1:1 failed: Connection refused (after 0ms \
+                    in state CONNECT)";
+        connection.log(RDKafkaLogLevel::Error, "FAIL", line);
+        let expect = "h:1/bootstrap: Connect to ipv4#127.0.0.1:1 failed: Connection refused";
+        assert_eq!(connection.refused().as_deref(), Some(expect));
+        connection.clear();
+        assert_eq!(connection.refused(), None);
     }
 
     #[test]

@@ -379,6 +379,8 @@ async fn streams_of_no_state_alone() {
             format!("SELECT a.topic FROM users_created a LEFT JOIN {stream} b ON a.key = b.key"),
             "Left join with the stream",
         ),
+        (format!("SELECT topic, current_timestamp() AS at FROM {stream}"), "timestamp column"),
+        (format!("SELECT topic FROM {stream} WHERE timestamp < now()"), "timestamp column"),
         (format!("SELECT topic FROM {stream} UNION SELECT topic FROM {stream}"), "UNSUPPORTED_STREAMING_OPERATOR"),
         (format!("SELECT topic FROM {stream} UNION ALL SELECT topic FROM users_created"), "UNION ALL of a stream"),
         (format!("SELECT topic FROM {stream} EXCEPT SELECT id FROM created_users"), "UNSUPPORTED_STREAMING_OPERATOR"),
