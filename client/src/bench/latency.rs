@@ -5,8 +5,8 @@
 //! Records are numbered by offset in their partition: the topic is new and one producer writes it, so the k-th record
 //! sent to a partition is the one at offset k.
 
-use super::Percentiles;
 use super::throughput::{Sink, cassandra};
+use super::{Percentiles, progress_of};
 use crate::demo::run::quote;
 use crate::demo::users::{Generator, ID, Shape};
 use crate::remote::Remote;
@@ -293,15 +293,9 @@ async fn collect_until(remote: &Remote, id: &str, rows: u64) -> Result<Vec<Repor
             let status = remote.get(id).await?;
             bail!("the flow ended {}: {}", status.state, status.message);
         };
-        if report.json.is_empty() {
-            continue;
-        }
-        let progress: StreamingQueryProgress =
-            serde_json::from_str(&report.json).context("the scheduler sent a progress report that is none")?;
-        if progress.num_input_rows > 0 {
-            read += progress.num_input_rows as u64;
-            collected.push(Report { seen: Instant::now(), progress });
-        }
+        let Some(progress) = progress_of(&report)?.filter(|progress| progress.num_input_rows > 0) else { continue };
+        read += progress.num_input_rows as u64;
+        collected.push(Report { seen: Instant::now(), progress });
     }
     Ok(collected)
 }

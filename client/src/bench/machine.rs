@@ -71,7 +71,7 @@ impl std::fmt::Display for Machine {
     }
 }
 
-/// What this process has used so far.
+/// What a process has used so far.
 #[derive(Debug, Clone, Copy)]
 pub struct Usage {
     /// Seconds of CPU, of all threads, in user and kernel.
@@ -83,11 +83,19 @@ pub struct Usage {
 }
 
 impl Usage {
-    /// Now.
+    /// This process, now.
     pub fn now() -> Result<Self> {
-        let stat = std::fs::read_to_string("/proc/self/stat").context("failed to read /proc/self/stat")?;
-        let status = std::fs::read_to_string("/proc/self/status").context("failed to read /proc/self/status")?;
-        Self::parse(&stat, &status).context("/proc/self/stat and status are not as Linux writes them")
+        Self::of("self")
+    }
+
+    /// The process of this id, now.
+    pub fn of(process: &str) -> Result<Self> {
+        let read = |file: &str| {
+            let path = format!("/proc/{process}/{file}");
+            std::fs::read_to_string(&path).with_context(|| format!("failed to read {path}"))
+        };
+        Self::parse(&read("stat")?, &read("status")?)
+            .with_context(|| format!("/proc/{process}/stat and status are not as Linux writes them"))
     }
 
     fn parse(stat: &str, status: &str) -> Option<Self> {

@@ -1,13 +1,28 @@
-//! Measures Headwater on the machine at hand: throughput Kafka → from_json → sink, and latency at a steady rate.
+//! Measures Headwater on the machine at hand: throughput Kafka → from_json → sink, latency at a steady rate, what a
+//! batch costs that has nothing to do, and start-up and memory of a cluster of processes.
 //!
-//! Every run starts a cluster in this process, so that CPU and memory of the process are the engine's. Figures say
-//! what they were taken on; a debug build says that it is one.
+//! But for the last, every run starts a cluster in this process, so that CPU and memory of the process are the
+//! engine's. Figures say what they were taken on; a debug build says that it is one.
 
 pub mod latency;
 pub mod machine;
+pub mod overhead;
+pub mod processes;
 pub mod throughput;
 
+use anyhow::{Context, Result};
+use headwater_proto::engine::ProgressReport;
+use headwater_proto::progress::StreamingQueryProgress;
 use serde_json::{Value, json};
+
+/// What a report says, if it is one of a trigger and not of a state alone.
+fn progress_of(report: &ProgressReport) -> Result<Option<StreamingQueryProgress>> {
+    if report.json.is_empty() {
+        return Ok(None);
+    }
+    let progress = serde_json::from_str(&report.json).context("the scheduler sent a progress report that is none")?;
+    Ok(Some(progress))
+}
 
 /// Percentiles of a set of measurements.
 #[derive(Debug, Clone, PartialEq)]

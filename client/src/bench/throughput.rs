@@ -1,7 +1,7 @@
 //! Kafka → `from_json` of twelve text fields → sink, available-now: the same work as the published peers' figures.
 
-use super::Percentiles;
 use super::machine::Usage;
+use super::{Percentiles, progress_of};
 use crate::demo::run::{make_records, quote};
 use crate::demo::users::{Generator, Shape};
 use crate::remote::Remote;
@@ -10,7 +10,6 @@ use anyhow::{Context, Result, bail};
 use futures::{StreamExt, stream};
 use headwater_executor::connectors::kafka::admin::Admin;
 use headwater_proto::engine::{QueryStatus, SubmitRequest};
-use headwater_proto::progress::StreamingQueryProgress;
 use serde_json::{Value, json};
 use std::io;
 use std::time::{Duration, Instant};
@@ -170,13 +169,7 @@ pub async fn run(
 ) -> Result<Vec<Run>> {
     let folder = tempfile::Builder::new().prefix("headwater-bench-").tempdir().context("failed to make a folder")?;
     let state = folder.path().join("state").to_string_lossy().into_owned();
-    if options.sink == Sink::Kafka {
-        let admin = Admin::new(&options.kafka)?;
-        // With as many partitions as the source: a broker that makes it by itself would give it one.
-        if records_in(&admin, &output(options)).await?.is_none() {
-            admin.create_topic(&output(options), options.partitions, 1).await?;
-        }
-    }
+    make_output(options).await?;
     let cluster = Cluster::start(ClusterOptions::private(state, options.executors, options.task_slots)).await?;
     let address = cluster.address();
     let work = async {
@@ -200,13 +193,33 @@ pub async fn run(
     cluster.run(work, interrupt).await
 }
 
+/// Makes the topic of [`Sink::Kafka`], with as many partitions as the source: a broker that makes it by itself would
+/// give it one.
+pub(super) async fn make_output(options: &Options) -> Result<()> {
+    if options.sink == Sink::Kafka {
+        let admin = Admin::new(&options.kafka)?;
+        if records_in(&admin, &output(options)).await?.is_none() {
+            admin.create_topic(&output(options), options.partitions, 1).await?;
+        }
+    }
+    Ok(())
+}
+
 /// Topic that [`Sink::Kafka`] writes to.
 fn output(options: &Options) -> String {
     format!("{}_out", options.topic)
 }
 
+/// Everything there is, then the end.
+pub(super) const RUN_TRIGGER: &str = "available-now";
+
+/// Name of a run's flow.
+pub(super) fn run_name(number: usize) -> String {
+    format!("bench_{number}")
+}
+
 /// Tables and flow of one run; the names differ from run to run, since tables live in the catalog.
-fn statements(options: &Options, number: usize, folder: &str) -> String {
+pub(super) fn statements(options: &Options, number: usize, folder: &str) -> String {
     let kafka = quote(&options.kafka);
     let sink = match options.sink {
         Sink::Noop => "USING noop".to_string(),
@@ -223,8 +236,9 @@ fn statements(options: &Options, number: usize, folder: &str) -> String {
     format!(
         "CREATE TABLE bench_source_{number} USING kafka OPTIONS ('kafka.bootstrap.servers' {kafka}, subscribe {topic}, \
          startingOffsets 'earliest', maxOffsetsPerTrigger '{rows}');\nCREATE TABLE bench_sink_{number} {sink};\nCREATE \
-         FLOW bench_{number} AS INSERT INTO bench_sink_{number} BY NAME SELECT {columns} FROM (SELECT \
+         FLOW {flow} AS INSERT INTO bench_sink_{number} BY NAME SELECT {columns} FROM (SELECT \
          from_json(CAST(value AS STRING), {ddl}) AS data FROM STREAM(bench_source_{number}));",
+        flow = run_name(number),
         topic = quote(&options.topic),
         rows = options.batch_rows,
         ddl = quote(Shape::Classic.ddl()),
@@ -243,23 +257,17 @@ pub(super) fn cassandra(hosts: &str) -> String {
 async fn run_once(remote: &Remote, sql: String) -> Result<Run> {
     let before = Usage::now()?;
     let begin = Instant::now();
-    let request = SubmitRequest { sql, trigger: "available-now".into(), ..SubmitRequest::default() };
+    let request = SubmitRequest { sql, trigger: RUN_TRIGGER.into(), ..SubmitRequest::default() };
     let Some(query) = remote.submit(request).await?.queries.into_iter().next() else {
         bail!("the scheduler started no query")
     };
     let (mut rows, mut durations, mut first_batch) = (0, Vec::new(), None);
     let mut reports = remote.progress(&query.id, true).await?;
     while let Some(report) = reports.next().await? {
-        if report.json.is_empty() {
-            continue;
-        }
-        let progress: StreamingQueryProgress =
-            serde_json::from_str(&report.json).context("the scheduler sent a progress report that is none")?;
-        if progress.num_input_rows > 0 {
-            first_batch.get_or_insert_with(|| begin.elapsed());
-            rows += progress.num_input_rows as u64;
-            durations.push(progress.batch_duration as f64);
-        }
+        let Some(progress) = progress_of(&report)?.filter(|progress| progress.num_input_rows > 0) else { continue };
+        first_batch.get_or_insert_with(|| begin.elapsed());
+        rows += progress.num_input_rows as u64;
+        durations.push(progress.batch_duration as f64);
     }
     let elapsed = begin.elapsed();
     let after = Usage::now()?;
@@ -275,7 +283,7 @@ async fn run_once(remote: &Remote, sql: String) -> Result<Run> {
     })
 }
 
-fn finished(status: &QueryStatus) -> Result<()> {
+pub(super) fn finished(status: &QueryStatus) -> Result<()> {
     if status.state != "FINISHED" {
         bail!("the flow ended {}: {}", status.state, status.message);
     }

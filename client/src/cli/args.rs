@@ -531,8 +531,11 @@ Examples:
   headwater bench --kafka localhost:9092                   1,000,000 users, Kafka to from_json to noop
   headwater bench --kafka localhost:9092 --sink cassandra --cassandra localhost:9042
   headwater bench latency --kafka localhost:9092 --sink kafka
+  headwater bench overhead                                 what a batch costs that has nothing to do
+  headwater bench cluster --kafka localhost:9092           start-up and memory of processes of their own
 
-Each run starts a cluster in this process. The topic is made and filled if it does not hold enough users yet."
+Each run starts a cluster in this process, but `cluster`, which starts processes. The topic is made and filled if it
+does not hold enough users yet."
     )]
     pub struct BenchArgs {
         /// What to measure, if not throughput.
@@ -550,6 +553,11 @@ Each run starts a cluster in this process. The topic is made and filled if it do
         Produce(BenchRun),
         /// Time from producing a record to seeing it in the sink, at a steady rate
         Latency(LatencyArgs),
+        /// What a micro-batch costs whose work is nothing: one after the other, without any outside system
+        Overhead(OverheadArgs),
+        /// Scheduler and executors in processes of their own: start to first committed batch, memory at rest and under
+        /// load
+        Cluster(BenchRun),
     }
 
     /// What to run.
@@ -617,6 +625,20 @@ Each run starts a cluster in this process. The topic is made and filled if it do
         /// When batches run, as in `headwater submit`
         #[arg(long, env = "HEADWATER_TRIGGER", default_value = "default", value_parser = trigger)]
         pub trigger: String,
+        /// Print the outcome as one JSON object
+        #[arg(long, env = "HEADWATER_JSON", value_parser = BoolishValueParser::new())]
+        pub json: bool,
+    }
+
+    /// `headwater bench overhead`.
+    #[derive(Debug, Clone, Args)]
+    pub struct OverheadArgs {
+        /// Batches to measure, after a warm-up of a tenth of them
+        #[arg(long, env = "HEADWATER_BATCHES", value_name = "N", default_value_t = 2000, value_parser = clap::value_parser!(u64).range(1..))]
+        pub batches: u64,
+        /// Partitions of the case that has several
+        #[arg(long, env = "HEADWATER_PARTITIONS", value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        pub partitions: u32,
         /// Print the outcome as one JSON object
         #[arg(long, env = "HEADWATER_JSON", value_parser = BoolishValueParser::new())]
         pub json: bool,

@@ -1,11 +1,12 @@
 //! `headwater bench`: runs the benchmarks and prints their figures.
 
-use super::args::{BenchArgs, BenchCommand, BenchRun, LatencyArgs, Sink};
+use super::args::{BenchArgs, BenchCommand, BenchRun, LatencyArgs, OverheadArgs, Sink};
 use super::output::thousands;
 use super::{Error, interrupted, unless_interrupted};
 use crate::bench::machine::{Machine, mebibytes};
-use crate::bench::throughput::{self, Produced, Run};
-use crate::bench::{latency, throughput::Sink as To};
+use crate::bench::throughput::{self, Produced, Run, Sink as To};
+use crate::bench::{latency, overhead, processes};
+use anyhow::Context;
 use serde_json::{Value, json};
 use std::io::{self, Write};
 use std::time::Duration;
@@ -14,8 +15,9 @@ use std::time::Duration;
 pub async fn run(args: BenchArgs) -> Result<(), Error> {
     let machine = Machine::here();
     let json = match &args.command {
-        Some(BenchCommand::Produce(run)) => run.json,
+        Some(BenchCommand::Produce(run) | BenchCommand::Cluster(run)) => run.json,
         Some(BenchCommand::Latency(run)) => run.json,
+        Some(BenchCommand::Overhead(run)) => run.json,
         None => args.run.json,
     };
     eprintln!("{machine}");
@@ -25,6 +27,8 @@ pub async fn run(args: BenchArgs) -> Result<(), Error> {
     let mut object = match args.command {
         Some(BenchCommand::Produce(run)) => unless_interrupted(produce(&run)).await?,
         Some(BenchCommand::Latency(run)) => measure_latency(&run).await?,
+        Some(BenchCommand::Overhead(run)) => measure_overhead(&run).await?,
+        Some(BenchCommand::Cluster(run)) => unless_interrupted(measure_processes(&run)).await?,
         None => measure_throughput(&args.run).await?,
     };
     object["machine"] = machine.json();
@@ -169,5 +173,62 @@ async fn measure_latency(args: &LatencyArgs) -> Result<Value, Error> {
         "latencyMs": outcome.latency.json(),
         "batchMs": outcome.batches.json(),
         "batchRows": outcome.batch_rows.json(),
+    }))
+}
+
+async fn measure_overhead(args: &OverheadArgs) -> Result<Value, Error> {
+    let options = overhead::Options { batches: args.batches, partitions: args.partitions };
+    let mut told = Ok(());
+    let mut tell = |outcome: &overhead::Outcome| {
+        let phases: Vec<_> = outcome.phases_ms.iter().map(|(phase, ms)| format!("{phase} {ms:.2}")).collect();
+        let line = format!(
+            "{}, batch to batch (ms): {}; {:.2} ms of CPU each; mean phases (ms): {}",
+            outcome.case.name,
+            outcome.batch_ms,
+            outcome.cpu_ms,
+            phases.join(", ")
+        );
+        if told.is_ok() {
+            told = say(args.json, &line);
+        }
+    };
+    let outcomes = overhead::run(options, &mut tell, interrupted).await?;
+    told?;
+    Ok(json!({"cases": outcomes.iter().map(overhead::Outcome::json).collect::<Vec<_>>()}))
+}
+
+async fn measure_processes(args: &BenchRun) -> Result<Value, Error> {
+    let options = options(args);
+    eprintln!("{}", produced_line(&options.topic, &throughput::produce(&options).await?));
+    let program = std::env::current_exe().context("failed to find this program's own file")?;
+    let outcome = processes::run(&options, &program).await?;
+    let mut lines = vec![format!(
+        "1 scheduler and {} executors, from process start: listening after {:.2} s, registered after {:.2} s, first batch \
+         committed after {:.2} s, {} rows into {} after {:.2} s; batches (ms): {}",
+        args.executors,
+        outcome.listening.as_secs_f64(),
+        outcome.registered.as_secs_f64(),
+        outcome.first_batch.as_secs_f64(),
+        thousands(outcome.rows),
+        format!("{:?}", args.sink).to_lowercase(),
+        outcome.elapsed.as_secs_f64(),
+        outcome.batches,
+    )];
+    lines.extend(outcome.processes.iter().map(|process| {
+        format!(
+            "{}: {} at rest, {} at most, {} afterwards, {:.2} CPU-seconds",
+            process.name,
+            mebibytes(process.rest_bytes),
+            mebibytes(process.peak_bytes),
+            mebibytes(process.after_bytes),
+            process.cpu_seconds
+        )
+    }));
+    say(args.json, &lines.join("\n"))?;
+    Ok(json!({
+        "sink": format!("{:?}", args.sink).to_lowercase(),
+        "partitions": args.partitions,
+        "executors": args.executors,
+        "cluster": outcome.json(),
     }))
 }
