@@ -4,8 +4,14 @@ pub mod error;
 pub mod ids;
 pub mod progress;
 
-/// Messages and services of `protos/engine/query.proto`.
+/// Messages and services of `protos/engine/`.
 pub mod engine {
     #![allow(missing_docs, clippy::all)]
     tonic::include_proto!("headwater.engine");
+}
+
+/// Spark Connect's messages and service, of `protos/spark/connect/`.
+pub mod spark {
+    #![allow(missing_docs, clippy::all)]
+    tonic::include_proto!("spark.connect");
 }
