@@ -9,11 +9,14 @@ pub mod arithmetic;
 pub mod binary_to_string;
 pub mod cast;
 pub mod coercion;
+pub mod collections;
+pub mod dates;
 pub mod datetime;
 pub mod ddl;
 pub mod json;
 pub mod native;
 pub mod registry;
+pub mod strings;
 
 /// All of them, for the registries of scheduler and executors alike.
 pub fn all() -> Vec<Arc<ScalarUDF>> {
@@ -23,7 +26,7 @@ pub fn all() -> Vec<Arc<ScalarUDF>> {
         Arc::new(ScalarUDF::from(json::from_json::FromJson::default())),
         Arc::new(ScalarUDF::from(json::to_json::ToJson::default())),
     ];
-    let tables = [arithmetic::functions()];
+    let tables = [arithmetic::functions(), collections::functions(), dates::functions(), strings::functions()];
     let functions = tables.into_iter().flatten().flat_map(native::Function::all);
     all.extend(functions.map(|function| Arc::new(ScalarUDF::from(function))));
     all

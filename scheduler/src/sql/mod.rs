@@ -14,13 +14,16 @@
 pub mod catalog;
 pub mod dialect;
 pub mod error;
+pub mod functions;
 pub mod insert;
+pub mod literals;
 pub mod operators;
 pub mod parser;
 pub mod planner;
 pub mod references;
 pub mod rewrite;
 pub mod rules;
+pub mod semantics;
 pub mod stream_table;
 pub mod streaming;
 pub mod types;
