@@ -246,6 +246,11 @@ pub fn parse_timestamp_ntz(text: &str) -> Option<i64> {
     }
 }
 
+/// What CAST(text AS TIMESTAMP_NTZ) accepts: as [`parse_timestamp`]; a zone is passed over.
+pub fn parse_timestamp_lenient_ntz(text: &str) -> Option<i64> {
+    parse_date_time(text).map(|(local, _)| local)
+}
+
 /// Local microseconds and the text of the zone.
 fn parse_date_time(text: &str) -> Option<(i64, Option<&str>)> {
     let text = trim(text);
