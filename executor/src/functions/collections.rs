@@ -739,7 +739,7 @@ fn sequence(call: &Call<'_>) -> Result<ArrayRef> {
         let array: ArrayRef = match date {
             true => {
                 let days = values.into_iter().map(|micros| micros.div_euclid(MICROS_PER_DAY) as i32);
-                Arc::new(days.collect::<arrow::array::PrimitiveArray<Date32Type>>())
+                Arc::new(days.map(Some).collect::<arrow::array::PrimitiveArray<Date32Type>>())
             }
             false => {
                 let times = arrow::array::PrimitiveArray::<TimestampMicrosecondType>::from_iter_values(values);

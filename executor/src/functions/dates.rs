@@ -504,7 +504,7 @@ fn parse(call: &Call<'_>, lenient: bool) -> Result<ArrayRef> {
 }
 
 fn unix_time(name: &'static str) -> Function {
-    Function::new(name, &[Any], LONG, |call| {
+    Function::new(name, &[], LONG, |call| {
         let zone = call.context.zone;
         let seconds = |instant: i64| instant.div_euclid(MICROS_PER_SECOND);
         if call.args[0].data_type() != &DataType::Utf8 {
@@ -526,8 +526,10 @@ fn unix_time(name: &'static str) -> Function {
             }
         })
     })
-    .optional(&[Text])
+    .optional(&[Any, Text])
     .coerced(|types| match types {
+        // The current time: the analyzer puts it in.
+        [] => Ok(vec![]),
         [time @ (DataType::Date32 | DataType::Timestamp(..))] => Ok(vec![time.clone()]),
         [time @ (DataType::Date32 | DataType::Timestamp(..)), _] => Ok(vec![time.clone(), DataType::Utf8]),
         [_] => Ok(vec![DataType::Utf8]),

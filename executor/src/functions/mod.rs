@@ -13,9 +13,15 @@ pub mod collections;
 pub mod dates;
 pub mod datetime;
 pub mod ddl;
+pub mod generators;
+pub mod hashes;
 pub mod json;
+pub mod lambdas;
+pub mod maths;
 pub mod native;
+pub mod paths;
 pub mod registry;
+pub mod rewritten;
 pub mod strings;
 
 /// All of them, for the registries of scheduler and executors alike.
@@ -26,7 +32,17 @@ pub fn all() -> Vec<Arc<ScalarUDF>> {
         Arc::new(ScalarUDF::from(json::from_json::FromJson::default())),
         Arc::new(ScalarUDF::from(json::to_json::ToJson::default())),
     ];
-    let tables = [arithmetic::functions(), collections::functions(), dates::functions(), strings::functions()];
+    let tables = [
+        arithmetic::functions(),
+        collections::functions(),
+        dates::functions(),
+        generators::functions(),
+        hashes::functions(),
+        maths::functions(),
+        paths::functions(),
+        rewritten::functions(),
+        strings::functions(),
+    ];
     let functions = tables.into_iter().flatten().flat_map(native::Function::all);
     all.extend(functions.map(|function| Arc::new(ScalarUDF::from(function))));
     all

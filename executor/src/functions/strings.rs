@@ -171,9 +171,13 @@ pub fn functions() -> Vec<Function> {
         Function::new("encode", &[Text, Text], BINARY, |call| {
             call.binary_rows(|i| encode(call.text(0).value(i), call.text(1).value(i)).map(Some))
         }),
-        Function::new("decode", &[Param::Binary, Text], TEXT, |call| {
-            call.text_rows(|i| decode(call.binary(0).value(i), call.text(1).value(i)).map(Some))
-        }),
+        // With more arguments the analyzer makes it a CASE.
+        Function::new("decode", &[Any, Any], Returns::Of(|types| {
+            let results = types.iter().skip(2).step_by(2).chain(types.last().filter(|_| types.len() % 2 == 0));
+            Ok(if types.len() == 2 { DataType::Utf8 } else { super::coercion::common(results).unwrap_or(DataType::Utf8) })
+        }), |call| call.text_rows(|i| decode(call.binary(0).value(i), call.text(1).value(i)).map(Some)))
+        .rest(Any)
+        .coerced(|types| Ok(if types.len() == 2 { vec![DataType::Binary, DataType::Utf8] } else { types.to_vec() })),
         Function::new("hex", &[Any], TEXT, hex).coerced(|types| {
             let [one] = types else { return wrong_count("hex", 1, types.len()) };
             Ok(vec![match one {

@@ -1,6 +1,7 @@
 //! Sessions: settings as Spark names them, and the DataFusion state that queries are planned in.
 
 use crate::sql::catalog::TableDefinition;
+use crate::sql::generators::Generators;
 use crate::sql::operators::SparkOperators;
 use crate::sql::rules::{BINARY_TO_STRING, CheapFirst, ShareExpensive, SparkCasts};
 use crate::sql::semantics::SparkSemantics;
@@ -112,6 +113,7 @@ pub fn session_state(config: SessionConfig, runtime: Arc<RuntimeEnv>) -> Session
     builder.expr_planners().get_or_insert_with(Vec::new).insert(0, Arc::new(SparkOperators));
     if let Some(function) = crate::sql::functions::own(BINARY_TO_STRING) {
         builder = builder.with_analyzer_rules(vec![
+            Arc::new(Generators),
             Arc::new(SparkCasts::new(Arc::clone(function))),
             Arc::new(ResolveGroupingFunction::new()),
             Arc::new(SparkSemantics),

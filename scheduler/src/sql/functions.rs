@@ -4,15 +4,16 @@
 //! ([`SparkSemantics`](super::semantics::SparkSemantics)) casts them and puts in what the session says.
 
 use super::error::from_datafusion;
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, TimeUnit};
+use datafusion::common::config::ConfigOptions;
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::execution::FunctionRegistry;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::expr::{
-    AggregateFunction, AggregateFunctionParams, Cast, NullTreatment, ScalarFunction, TryCast, WindowFunction,
+    AggregateFunction, AggregateFunctionParams, Case, Cast, NullTreatment, ScalarFunction, TryCast, WindowFunction,
 };
 use datafusion::logical_expr::{
-    Expr, ExprSchemable, ScalarUDF, WindowFunctionDefinition, lit, when,
+    Expr, ExprSchemable, ScalarUDF, SortExpr, WindowFunctionDefinition, lit, when,
 };
 use headwater_executor::functions::arithmetic::Op;
 use headwater_executor::functions::{self, ddl};
@@ -50,39 +51,35 @@ pub fn binary(op: Op, left: Expr, right: Expr) -> Expr {
 
 /// Functions that are casts: `int('7')`.
 fn cast_function(name: &str) -> Option<DataType> {
-    Some(match name {
-        "boolean" => DataType::Boolean,
-        "tinyint" => DataType::Int8,
-        "smallint" => DataType::Int16,
-        "int" => DataType::Int32,
-        "bigint" => DataType::Int64,
-        "float" => DataType::Float32,
-        "double" => DataType::Float64,
-        "decimal" => DataType::Decimal128(10, 0),
-        "string" => DataType::Utf8,
-        "binary" => DataType::Binary,
-        "date" => DataType::Date32,
-        "timestamp" => ddl::timestamp(),
-        _ => return None,
-    })
+    functions::rewritten::CASTS.iter().find(|(known, _)| *known == name).map(|(_, make)| make())
 }
 
 /// Spark's names of functions that DataFusion has under another.
 pub fn renamed(name: &str) -> &str {
     match name {
-        "first" | "any_value" => "first_value",
-        "last" => "last_value",
-        "every" | "bool_and" => "bool_and",
-        "some" | "any" | "bool_or" => "bool_or",
-        "std" | "stddev_samp" => "stddev",
-        "var_samp" | "variance" => "var",
-        "approx_count_distinct" => "approx_distinct",
-        "array_agg" => "collect_list",
-        "string_agg" => "listagg",
-        "percentile_approx" => "approx_percentile",
+        "listagg" => "string_agg",
         other => other,
     }
 }
+
+/// The name of the aggregate that an aggregate of Spark is written with.
+pub fn respelled(name: &str) -> &str {
+    match name {
+        "count_if" => "count",
+        "max_by" | "min_by" => "first_value",
+        "percentile" | "median" => "percentile_cont",
+        other => renamed(other),
+    }
+}
+
+/// Names that Spark lists as functions and that are operators or syntax.
+pub fn is_syntax(name: &str) -> bool {
+    let symbol = !name.bytes().any(|b| b.is_ascii_alphanumeric());
+    symbol || matches!(name, "and" | "or" | "not" | "in" | "between" | "case" | "when" | "div" | "like" | "ilike" | "cast" | "try_cast")
+}
+
+/// Functions that have a meaning in streams alone.
+pub const STREAMING_ONLY: &[&str] = &[];
 
 /// A call of a function by Spark's name.
 ///
@@ -99,6 +96,14 @@ pub fn resolve(
     if let Some(expr) = special(&lower, &args, schema)? {
         return Ok(expr);
     }
+    // What is trimmed comes first.
+    let args = match (lower.as_str(), args) {
+        ("ltrim" | "rtrim", mut args) if args.len() == 2 => {
+            args.swap(0, 1);
+            args
+        }
+        (_, args) => args,
+    };
     let scalar = || {
         let known = own(&lower).cloned().or_else(|| state.udf(&lower).ok());
         known.filter(|_| !AGGREGATES_FIRST.contains(&lower.as_str()))
@@ -112,7 +117,30 @@ pub fn resolve(
         }
         return Ok(Expr::ScalarFunction(ScalarFunction::new_udf(function, args)));
     }
-    let (args, null_treatment) = ignoring_nulls(&lower, args)?;
+    let (mut args, null_treatment) = ignoring_nulls(&lower, args)?;
+    let aggregate = |name: &str, args: Vec<Expr>, filter: Option<Expr>, order_by: Vec<SortExpr>| {
+        let func = state.udaf(name).map_err(from_datafusion)?;
+        let params = AggregateFunctionParams { args, distinct, filter: filter.map(Box::new), order_by, null_treatment: None };
+        Ok(Expr::AggregateFunction(AggregateFunction { func, params }))
+    };
+    match (lower.as_str(), args.as_slice()) {
+        ("max_by" | "min_by", [value, by]) => {
+            let order = by.clone().sort(lower == "min_by", false);
+            return aggregate("first_value", vec![value.clone()], Some(by.clone().is_not_null()), vec![order]);
+        }
+        ("percentile" | "median", [value, ..]) if args.len() <= 2 => {
+            let at = match args.get(1) {
+                Some(Expr::ScalarFunction(_)) | None if lower == "percentile" => return Err(unresolved(name, state)),
+                Some(at) => at.clone(),
+                None => lit(0.5),
+            };
+            let value = datafusion::logical_expr::cast(value.clone(), DataType::Float64);
+            let order = vec![value.clone().sort(true, true)];
+            return aggregate("percentile_cont", vec![value, at], None, order);
+        }
+        ("listagg" | "string_agg", [_]) => args.push(lit("")),
+        _ => {}
+    }
     if let Ok(function) = state.udaf(renamed(&lower)).or_else(|_| state.udaf(&lower)) {
         return Ok(Expr::AggregateFunction(AggregateFunction {
             func: function,
@@ -160,7 +188,10 @@ fn ignoring_nulls(name: &str, mut args: Vec<Expr>) -> Result<(Vec<Expr>, Option<
 }
 
 /// Functions that are other expressions.
-fn special(name: &str, args: &[Expr], schema: &DFSchema) -> Result<Option<Expr>> {
+///
+/// # Errors
+/// A wrong number of arguments.
+pub fn special(name: &str, args: &[Expr], schema: &DFSchema) -> Result<Option<Expr>> {
     let some = |expr: Expr| Ok(Some(expr));
     let wrong = |expect: &str| {
         Err(Error::invalid(
@@ -172,7 +203,17 @@ fn special(name: &str, args: &[Expr], schema: &DFSchema) -> Result<Option<Expr>>
         let [value] = args else { return wrong("1") };
         return some(Expr::Cast(Cast::new(Box::new(value.clone()), data_type)));
     }
+    let now = || {
+        let function = datafusion::functions::datetime::now(&ConfigOptions::default());
+        let now = Expr::ScalarFunction(ScalarFunction::new_udf(function, vec![]));
+        Expr::Cast(Cast::new(Box::new(now), ddl::timestamp()))
+    };
+    let as_type = |value: Expr, data_type: DataType| Expr::Cast(Cast::new(Box::new(value), data_type));
     match (name, args) {
+        ("now" | "current_timestamp", []) => some(now()),
+        ("current_date" | "curdate", []) => some(as_type(now(), DataType::Date32)),
+        ("localtimestamp", []) => some(as_type(now(), DataType::Timestamp(TimeUnit::Microsecond, None))),
+        ("unix_timestamp", []) => some(call("unix_timestamp", vec![now()])),
         ("if", [condition, yes, no]) => {
             some(when(condition.clone(), yes.clone()).otherwise(no.clone()).map_err(from_datafusion)?)
         }
@@ -209,13 +250,23 @@ fn special(name: &str, args: &[Expr], schema: &DFSchema) -> Result<Option<Expr>>
                 cases.push((is_not_distinct(value.clone(), pair[0].clone()), pair[1].clone()));
             }
             let otherwise = pairs.remainder().first().cloned();
-            some(Expr::Case(datafusion::logical_expr::expr::Case::new(
+            some(Expr::Case(Case::new(
                 None,
                 cases.into_iter().map(|(when, then)| (Box::new(when), Box::new(then))).collect(),
                 otherwise.map(Box::new),
             )))
         }
-        ("try_cast", _) => wrong("AS and a type after its"),
+        ("coalesce" | "nvl" | "ifnull", []) => wrong("at least 1"),
+        ("coalesce" | "nvl" | "ifnull", [one]) => some(one.clone()),
+        ("coalesce" | "nvl" | "ifnull", [all @ .., last]) => {
+            let pairs = all.iter().map(|one| (Box::new(one.clone().is_not_null()), Box::new(one.clone())));
+            some(Expr::Case(Case::new(None, pairs.collect(), Some(Box::new(last.clone())))))
+        }
+        ("nullif", [one, other]) => {
+            let null = Expr::Literal(ScalarValue::Null, None);
+            let pair = (Box::new(one.clone().eq(other.clone())), Box::new(null));
+            some(Expr::Case(Case::new(None, vec![pair], Some(Box::new(one.clone())))))
+        }
         _ => Ok(None),
     }
 }

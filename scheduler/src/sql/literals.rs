@@ -3,7 +3,7 @@
 
 use datafusion::sql::sqlparser::ast::{
     CastKind, DataType, DateTimeField, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
-    FunctionArguments, GroupByExpr, Ident, LimitClause, ObjectName, OrderByKind, Query, Select, TableFactor,
+    FunctionArgumentClause, FunctionArguments, GroupByExpr, Ident, LimitClause, NullTreatment, ObjectName, OrderByExpr, OrderByKind, OrderByOptions, Query, Select, TableFactor,
     UnaryOperator, Value, VisitMut, VisitorMut, WindowFrame, WindowType,
 };
 use headwater_proto::error::{Error, Result};
@@ -31,6 +31,12 @@ struct Typed {
 
 /// A number that stays as it is, until the visit of its query has ended.
 fn protect(expr: &mut Expr) {
+    if let Expr::UnaryOp { op: UnaryOperator::Minus, expr: inner } = expr
+        && let Expr::Value(value) = inner.as_ref()
+        && let Value::Number(text, false) = &value.value
+    {
+        *expr = Expr::Value(Value::Number(format!("-{text}"), false).into());
+    }
     if let Expr::Value(value) = expr
         && let Value::Number(text, long) = &value.value
     {
@@ -150,6 +156,8 @@ impl VisitorMut for Typed {
                 }
             }
             Expr::Function(function) => {
+                respell(function);
+                constants(function, &mut protect);
                 let frame = match &mut function.over {
                     Some(WindowType::WindowSpec(spec)) => spec.window_frame.take(),
                     _ => None,
@@ -173,6 +181,7 @@ impl VisitorMut for Typed {
             }
             Expr::Cast { expr: inner, .. } => unprotect(inner),
             Expr::Function(function) => {
+                constants(function, &mut unprotect);
                 let frame = self.frames.pop().flatten();
                 if let Some(WindowType::WindowSpec(spec)) = &mut function.over {
                     spec.window_frame = frame;
@@ -181,6 +190,122 @@ impl VisitorMut for Typed {
             _ => {}
         }
         ControlFlow::Continue(())
+    }
+}
+
+/// Arguments that must be literals when the function is planned, which a cast is not.
+fn constants(function: &mut Function, f: &mut dyn FnMut(&mut Expr)) {
+    let place = match function.name.to_string().to_ascii_lowercase().as_str() {
+        "round" | "bround" | "ceil" | "ceiling" | "floor" | "generated" => 1,
+        "stack" => 0,
+        // The kind comes first.
+        "generated_row" => 1,
+        _ => return,
+    };
+    let generated = function.name.to_string() == "generated";
+    let FunctionArguments::List(list) = &mut function.args else { return };
+    for (at, arg) in list.args.iter_mut().enumerate() {
+        // `generated('stack', column, rows, …)`.
+        if (at == place || generated && at == 2)
+            && let FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) = arg
+        {
+            f(expr);
+        }
+    }
+}
+
+/// Functions that DataFusion writes in another way.
+fn respell(function: &mut Function) {
+    let name = function.name.to_string().to_ascii_lowercase();
+    let FunctionArguments::List(list) = &mut function.args else { return };
+    let args: Vec<Expr> = list
+        .args
+        .iter()
+        .filter_map(|arg| match arg {
+            FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Some(expr.clone()),
+            _ => None,
+        })
+        .collect();
+    let ordered = |by: &Expr, descending: bool| OrderByExpr {
+        expr: by.clone(),
+        options: OrderByOptions { asc: Some(!descending), nulls_first: Some(false) },
+        with_fill: None,
+    };
+    let unnamed = |expr: &Expr| FunctionArg::Unnamed(FunctionArgExpr::Expr(expr.clone()));
+    match (name.as_str(), args.as_slice()) {
+        ("count_if", [condition]) => {
+            let condition = match function.filter.take() {
+                Some(filter) => Expr::BinaryOp {
+                    left: filter,
+                    op: datafusion::sql::sqlparser::ast::BinaryOperator::And,
+                    right: Box::new(Expr::Nested(Box::new(condition.clone()))),
+                },
+                None => condition.clone(),
+            };
+            function.filter = Some(Box::new(condition));
+            function.name = ObjectName::from(vec![Ident::new("count")]);
+            list.args = vec![FunctionArg::Unnamed(FunctionArgExpr::Wildcard)];
+        }
+        ("max_by" | "min_by", [value, by]) => {
+            let present = Expr::IsNotNull(Box::new(by.clone()));
+            if function.filter.is_none() {
+                function.filter = Some(Box::new(present));
+            }
+            list.clauses.push(FunctionArgumentClause::OrderBy(vec![ordered(by, name == "max_by")]));
+            list.args = vec![unnamed(value)];
+            function.name = ObjectName::from(vec![Ident::new("first_value")]);
+        }
+        ("first" | "last" | "any_value" | "first_value" | "last_value", [value, Expr::Value(ignore)]) => {
+            if let Value::Boolean(ignore) = &ignore.value {
+                if *ignore {
+                    function.null_treatment = Some(NullTreatment::IgnoreNulls);
+                }
+                list.args = vec![unnamed(value)];
+            }
+        }
+        // What is trimmed comes first.
+        ("ltrim" | "rtrim", [set, text]) => list.args = vec![unnamed(text), unnamed(set)],
+        ("percentile", [value, at]) if !matches!(at, Expr::Function(_) | Expr::Array(_)) => {
+            function.within_group = vec![OrderByExpr {
+                expr: Expr::Cast {
+                    kind: CastKind::Cast,
+                    expr: Box::new(value.clone()),
+                    data_type: DataType::Double(datafusion::sql::sqlparser::ast::ExactNumberInfo::None),
+                    array: false,
+                    format: None,
+                },
+                options: OrderByOptions { asc: Some(true), nulls_first: None },
+                with_fill: None,
+            }];
+            list.args = vec![unnamed(at)];
+            function.name = ObjectName::from(vec![Ident::new("percentile_cont")]);
+        }
+        ("median", [value]) => {
+            function.within_group = vec![OrderByExpr {
+                expr: Expr::Cast {
+                    kind: CastKind::Cast,
+                    expr: Box::new(value.clone()),
+                    data_type: DataType::Double(datafusion::sql::sqlparser::ast::ExactNumberInfo::None),
+                    array: false,
+                    format: None,
+                },
+                options: OrderByOptions { asc: Some(true), nulls_first: None },
+                with_fill: None,
+            }];
+            list.args = vec![unnamed(&Expr::Value(Value::Number("0.5".into(), false).into()))];
+            function.name = ObjectName::from(vec![Ident::new("percentile_cont")]);
+        }
+        ("listagg" | "string_agg", _) if !args.is_empty() => {
+            if args.len() == 1 {
+                list.args.push(unnamed(&Expr::Value(Value::SingleQuotedString(String::new()).into())));
+            }
+            if !function.within_group.is_empty() {
+                let order = std::mem::take(&mut function.within_group);
+                list.clauses.push(FunctionArgumentClause::OrderBy(order));
+            }
+            function.name = ObjectName::from(vec![Ident::new("string_agg")]);
+        }
+        _ => {}
     }
 }
 

@@ -14,7 +14,9 @@
 pub mod catalog;
 pub mod dialect;
 pub mod error;
+pub mod function_table;
 pub mod functions;
+pub mod generators;
 pub mod insert;
 pub mod literals;
 pub mod operators;

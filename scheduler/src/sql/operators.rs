@@ -23,9 +23,36 @@ impl ExprPlanner for SparkOperators {
             BinaryOperator::Divide => Op::Divide,
             BinaryOperator::MyIntegerDivide => Op::WholeDivide,
             BinaryOperator::Modulo => Op::Remainder,
+            BinaryOperator::StringConcat => {
+                return Ok(PlannerResult::Planned(functions::call("concat", vec![left, right])));
+            }
             op => return Ok(PlannerResult::Original(RawBinaryExpr { op, left, right })),
         };
         Ok(PlannerResult::Planned(binary(spark, left, right, schema)))
+    }
+
+    fn plan_extract(&self, args: Vec<Expr>) -> Result<PlannerResult<Vec<Expr>>> {
+        Ok(PlannerResult::Planned(functions::call("date_part", args)))
+    }
+
+    fn plan_substring(&self, args: Vec<Expr>) -> Result<PlannerResult<Vec<Expr>>> {
+        Ok(PlannerResult::Planned(functions::call("substring", args)))
+    }
+
+    fn plan_position(&self, args: Vec<Expr>) -> Result<PlannerResult<Vec<Expr>>> {
+        Ok(PlannerResult::Planned(functions::call("instr", args)))
+    }
+
+    fn plan_overlay(&self, args: Vec<Expr>) -> Result<PlannerResult<Vec<Expr>>> {
+        Ok(PlannerResult::Planned(functions::call("overlay", args)))
+    }
+
+    fn plan_make_map(&self, args: Vec<Expr>) -> Result<PlannerResult<Vec<Expr>>> {
+        Ok(PlannerResult::Planned(functions::call("map", args)))
+    }
+
+    fn plan_array_literal(&self, exprs: Vec<Expr>, _: &DFSchema) -> Result<PlannerResult<Vec<Expr>>> {
+        Ok(PlannerResult::Planned(functions::call("array", exprs)))
     }
 
     fn plan_field_access(

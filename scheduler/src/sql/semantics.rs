@@ -4,25 +4,25 @@
 //! DataFusion's where these do the same, and functions that depend on ANSI mode or the time zone are told them. Running it
 //! twice changes nothing.
 
-use super::functions::{call, own};
-use arrow::datatypes::{DataType, IntervalUnit};
+use super::functions::{call, own, special};
+use arrow::datatypes::DataType;
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, Result, ScalarValue};
 use datafusion::logical_expr::expr::{
     AggregateFunction, Between, BinaryExpr, Case, Cast, InList, Like, ScalarFunction, TryCast,
 };
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
-use datafusion::logical_expr::utils::merge_schema;
+use datafusion::logical_expr::utils::{conjunction, merge_schema};
 use datafusion::logical_expr::{
-    Expr, ExprSchemable, Join, LogicalPlan, Operator, Projection, ScalarUDF, Union, lit,
+    Aggregate, Expr, ExprSchemable, Filter, Join, LogicalPlan, Operator, Projection, ScalarUDF, Union, lit,
 };
 use datafusion::optimizer::analyzer::AnalyzerRule;
 use headwater_executor::functions;
 use headwater_executor::functions::arithmetic::Op;
 use headwater_executor::functions::cast::{CAST, Mode, Options};
 use headwater_executor::functions::coercion::{self, as_decimal, is_decimal, is_fractional, is_text};
-use headwater_executor::functions::native::{Context, Function, WITH_CONTEXT};
+use headwater_executor::functions::native::{Context, Function, WITH_CONTEXT, external};
 use std::sync::Arc;
 
 /// The rule.
@@ -49,6 +49,7 @@ impl AnalyzerRule for SparkSemantics {
                 Ok(rewriter.rewrite(expr, &schema)?.update_data(|expr| name.restore(expr)))
             })?;
             plan.transform_data(|plan| match plan {
+                LogicalPlan::Aggregate(aggregate) => windowed(aggregate),
                 LogicalPlan::Union(union) => rewriter.union(union),
                 LogicalPlan::Join(join) => rewriter.join(join),
                 plan => Ok(Transformed::no(plan)),
@@ -312,11 +313,10 @@ impl Rewriter {
                 return self.arithmetic(op, left, right, schema);
             }
         }
-        if matches!(func.name(), "coalesce" | "nvl" | "ifnull" | "make_array" | "array" | "greatest" | "least") {
-            self.to_common(&mut args, schema)?;
-        }
-        if matches!(func.name(), "nullif") {
-            self.to_compared(&mut args, schema)?;
+        let ours = func.inner().as_ref().downcast_ref::<Function>().is_some();
+        if ours && let Some(expr) = special(func.name(), &args, schema).map_err(external)?
+        {
+            return Ok(Transformed::yes(self.rewrite(expr, schema)?.data));
         }
         let Some(own_function) = func.inner().as_ref().downcast_ref::<Function>() else {
             return Ok(Transformed::yes(Expr::ScalarFunction(ScalarFunction { func, args })));
@@ -406,6 +406,28 @@ impl Rewriter {
     }
 }
 
+/// Rows without a time are in no window.
+fn windowed(mut aggregate: Aggregate) -> Result<Transformed<LogicalPlan>> {
+    let mut times = vec![];
+    for key in &aggregate.group_expr {
+        key.apply(|expr| {
+            if let Expr::ScalarFunction(function) = expr
+                && function.func.name() == "window"
+                && let Some(time) = function.args.first()
+            {
+                times.push(time.clone().is_not_null());
+            }
+            Ok(TreeNodeRecursion::Continue)
+        })?;
+    }
+    let Some(condition) = conjunction(times) else { return Ok(Transformed::no(LogicalPlan::Aggregate(aggregate))) };
+    if matches!(aggregate.input.as_ref(), LogicalPlan::Filter(filter) if filter.predicate == condition) {
+        return Ok(Transformed::no(LogicalPlan::Aggregate(aggregate)));
+    }
+    aggregate.input = Arc::new(LogicalPlan::Filter(Filter::try_new(condition, aggregate.input)?));
+    Ok(Transformed::yes(LogicalPlan::Aggregate(aggregate)))
+}
+
 /// Types that DataFusion compares without a cast that could differ from Spark's.
 fn is_same_kind(one: &DataType, other: &DataType) -> bool {
     is_text(one) && is_text(other)
@@ -470,7 +492,6 @@ fn interval_literal(expr: &Expr) -> Option<ScalarValue> {
     if interval.months != 0 && interval.days == 0 && interval.nanoseconds == 0 {
         return Some(ScalarValue::IntervalYearMonth(Some(interval.months)));
     }
-    let _ = IntervalUnit::MonthDayNano;
     None
 }
 
