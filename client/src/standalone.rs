@@ -31,6 +31,7 @@ impl Options {
             grpc_port: 0,
             connect_port: 0,
             http_port: 0,
+            postgres: None,
         };
         Self { scheduler, executors, task_slots, work_dir: None }
     }

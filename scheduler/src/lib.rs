@@ -2,6 +2,7 @@
 
 pub mod cluster;
 pub mod execute;
+pub mod ingest;
 pub mod process;
 pub mod rpc;
 pub mod session;
