@@ -4,8 +4,8 @@ use headwater_proto::engine::ingest_service_client::IngestServiceClient;
 use headwater_proto::engine::query_service_client::QueryServiceClient;
 use headwater_proto::engine::sql_service_client::SqlServiceClient;
 use headwater_proto::engine::{
-    IngestRef, IngestRun, ListIngestRequest, ListRequest, ProgressReport, ProgressRequest, QueryRef, QueryStatus,
-    StartIngestRequest, SubmitRequest, SubmitResponse,
+    CancelIngestRequest, IngestRef, IngestRun, ListIngestRequest, ListRequest, ProgressReport, ProgressRequest,
+    QueryRef, QueryStatus, StartIngestRequest, SubmitRequest, SubmitResponse,
 };
 use std::error::Error as _;
 use std::time::Duration;
@@ -160,7 +160,8 @@ impl Remote {
     }
     /// Cancels an ingest run.
     pub async fn ingest_cancel(&self, run: &str) -> Result<IngestRun, Error> {
-        self.answer(self.ingest.clone().cancel(run_reference(run)).await)
+        let request = CancelIngestRequest { run_id: run.to_string(), owner: String::new() };
+        self.answer(self.ingest.clone().cancel(request).await)
     }
 
     pub(crate) fn answer<T>(&self, answer: Result<tonic::Response<T>, Status>) -> Result<T, Error> {

@@ -54,6 +54,7 @@ fn request(args: IngestStart) -> StartIngestRequest {
         publish_only: args.publish_only,
         keep_raw: args.keep_raw,
         options: args.option.into_iter().collect::<HashMap<_, _>>(),
+        owner: String::new(),
     }
 }
 

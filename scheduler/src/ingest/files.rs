@@ -60,6 +60,9 @@ pub struct RunFile {
     pub run_id: String,
     /// What it was asked for, secrets included.
     pub request: Request,
+    /// Who started it last, or empty.
+    #[serde(default)]
+    pub owner: String,
     /// What is to be done.
     pub wanted: Wanted,
 }
@@ -142,7 +145,12 @@ mod tests {
         };
         let request = Request::parse(&request, None).expect("good");
         let files = Files::new(Arc::clone(&store), &Path::from("state"));
-        let mut run = RunFile { run_id: "manual__2024-01-01T00:00:00+00:00/x".into(), request, wanted: Wanted::Run };
+        let mut run = RunFile {
+            run_id: "manual__2024-01-01T00:00:00+00:00/x".into(),
+            request,
+            owner: "o".into(),
+            wanted: Wanted::Run,
+        };
         files.write(&run).await.expect("is written");
         let end = End { state: IngestState::Failed, message: "m".into(), error_class: "C".into() };
         run.wanted = Wanted::ended(&end);

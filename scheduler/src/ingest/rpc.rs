@@ -4,7 +4,9 @@ use super::service::Ingest;
 use crate::rpc;
 use futures::{Stream, StreamExt};
 use headwater_proto::engine::ingest_service_server::IngestService;
-use headwater_proto::engine::{IngestRef, IngestRun, ListIngestRequest, ListIngestResponse, StartIngestRequest};
+use headwater_proto::engine::{
+    CancelIngestRequest, IngestRef, IngestRun, ListIngestRequest, ListIngestResponse, StartIngestRequest,
+};
 use headwater_proto::error::{Error, ErrorKind};
 use headwater_proto::ingest::is_active;
 use std::pin::Pin;
@@ -92,8 +94,9 @@ impl IngestService for IngestRpc {
         Ok(Response::new(ReceiverStream::new(receiver).boxed()))
     }
 
-    async fn cancel(&self, request: Request<IngestRef>) -> Result<Response<IngestRun>, Status> {
-        self.ingest.cancel(&request.into_inner().run_id).await.map(Response::new).map_err(status)
+    async fn cancel(&self, request: Request<CancelIngestRequest>) -> Result<Response<IngestRun>, Status> {
+        let CancelIngestRequest { run_id, owner } = request.into_inner();
+        self.ingest.cancel(&run_id, &owner).await.map(Response::new).map_err(status)
     }
 }
 

@@ -139,13 +139,14 @@ impl Ingest {
                 id.to_string()
             }
         };
+        let owner = request.owner;
         let ingest = self.clone();
         // To its end even when the client goes away, which would leave database and file at odds.
-        let started = tokio::spawn(async move { ingest.start_checked(id, parsed).await });
+        let started = tokio::spawn(async move { ingest.start_checked(id, parsed, owner).await });
         started.await.map_err(Error::internal)?
     }
 
-    async fn start_checked(&self, id: String, request: Request) -> Result<IngestRun> {
+    async fn start_checked(&self, id: String, request: Request, owner: String) -> Result<IngestRun> {
         let known = self.runs().get(&id).map(|entry| entry.file.request.clone());
         if let Some(known) = known {
             let mut differences = differences(&known.public(), &request.public());
@@ -164,6 +165,7 @@ impl Ingest {
             return Err(Error::transient("SCHEDULER_ENDS", "the scheduler is shutting down: start the run again"));
         }
         if let Some(view) = self.driven(&id) {
+            self.hand_over(&id, owner).await?;
             return Ok(view);
         }
         let seed = if request.seed.is_empty() { made_up_seed() } else { request.seed.clone() };
@@ -180,13 +182,27 @@ impl Ingest {
             Err(error) if error.class == "INGEST_RUN_BUSY" => return Ok(found),
             Err(error) => return Err(error),
         }
-        let file = RunFile { run_id: id.clone(), request, wanted: Wanted::Run };
+        let before = self.runs().get(&id).map(|entry| entry.file.owner.clone()).unwrap_or_default();
+        let owner = if owner.is_empty() { before } else { owner };
+        let file = RunFile { run_id: id.clone(), request, owner, wanted: Wanted::Run };
         self.0.files.write(&file).await?;
         let view = Arc::new(watch::Sender::new(found.clone()));
         self.runs().insert(id.clone(), Entry { file, view, driven: None });
         info!(run_id = id, "ingest run started");
         self.drive(&id, Some(store));
         Ok(found)
+    }
+
+    /// Whoever starts a run that is driven already owns it from then on.
+    async fn hand_over(&self, id: &str, owner: String) -> Result<()> {
+        let file = match self.runs().get_mut(id) {
+            Some(entry) if !owner.is_empty() && entry.file.owner != owner => {
+                entry.file.owner = owner;
+                entry.file.clone()
+            }
+            _ => return Ok(()),
+        };
+        self.0.files.write(&file).await
     }
 
     /// The run as it is, if it is driven here.
@@ -336,18 +352,22 @@ impl Ingest {
         Ok((now, Changing { ingest: self.clone(), id: id.to_string(), here }))
     }
 
-    /// Cancels a run; what is staged and published stays.
+    /// Cancels a run; what is staged and published stays. With an `owner` who does not own the run it is left as it is.
     ///
     /// # Errors
     /// `INGEST_RUN_NOT_FOUND`, `INGEST_RUN_BUSY` when another scheduler drives it.
-    pub async fn cancel(&self, id: &str) -> Result<IngestRun> {
+    pub async fn cancel(&self, id: &str, owner: &str) -> Result<IngestRun> {
         let ingest = self.clone();
-        let id = id.to_string();
-        tokio::spawn(async move { ingest.cancel_whole(&id).await }).await.map_err(Error::internal)?
+        let (id, owner) = (id.to_string(), owner.to_string());
+        tokio::spawn(async move { ingest.cancel_whole(&id, &owner).await }).await.map_err(Error::internal)?
     }
 
-    async fn cancel_whole(&self, id: &str) -> Result<IngestRun> {
+    async fn cancel_whole(&self, id: &str, owner: &str) -> Result<IngestRun> {
         let changes = self.0.changes.lock().await;
+        let owned = self.runs().get(id).map(|entry| entry.file.owner.clone());
+        if !owner.is_empty() && owned.is_some_and(|owned| owned != owner) {
+            return self.get(id).await;
+        }
         let told = {
             let mut runs = self.runs();
             match runs.get_mut(id).filter(|entry| entry.driven.is_some()) {
