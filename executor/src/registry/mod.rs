@@ -27,7 +27,7 @@ use tokio::runtime::{Handle, Runtime, RuntimeFlavor};
 
 mod options;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub mod wire;
 
 pub use options::{Config, Login, from_plan, registry_key, registry_option, to_plan};
