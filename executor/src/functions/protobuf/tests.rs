@@ -179,7 +179,7 @@ async fn messages_of_a_registry() {
     let (name, bytes, by_subject) = bound("from_protobuf", &[("mode", "PERMISSIVE")]).await;
     assert_eq!(by_subject.schema_id, Some(id));
     let reader = Reader::new(&name, &bytes, &by_subject).expect("a reader");
-    assert_eq!(reader.read(&written).expect("rows"), read);
+    assert_eq!(&reader.read(&written).expect("rows"), &read);
 
     // A newer schema is read by the older one; another message, or an unknown id, is a bad record.
     let config = Config::from_options(&connectors::Options::new(pairs(&[]))).expect("a configuration");
