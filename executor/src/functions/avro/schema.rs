@@ -18,7 +18,6 @@ pub struct Schema {
 
 /// What is on the wire.
 #[derive(Debug, Clone, PartialEq)]
-#[expect(missing_docs, reason = "Avro's own names")]
 pub enum Kind {
     Null,
     Boolean,
@@ -40,7 +39,6 @@ pub enum Kind {
 
 /// Logical types that mean something here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "Avro's own names")]
 pub enum Logical {
     None,
     Decimal { precision: u8, scale: i8 },
