@@ -81,11 +81,16 @@ fn is_secret(key: &str) -> bool {
     })
 }
 
+/// Whether a value is masked: secrets, addresses with a login inside, and what looks masked already.
+fn hides(key: &str, value: &str) -> bool {
+    is_secret(key) || value.starts_with(MASK) || (registry_key(key).is_some() && value.contains('@'))
+}
+
 /// Options as text for a plan. Secrets are masked: whoever prints the plan does not show them. They are not encrypted,
 /// as nothing in a plan on the wire is.
 pub fn to_plan(options: &Options) -> String {
     let pairs = options.iter().map(|(key, value)| {
-        let value = if is_secret(key) { format!("{MASK}{}", mask(value)) } else { value.to_string() };
+        let value = if hides(key, value) { format!("{MASK}{}", mask(value)) } else { value.to_string() };
         (key.to_string(), serde_json::Value::String(value))
     });
     serde_json::Value::Object(pairs.collect()).to_string()
@@ -101,7 +106,7 @@ pub fn from_plan(text: &str) -> Result<Options> {
     let mut options = Options::default();
     for (key, value) in &pairs {
         let value = value.as_str().ok_or_else(broken)?;
-        match value.strip_prefix(MASK).filter(|_| is_secret(key)) {
+        match value.strip_prefix(MASK) {
             Some(masked) => options.set(key, unmask(masked).ok_or_else(broken)?),
             None => options.set(key, value),
         }
@@ -362,6 +367,7 @@ mod tests {
         let options = Options::new([
             ("schema.registry.basic.auth.user.info", "ann:geheim ü"),
             ("schema.registry.address", "http://a"),
+            ("confluent.schema.registry.url", "http://eve:geheim@b"),
             ("mode", "masked:no"),
         ]);
         let text = to_plan(&options);

@@ -132,10 +132,7 @@ def shown(value, schema):
     if isinstance(value, (bytes, bytearray)):
         return base64.b64encode(value).decode()
     if isinstance(value, datetime.datetime):
-        fraction = f".{value.microsecond:06}".rstrip("0").rstrip(".") if value.microsecond else ""
-        if len(fraction) < 4:
-            fraction = (fraction or ".").ljust(4, "0")
-        return value.strftime("%Y-%m-%dT%H:%M:%S") + fraction + ("Z" if value.tzinfo else "")
+        return value.strftime("%Y-%m-%dT%H:%M:%S.%f") + ("Z" if value.tzinfo else "")
     if isinstance(value, datetime.date):
         return value.isoformat()
     if isinstance(value, decimal.Decimal):

@@ -225,6 +225,25 @@ fn into_union(writer: &Schema, branches: &[Schema], path: &str) -> Result<Step> 
     Err(error.unwrap_or_else(|| at(path, "a union without branches")))
 }
 
+/// What of the writer's schema would not be read, though records without it are: a branch of a union, a symbol.
+pub(super) fn gap(step: &Step) -> Option<String> {
+    match step {
+        Step::Union(branches) => branches.iter().find_map(|branch| match branch {
+            Ok(step) => gap(step),
+            Err(why) => Some(why.clone()),
+        }),
+        Step::Symbol(symbols) if symbols.contains(&None) => {
+            Some("an enum has a symbol that the reader's schema does not have".into())
+        }
+        Step::Array(inner) | Step::Map(inner) | Step::Member(_, inner) => gap(inner),
+        Step::Record(record) => record.parts.iter().find_map(|part| match part {
+            Part::Read(_, step) => gap(step),
+            Part::Skip(_) => None,
+        }),
+        _ => None,
+    }
+}
+
 /// Microseconds of a timestamp's unit.
 fn unit(schema: &Schema) -> Option<i64> {
     match schema.logical {
@@ -396,6 +415,17 @@ mod tests {
         assert_eq!(found, Step::Member(1, Box::new(Step::LongToDouble)));
         let found = resolve(&schema(r#"["null","int"]"#), &schema(r#"["long","null"]"#)).expect("a step");
         assert_eq!(found, Step::Union(vec![Ok(Step::Null), Ok(Step::Long)]));
+    }
+
+    #[test]
+    fn gaps_are_found_where_records_may_do_without() {
+        let record = |field: &str| {
+            schema(&format!(r#"{{"type":"record","name":"R","fields":[{{"name":"a","type":{field}}}]}}"#))
+        };
+        let found = |writer: &str, reader: &str| gap(&resolve(&record(writer), &record(reader)).expect("lazily"));
+        assert_eq!(found(r#"["null","long"]"#, r#"["long","null"]"#), None);
+        let why = found(r#"["null","long"]"#, r#"["null","string"]"#).expect("a gap");
+        assert!(why.starts_with("field `a`: written as long"), "{why}");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::encode::Encoder;
 use super::options::Options;
-use super::resolve::resolve;
+use super::resolve::{gap, resolve};
 use super::schema::Schema;
 use super::types::{Naming, from_arrow, plain};
 use crate::registry::{Definition, Kind, Registry, wait, wire};
@@ -160,7 +160,7 @@ async fn explained(mut error: Error, registry: &Registry, subject: &str, schema:
         ("FORWARD: the registered schema does not read the new records", resolve(schema, &latest)),
     ];
     for (rule, outcome) in reasons {
-        if let Err(why) = outcome {
+        if let Some(why) = outcome.map_or_else(Some, |step| gap(&step)) {
             error.message = format!("{}; {rule}: {why}", error.message);
         }
     }
