@@ -3,7 +3,8 @@
 use headwater_proto::engine::query_service_client::QueryServiceClient;
 use headwater_proto::engine::sql_service_client::SqlServiceClient;
 use headwater_proto::engine::{
-    EndpointsRequest, EndpointsResponse, ListRequest, ProgressReport, ProgressRequest, QueryRef, QueryStatus, SubmitRequest, SubmitResponse,
+    EndpointsRequest, EndpointsResponse, ListRequest, ProgressReport, ProgressRequest, QueryRef, QueryStatus,
+    SubmitRequest, SubmitResponse,
 };
 use std::error::Error as _;
 use std::time::Duration;

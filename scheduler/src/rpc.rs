@@ -13,8 +13,9 @@ use headwater_proto::engine::query_service_server::QueryService;
 use headwater_proto::engine::sql_response::Kind;
 use headwater_proto::engine::sql_service_server::SqlService;
 use headwater_proto::engine::{
-    CompletionsRequest, CompletionsResponse, EndpointsRequest, EndpointsResponse, JobProgress, ListRequest, ListResponse, ProgressReport, ProgressRequest,
-    QueryRef, QueryStatus, SqlRequest, SqlResponse, SubmitRequest, SubmitResponse,
+    CompletionsRequest, CompletionsResponse, EndpointsRequest, EndpointsResponse, JobProgress, ListRequest,
+    ListResponse, ProgressReport, ProgressRequest, QueryRef, QueryStatus, SqlRequest, SqlResponse, SubmitRequest,
+    SubmitResponse,
 };
 use headwater_proto::error::{Error, ErrorKind};
 use std::pin::Pin;

@@ -60,7 +60,10 @@ pub async fn run(args: SubmitArgs) -> Result<(), Error> {
 /// What a script cannot be told.
 fn check(args: &SubmitArgs) -> Result<(), Error> {
     let refused = |flag: &str, remedy: &str| {
-        Err(Error::Usage(format!("[UNEXPECTED_ARGUMENT] {} is Python, and {flag} is for SQL: {remedy}", args.file.display())))
+        Err(Error::Usage(format!(
+            "[UNEXPECTED_ARGUMENT] {} is Python, and {flag} is for SQL: {remedy}",
+            args.file.display()
+        )))
     };
     if args.trigger != "default" {
         return refused("--trigger", "call writeStream.trigger(…) in the script");

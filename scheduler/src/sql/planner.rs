@@ -247,8 +247,7 @@ impl Planner {
         let StreamPlan { plan: logical, sources, target, mode, conf } = stream;
         let plan = state.create_physical_plan(&logical).await.map_err(from_datafusion)?;
         let schema = plan.schema();
-        let context =
-            SinkContext { schema: Arc::clone(&schema), mode, query: query_id.to_string(), streaming: true };
+        let context = SinkContext { schema: Arc::clone(&schema), mode, query: query_id.to_string(), streaming: true };
         let sink = (self.find)(&target.format)?.sink(&sink_options(target, conf), context).await?;
         Ok(PlannedFlow { logical, sources, plan, schema, sink })
     }

@@ -130,7 +130,11 @@ pub fn unbound(plan: &LogicalPlan) -> Vec<TableDefinition> {
 ///
 /// # Errors
 /// There are not as many sources as streams.
-pub fn bind(plan: LogicalPlan, sources: &[Arc<dyn Source>], query: &str) -> headwater_proto::error::Result<LogicalPlan> {
+pub fn bind(
+    plan: LogicalPlan,
+    sources: &[Arc<dyn Source>],
+    query: &str,
+) -> headwater_proto::error::Result<LogicalPlan> {
     let mut next = sources.iter().enumerate();
     let bound = plan.transform_down(|node| {
         if as_unbound(&node).is_none() {

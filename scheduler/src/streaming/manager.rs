@@ -479,7 +479,7 @@ impl Manager {
                     if let Some(query) = self.queries().get(&id) {
                         query.monitor.set(desired.state(), desired.message());
                     }
-                    self.remember(id, run, error);
+                    self.remember(id, run, Some(error));
                     return;
                 }
                 Some(desired)

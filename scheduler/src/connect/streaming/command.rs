@@ -185,10 +185,7 @@ fn explained(explained: Option<&Explained>, extended: bool) -> String {
 }
 
 fn instance(view: RunView) -> StreamingQueryInstance {
-    StreamingQueryInstance {
-        id: Some(StreamingQueryInstanceId { id: view.id, run_id: view.run_id }),
-        name: view.name,
-    }
+    StreamingQueryInstance { id: Some(StreamingQueryInstanceId { id: view.id, run_id: view.run_id }), name: view.name }
 }
 
 #[cfg(test)]

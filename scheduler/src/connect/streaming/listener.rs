@@ -34,10 +34,8 @@ pub fn listen(
             }
             let events = session.statements().manager.events();
             let owner = session.server_side_id().to_string();
-            let added = spark::StreamingQueryListenerEventsResult {
-                events: vec![],
-                listener_bus_listener_added: Some(true),
-            };
+            let added =
+                spark::StreamingQueryListenerEventsResult { events: vec![], listener_bus_listener_added: Some(true) };
             let bus = Bus { owner, events, stopped, over: false };
             let events = stream::unfold(bus, |mut bus| async move { bus.next().await.map(|result| (result, bus)) });
             Ok(stream::once(async { added }).chain(events).boxed())
@@ -93,7 +91,11 @@ impl Bus {
                 }
                 Ok(_) => {}
                 Err(missed) => {
-                    tracing::warn!(session = self.owner, missed, "a listener of streaming queries is too slow: events are lost");
+                    tracing::warn!(
+                        session = self.owner,
+                        missed,
+                        "a listener of streaming queries is too slow: events are lost"
+                    );
                 }
             }
         }
@@ -107,10 +109,9 @@ fn message(event: &QueryEvent) -> spark::StreamingQueryListenerEvent {
         EventKind::Progress(progress) => {
             (spark::StreamingQueryEventType::QueryProgressEvent, json!({"progress": **progress}))
         }
-        EventKind::Idle { timestamp } => (
-            spark::StreamingQueryEventType::QueryIdleEvent,
-            json!({"id": id, "runId": run_id, "timestamp": timestamp}),
-        ),
+        EventKind::Idle { timestamp } => {
+            (spark::StreamingQueryEventType::QueryIdleEvent, json!({"id": id, "runId": run_id, "timestamp": timestamp}))
+        }
         EventKind::Terminated { error } => (
             spark::StreamingQueryEventType::QueryTerminatedEvent,
             json!({

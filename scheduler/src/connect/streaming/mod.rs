@@ -22,7 +22,7 @@ mod start;
 pub use definition::DataFrameDefinition;
 pub use read::read;
 
-use super::operation::Responder;
+use super::responder::Responder;
 use super::sessions::Session;
 use futures::StreamExt;
 use headwater_proto::error::{Error, Result};

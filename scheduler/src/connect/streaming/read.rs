@@ -26,12 +26,13 @@ const SCHEMA_INFERENCE: &str = "spark.sql.streaming.schemaInference";
 pub async fn read(session: &Session, read: &spark::Read) -> Result<LogicalPlan> {
     let conf = session.sql().conf;
     let planner = &session.statements().planner;
+    let known = || planner.catalog().list().into_iter().map(|table| table.name).collect::<Vec<_>>();
     let table = match &read.read_type {
         Some(ReadType::DataSource(source)) => of_source(source, &conf)?,
         Some(ReadType::NamedTable(named)) => {
             let parts = crate::connect::plan::parse_name(&named.unparsed_identifier)?;
             let name = parts.last().map_or("", String::as_str);
-            let found = planner.catalog().get(name).ok_or_else(|| not_found(&Name(parts.clone())))?;
+            let found = planner.catalog().get(name).ok_or_else(|| not_found(&Name(parts.clone()), &known()))?;
             with_options(found, &named.options)?
         }
         None => return Err(Error::invalid("CONNECT_INVALID_PLAN", "the plan has a read that says nothing to read")),
@@ -60,7 +61,10 @@ fn of_source(source: &spark::read::DataSource, conf: &BTreeMap<String, String>) 
         several => {
             return Err(Error::invalid(
                 "UNSUPPORTED_FEATURE",
-                format!("a stream of files has one path, and {} are given: use a pattern such as /in/{{a,b}}", several.len()),
+                format!(
+                    "a stream of files has one path, and {} are given: use a pattern such as /in/{{a,b}}",
+                    several.len()
+                ),
             ));
         }
     }
@@ -73,7 +77,10 @@ fn of_source(source: &spark::read::DataSource, conf: &BTreeMap<String, String>) 
             ));
         }
         let DataType::Struct(fields) = ddl::parse_schema(text)? else {
-            return Err(Error::invalid("INVALID_SCHEMA.NON_STRUCT_TYPE", format!("the schema {text} is no list of columns")));
+            return Err(Error::invalid(
+                "INVALID_SCHEMA.NON_STRUCT_TYPE",
+                format!("the schema {text} is no list of columns"),
+            ));
         };
         table.schema = Some(ddl::columns_ddl(&fields));
     } else if table.is_files()
@@ -122,7 +129,13 @@ fn with_options(
 mod tests {
     use super::*;
 
-    fn check(format: &str, schema: &str, paths: &[&str], conf: &[(&str, &str)], expect: std::result::Result<&str, &str>) {
+    fn check(
+        format: &str,
+        schema: &str,
+        paths: &[&str],
+        conf: &[(&str, &str)],
+        expect: std::result::Result<&str, &str>,
+    ) {
         let source = spark::read::DataSource {
             format: Some(format.into()).filter(|format: &String| !format.is_empty()),
             schema: Some(schema.into()).filter(|schema: &String| !schema.is_empty()),

@@ -8,7 +8,7 @@ use crate::sql::catalog::{TableDefinition, Taken};
 use crate::sql::streaming::is_streaming;
 use crate::streaming::manager::StartOptions;
 use crate::streaming::trigger::{Trigger, parse_interval};
-use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::TreeNode;
 use datafusion::logical_expr::LogicalPlan;
 use headwater_executor::connectors::{Options, WriteMode};
 use headwater_executor::functions::ddl;
@@ -270,7 +270,9 @@ fn output_mode(text: &str) -> Result<WriteMode> {
         other => {
             return Err(Error::invalid(
                 "STREAMING_OUTPUT_MODE.INVALID",
-                format!("invalid streaming output mode: {other}: accepted output modes are 'Append', 'Complete', 'Update'"),
+                format!(
+                    "invalid streaming output mode: {other}: accepted output modes are 'Append', 'Complete', 'Update'"
+                ),
             ));
         }
     })
@@ -398,9 +400,11 @@ mod tests {
     fn what_is_not_supported_is_refused() {
         let function = || Some(spark::StreamingForeachFunction::default());
         refused(&spark::WriteStreamOperationStart { foreach_batch: function(), ..command(&[]) }, "UNSUPPORTED_FEATURE");
-        refused(&spark::WriteStreamOperationStart { foreach_writer: function(), ..command(&[]) }, "UNSUPPORTED_FEATURE");
-        let clustered =
-            spark::WriteStreamOperationStart { clustering_column_names: vec!["a".into()], ..command(&[]) };
+        refused(
+            &spark::WriteStreamOperationStart { foreach_writer: function(), ..command(&[]) },
+            "UNSUPPORTED_FEATURE",
+        );
+        let clustered = spark::WriteStreamOperationStart { clustering_column_names: vec!["a".into()], ..command(&[]) };
         refused(&clustered, "UNSUPPORTED_FEATURE");
         let mode = spark::WriteStreamOperationStart { output_mode: "upsert".into(), ..command(&[]) };
         refused(&mode, "STREAMING_OUTPUT_MODE.INVALID");
