@@ -213,7 +213,11 @@ class HeadwaterSubmitOperator(ResumableJobMixin, BaseOperator):
             self.log.info("query %s has id %s, run %s", query.label, query.id, query.run_id)
         if self._waits:
             publish_link(context, self.hook.settings.query_url(self._waits[0].id))
-        return {"request": self._fingerprint(), "queries": [query_result(query) for query in self._waits]}
+        return {
+            "request": self._fingerprint(),
+            "queries": [query_result(query) for query in self._waits],
+            "own": self._own,
+        }
 
     def get_job_status(self, external_id: Any, context: Context) -> str:
         """What has become of the queries that an earlier try submitted."""
@@ -247,7 +251,7 @@ class HeadwaterSubmitOperator(ResumableJobMixin, BaseOperator):
         if not self._waits:
             with self.hook.client as client:
                 self._waits = [client.get_query(query["id"]) for query in external_id["queries"]]
-            self._own = {query.id: query.run_id for query in self._waits}
+            self._own = dict(external_id["own"])
         if self.wait_for != WaitFor.NONE:
             for query in self._waits:
                 self._wait(query)
@@ -308,11 +312,11 @@ class HeadwaterSubmitOperator(ResumableJobMixin, BaseOperator):
     def _stop(self, external_id: Any) -> None:
         """Stops what an earlier try started and nobody has started anew since."""
         with self.hook.client as client:
-            for query in external_id["queries"]:
+            for query_id, run_id in external_id["own"].items():
                 try:
-                    client.stop_run(query["id"], query["run_id"])
+                    client.stop_run(query_id, run_id)
                 except HeadwaterNotFound:
-                    self.log.info("query %s of an earlier try is gone", query["name"])
+                    self.log.info("query %s of an earlier try is gone", query_id)
 
     # --- a script ---
 
