@@ -13,6 +13,7 @@ use crate::standalone::{Cluster, Options, again};
 use figment::Figment;
 use figment::providers::{Format, Serialized, Toml};
 use headwater_executor::process::{self as executor, ExecutorOptions};
+use headwater_proto::secret::Secret;
 use headwater_scheduler::process::{self as scheduler, SchedulerHandle, SchedulerOptions};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -32,6 +33,8 @@ struct SchedulerSettings {
     connect_port: u16,
     http_port: u16,
     #[serde(skip_serializing_if = "Option::is_none")]
+    postgres: Option<Secret>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     log: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     log_format: Option<LogFormat>,
@@ -45,6 +48,7 @@ impl Default for SchedulerSettings {
             grpc_port: 50050,
             connect_port: 15002,
             http_port: 4040,
+            postgres: None,
             log: None,
             log_format: None,
         }
@@ -60,6 +64,8 @@ struct StandaloneSettings {
     grpc_port: u16,
     connect_port: u16,
     http_port: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    postgres: Option<Secret>,
     executors: usize,
     task_slots: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -72,7 +78,7 @@ struct StandaloneSettings {
 
 impl Default for StandaloneSettings {
     fn default() -> Self {
-        let SchedulerSettings { state_dir, bind, grpc_port, connect_port, http_port, log, log_format } =
+        let SchedulerSettings { state_dir, bind, grpc_port, connect_port, http_port, postgres, log, log_format } =
             SchedulerSettings::default();
         Self {
             state_dir,
@@ -80,6 +86,7 @@ impl Default for StandaloneSettings {
             grpc_port,
             connect_port,
             http_port,
+            postgres,
             executors: 2,
             task_slots: cores(),
             work_dir: None,
@@ -183,7 +190,9 @@ pub async fn scheduler(args: SchedulerArgs, log: &LogArgs) -> Result<(), Error> 
         bind: settings.bind,
         grpc_port: settings.grpc_port,
         connect_port: settings.connect_port,
+        connect: Default::default(),
         http_port: settings.http_port,
+        postgres: settings.postgres,
     };
     let mut handle = unless_interrupted(starting(scheduler::start(options))).await?;
     announce(&addresses(&handle), args.json)?;
@@ -204,7 +213,9 @@ pub async fn standalone(args: StandaloneArgs, log: &LogArgs) -> Result<(), Error
             bind: settings.bind,
             grpc_port: settings.grpc_port,
             connect_port: settings.connect_port,
+            connect: Default::default(),
             http_port: settings.http_port,
+            postgres: settings.postgres,
         },
         executors: positive("executors", settings.executors)?,
         task_slots: positive("task-slots", settings.task_slots)?,
@@ -253,7 +264,11 @@ async fn starting<T>(start: impl Future<Output = anyhow::Result<T>>) -> Result<T
 }
 
 fn addresses(handle: &SchedulerHandle) -> Vec<(&'static str, String)> {
-    vec![("grpc", handle.grpc_addr().to_string()), ("http", handle.http_addr().to_string())]
+    vec![
+        ("grpc", handle.grpc_addr().to_string()),
+        ("connect", handle.connect_addr().to_string()),
+        ("http", handle.http_addr().to_string()),
+    ]
 }
 
 /// Says what listens where: a line each on stderr, and with --json one object on stdout.
@@ -333,7 +348,7 @@ mod tests {
 
     #[test]
     fn every_flag_is_a_key() {
-        let file = "state-dir = \"s\"\nbind = \"::1\"\ngrpc-port = 1\nconnect-port = 2\nhttp-port = 3\nexecutors = 4\n\
+        let file = "state-dir = \"s\"\nbind = \"::1\"\ngrpc-port = 1\nconnect-port = 2\nhttp-port = 3\npostgres = \"postgresql://h/d\"\nexecutors = 4\n\
                     task-slots = 5\nwork-dir = \"w\"\nlog = \"info\"\nlog-format = \"json\"";
         let flags = StandaloneFlags::default();
         let settings: StandaloneSettings =
