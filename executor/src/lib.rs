@@ -6,3 +6,4 @@ pub mod engine;
 pub mod functions;
 pub mod operators;
 pub mod process;
+pub mod tls;
