@@ -203,7 +203,7 @@ class FakeScheduler(
             if known is not None and known.state not in ENDED:
                 context.abort(
                     grpc.StatusCode.ALREADY_EXISTS,
-                    f"[STREAMING_QUERY_ALREADY_ACTIVE] a query named {name} is running already",
+                    f"[STREAMING_QUERY_ALREADY_ACTIVE] a query named {name} is running already, with id {known.id}",
                 )
             self.note(f"submit {name}")
             query = known or self.add_query(name)

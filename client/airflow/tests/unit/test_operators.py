@@ -265,6 +265,29 @@ def test_a_retried_submit_finds_its_query(scheduler, context):
 
 
 @pytest.mark.skipif(not DURABLE, reason="Airflow 2 does not remember what a try submitted")
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_a_submit_killed_before_it_knew_the_answer(scheduler, context, monkeypatch, deferrable):
+    from headwater_airflow.client import Client
+
+    submitted = Client.submit
+
+    def killed(self, request):
+        submitted(self, request)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Client, "submit", killed)
+        with pytest.raises(KeyboardInterrupt):
+            submit(wait_for="none", deferrable=deferrable).execute(context())
+    submit(wait_for="none", deferrable=deferrable).execute(context(2))
+    assert scheduler.calls == ["submit users", "stop users", "submit users"]
+    # That try knew: what runs by now in that name is somebody else's.
+    scheduler.set_query("users", "RUNNING", run_id="somebody else's")
+    with pytest.raises(HeadwaterError, match="running already"):
+        submit(wait_for="none", deferrable=deferrable, application=FLOW + " WHERE y").execute(context(3))
+
+
+@pytest.mark.skipif(not DURABLE, reason="Airflow 2 does not remember what a try submitted")
 def test_a_cleared_deferred_submit_survives_the_kill_of_the_old_trigger(scheduler, context):
     import asyncio
 
