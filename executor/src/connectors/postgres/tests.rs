@@ -6,6 +6,7 @@ use arrow::array::{ArrayRef, AsArray, Float64Array, Int32Array, Int64Array, List
 use arrow::datatypes::{Int32Type, Int64Type};
 use arrow::util::pretty::pretty_format_batches;
 use datafusion::execution::TaskContext;
+use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use futures::TryStreamExt;
 use headwater_proto::error::{ErrorKind, Result};
@@ -441,7 +442,7 @@ async fn filters_and_limits_go_down_and_mean_the_same() {
 }
 
 /// The queries of the scans in a plan.
-fn collect_queries(plan: &Arc<dyn datafusion::physical_plan::ExecutionPlan>, queries: &mut Vec<String>) {
+fn collect_queries(plan: &Arc<dyn ExecutionPlan>, queries: &mut Vec<String>) {
     if let Some(scan) = plan.downcast_ref::<crate::operators::source_scan::SourceScanExec>() {
         let config: super::scan::ReaderConfig = serde_json::from_str(scan.config()).unwrap();
         let columns: Vec<usize> = scan

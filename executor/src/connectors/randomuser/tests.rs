@@ -2,7 +2,7 @@
 
 use super::RandomUser;
 use crate::connectors::{Connector, Options};
-use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::Int32Type;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use headwater_proto::error::{Error, ErrorKind};
