@@ -30,7 +30,9 @@ impl Options {
             bind: Ipv4Addr::LOCALHOST.into(),
             grpc_port: 0,
             connect_port: 0,
+            connect: Default::default(),
             http_port: 0,
+            postgres: None,
         };
         Self { scheduler, executors, task_slots, work_dir: None }
     }

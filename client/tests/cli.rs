@@ -116,6 +116,9 @@ impl QueryService for Scheduler {
     async fn delete(&self, request: Request<QueryRef>) -> Result<Response<QueryStatus>, Status> {
         self.find("delete", &request.into_inner().r#ref)
     }
+    async fn endpoints(&self, _: Request<EndpointsRequest>) -> Result<Response<EndpointsResponse>, Status> {
+        Ok(Response::new(EndpointsResponse { connect_port: 15002, http_port: 4040 }))
+    }
 }
 
 #[tonic::async_trait]
@@ -229,7 +232,7 @@ async fn wrong_usage() {
     ran(headwater(&["nonsense"])).await.check(2, "", "nonsense");
     ran(headwater(&["ingest", "start"])).await.check(2, "", "ingest");
     ran(headwater(&["submit", "/nowhere/a.sql"])).await.check(2, "", "/nowhere/a.sql");
-    ran(headwater(&["submit", "/nowhere/a.py"])).await.check(2, "", "Spark Connect");
+    ran(headwater(&["submit", "/nowhere/a.py"])).await.check(2, "", "/nowhere/a.py");
     ran(headwater(&["sql", "-- nothing"])).await.check(2, "", "");
     ran(headwater(&["sql", "/* nothing */"])).await.check(2, "", "[EMPTY_STATEMENT]");
     ran(headwater(&["query", "list", "--scheduler", "here"])).await.check(2, "", "HOST:PORT");
@@ -454,7 +457,7 @@ mod standalone {
         let address = broker.address();
         let run = |args: &'static [&'static str]| {
             let mut command = headwater(args);
-            command.env("HEADWATER_KAFKA", &address);
+            command.env("HEADWATER_KAFKA", address);
             ran(command)
         };
         run(&["topic", "list"]).await.check(0, "users  2", "");
@@ -464,7 +467,7 @@ mod standalone {
         run(&["topic", "produce", "nobody"]).await.check(1, "", "[KAFKA_UNKNOWN_TOPIC]");
 
         let mut command = headwater(&["topic", "produce", "users", "--key-separator", ":"]);
-        command.env("HEADWATER_KAFKA", &address).stdin(Stdio::piped());
+        command.env("HEADWATER_KAFKA", address).stdin(Stdio::piped());
         let mut child = command.spawn().expect("the binary runs");
         let mut stdin = child.stdin.take().expect("it is piped");
         stdin.write_all("a:1\nb:zwei ü\na:3".as_bytes()).await.expect("the pipe is open");

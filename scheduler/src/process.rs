@@ -1,6 +1,6 @@
 //! The scheduler process: the cluster, the streaming coordinator and the servers on their ports.
 //!
-//! gRPC (Ballista, queries, SQL, liveness) and HTTP (health, metrics, API) listen before [`start`] returns, and the
+//! gRPC (Ballista, queries, SQL, liveness), Spark Connect and HTTP (health, metrics, API) listen before [`start`] returns, and the
 //! queries of the catalog are resumed by then.
 //!
 //! A state directory on a local disk is locked for the life of the scheduler: a second one would run every query again,
@@ -8,7 +8,10 @@
 //! it is up to whoever starts schedulers.
 
 use crate::cluster::{Cluster, Liveness};
+use crate::connect::server as connect;
 use crate::execute::Statements;
+use crate::ingest::failpoint::Failpoint;
+use crate::ingest::{Ingest, IngestRpc};
 use crate::rpc::{QueryRpc, SqlRpc};
 use crate::sql::catalog::Catalog;
 use crate::sql::planner::Planner;
@@ -18,9 +21,12 @@ use anyhow::{Context, Result, anyhow};
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use headwater_executor::connectors::Options;
 use headwater_executor::connectors::files::location::{LazyObjectStoreRegistry, parse_location};
+use headwater_proto::engine::EndpointsResponse;
+use headwater_proto::engine::ingest_service_server::IngestServiceServer;
 use headwater_proto::engine::liveness_service_server::LivenessServiceServer;
 use headwater_proto::engine::query_service_server::QueryServiceServer;
 use headwater_proto::engine::sql_service_server::SqlServiceServer;
+use headwater_proto::secret::Secret;
 use object_store::{ObjectStoreExt, PutPayload};
 use std::fs::{File, TryLockError};
 use std::io::{ErrorKind, Read, Write};
@@ -50,18 +56,24 @@ pub struct SchedulerOptions {
     pub bind: IpAddr,
     /// Ballista, queries, SQL; 0 picks one.
     pub grpc_port: u16,
-    /// Spark Connect; not served yet.
+    /// Spark Connect; 0 picks one.
     pub connect_port: u16,
+    /// Who may use Spark Connect, and how much of it.
+    pub connect: connect::Options,
     /// Health, metrics, API; 0 picks one.
     pub http_port: u16,
+    /// PostgreSQL of ingest runs that name none.
+    pub postgres: Option<Secret>,
 }
 
 /// A running scheduler.
 pub struct SchedulerHandle {
     grpc_addr: SocketAddr,
+    connect_addr: SocketAddr,
     http_addr: SocketAddr,
     stop: watch::Sender<bool>,
     manager: Manager,
+    ingest: Ingest,
     servers: JoinHandle<Result<()>>,
     /// Kept as long as anything may write to the state directory.
     _lock: Option<File>,
@@ -72,17 +84,23 @@ impl SchedulerHandle {
     pub fn grpc_addr(&self) -> SocketAddr {
         self.grpc_addr
     }
+    /// Where Spark Connect listens.
+    pub fn connect_addr(&self) -> SocketAddr {
+        self.connect_addr
+    }
     /// Where HTTP listens.
     pub fn http_addr(&self) -> SocketAddr {
         self.http_addr
     }
-    /// Ends the runs of all queries, which resume at the next start. First of a shutdown: executors in this process
+    /// Ends the runs of all queries and of ingestion, which resume at the next start. First of a shutdown: executors in this process
     /// can then drain while the scheduler still answers.
     pub async fn stop_queries(&self) {
+        self.ingest.shutdown().await;
         self.manager.shutdown().await;
     }
     /// Ends the runs of all queries at their next step (they resume at the next start) and closes the servers.
     pub async fn shutdown(self) -> Result<()> {
+        self.ingest.shutdown().await;
         self.manager.shutdown().await;
         // The receivers are gone only when the servers have ended already.
         let _ = self.stop.send(true);
@@ -160,8 +178,9 @@ pub async fn start(options: SchedulerOptions) -> Result<SchedulerHandle> {
         })
     };
     let grpc = listen(options.grpc_port, "gRPC", "--grpc-port").await?;
+    let connect_listener = listen(options.connect_port, "Spark Connect", "--connect-port").await?;
     let http = listen(options.http_port, "HTTP", "--http-port").await?;
-    let (grpc_addr, http_addr) = (grpc.local_addr()?, http.local_addr()?);
+    let (grpc_addr, connect_addr, http_addr) = (grpc.local_addr()?, connect_listener.local_addr()?, http.local_addr()?);
 
     let (store, root, url) = parse_location(&options.state_dir, &Options::default())
         .with_context(|| format!("state directory {}", options.state_dir))?;
@@ -190,8 +209,8 @@ pub async fn start(options: SchedulerOptions) -> Result<SchedulerHandle> {
         _ => options.state_dir.clone(),
     };
     let manager = Manager::open(
-        store,
-        root,
+        Arc::clone(&store),
+        root.clone(),
         state_dir,
         cluster.clone(),
         Arc::clone(&planner),
@@ -199,6 +218,11 @@ pub async fn start(options: SchedulerOptions) -> Result<SchedulerHandle> {
     )
     .await
     .with_context(|| format!("cannot resume the queries of state directory {}", options.state_dir))?;
+
+    let statements = Statements { planner, cluster: cluster.clone(), manager: manager.clone() };
+    let ingest = Ingest::open(store, &root, statements.clone(), options.postgres, Failpoint::from_environment()?)
+        .await
+        .with_context(|| format!("cannot resume the ingest runs of state directory {}", options.state_dir))?;
 
     let (stop, stopped) = watch::channel(false);
     let wait = |mut stopped: watch::Receiver<bool>| async move {
@@ -213,26 +237,32 @@ pub async fn start(options: SchedulerOptions) -> Result<SchedulerHandle> {
             }
         })
     });
-    let statements = Statements { planner, cluster: cluster.clone(), manager: manager.clone() };
+    let endpoints = EndpointsResponse { connect_port: connect_addr.port().into(), http_port: http_addr.port().into() };
     let grpc_server = tonic::transport::Server::builder()
         .http2_keepalive_interval(Some(Duration::from_secs(10)))
         .http2_keepalive_timeout(Some(Duration::from_secs(10)))
         .add_service(cluster.grpc_service())
         .add_service(LivenessServiceServer::new(Liveness::new(cluster.clone(), stopped.clone())))
         .add_service(
-            QueryServiceServer::new(QueryRpc::new(statements.clone())).max_decoding_message_size(REQUEST_BYTES_MAX),
+            QueryServiceServer::new(QueryRpc::new(statements.clone(), endpoints))
+                .max_decoding_message_size(REQUEST_BYTES_MAX),
         )
-        .add_service(SqlServiceServer::new(SqlRpc::new(statements)).max_decoding_message_size(REQUEST_BYTES_MAX))
+        .add_service(
+            SqlServiceServer::new(SqlRpc::new(statements.clone())).max_decoding_message_size(REQUEST_BYTES_MAX),
+        )
+        .add_service(IngestServiceServer::new(IngestRpc::new(ingest.clone())))
         .serve_with_incoming_shutdown(incoming, wait(stopped.clone()));
-    let http_server = axum::serve(http, web::routes(manager.clone(), cluster.clone()));
+    let connect_server = connect::serve(connect_listener, options.connect, statements.clone(), stopped.clone());
+    let http_server = axum::serve(http, web::routes(manager.clone(), cluster.clone(), ingest.clone()));
     let servers = tokio::spawn(async move {
         let http_server = http_server.with_graceful_shutdown(wait(stopped));
-        let (grpc, http) = tokio::join!(grpc_server, http_server);
+        let (grpc, connect, http) = tokio::join!(grpc_server, connect_server, http_server);
         grpc.context("gRPC server")?;
+        connect.context("Spark Connect server")?;
         http.context("HTTP server")
     });
-    info!(%grpc_addr, %http_addr, state_dir = options.state_dir, "scheduler started");
-    Ok(SchedulerHandle { grpc_addr, http_addr, stop, manager, servers, _lock: lock })
+    info!(%grpc_addr, %connect_addr, %http_addr, state_dir = options.state_dir, "scheduler started");
+    Ok(SchedulerHandle { grpc_addr, connect_addr, http_addr, stop, manager, ingest, servers, _lock: lock })
 }
 
 #[cfg(test)]
@@ -245,7 +275,9 @@ mod tests {
             bind: [127, 0, 0, 1].into(),
             grpc_port: 0,
             connect_port: 0,
+            connect: connect::Options::default(),
             http_port: 0,
+            postgres: None,
         }
     }
 

@@ -88,9 +88,20 @@ impl Debug for Options {
 /// Spark's `spark.redaction.regex` is `(?i)secret|password|token|access[.]?key`; JAAS configurations hold passwords too.
 pub fn is_secret(key: &str) -> bool {
     let key = key.to_ascii_lowercase();
-    ["secret", "password", "token", "access.key", "accesskey", "access_key", "jaas", "credential", "ssl.key"]
-        .iter()
-        .any(|word| key.contains(word))
+    [
+        "secret",
+        "password",
+        "token",
+        "access.key",
+        "accesskey",
+        "access_key",
+        "jaas",
+        "credential",
+        "ssl.key",
+        "user.info",
+    ]
+    .iter()
+    .any(|word| key.contains(word))
 }
 
 /// What stands where a secret was.
