@@ -27,10 +27,12 @@ const JOB_MAX: Duration = Duration::from_secs(900);
 const DELIVERY_MAX_MS: u64 = 10_000;
 
 /// A statement and the tables that it names.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Job {
     sql: String,
     tables: Vec<TableDefinition>,
+    /// Settings of the session: the registry's, which may be secrets, and so do not stand in the text.
+    conf: BTreeMap<String, String>,
 }
 
 /// Records of one attempt to publish: half-open ranges of offsets by partition.
@@ -68,6 +70,7 @@ impl Job {
                 TableDefinition::new("source", "randomuser", source),
                 TableDefinition::new("arrivals", "postgres", target),
             ],
+            conf: BTreeMap::new(),
         }
     }
 
@@ -98,6 +101,12 @@ impl Job {
                 TableDefinition::new("staged", "postgres", source),
                 TableDefinition::new("topic", "kafka", target),
             ],
+            conf: request
+                .options
+                .iter()
+                .filter(|(key, _)| key.to_ascii_lowercase().starts_with("schema.registry."))
+                .map(|(key, value)| (key.to_string(), value.to_string()))
+                .collect(),
         }
     }
 
@@ -131,6 +140,7 @@ impl Job {
                 TableDefinition::new("records", "kafka", source),
                 TableDefinition::new("deliveries", "postgres", target),
             ],
+            conf: BTreeMap::new(),
         }
     }
 
@@ -143,7 +153,7 @@ impl Job {
             [statement] => statement.clone(),
             other => return Err(Error::internal(format!("a job of an ingest run is {} statements", other.len()))),
         };
-        let mut session = Session::default();
+        let mut session = Session::new(self.conf)?;
         session.views.extend(self.tables.into_iter().map(|table| (table.name.clone(), table)));
         let options = StartOptions::default();
         let run = statements.execute(&statement, &mut session, &options, None);
@@ -169,37 +179,60 @@ pub fn delivery_max(request: &Request) -> Duration {
     Duration::from_millis(asked.and_then(|text| text.trim().parse().ok()).unwrap_or(DELIVERY_MAX_MS))
 }
 
+/// The message that `protobuf` writes, unless the request names one of the registry's.
+const MESSAGE: &str = r#"syntax = "proto3";
+package headwater;
+import "google/protobuf/timestamp.proto";
+message User {
+  string id = 1;
+  optional string first_name = 2;
+  optional string last_name = 3;
+  optional string gender = 4;
+  optional string address = 5;
+  optional string post_code = 6;
+  optional string email = 7;
+  optional string username = 8;
+  optional string dob = 9;
+  optional string registered_date = 10;
+  optional string phone = 11;
+  optional string picture = 12;
+  optional string country = 13;
+  optional string city = 14;
+  optional string nat = 15;
+  optional double latitude = 16;
+  optional double longitude = 17;
+  optional google.protobuf.Timestamp ingested_at = 18;
+}
+"#;
+const MESSAGE_NAME: &str = "headwater.User";
+
 /// The expression of a record's value.
 fn value(request: &Request) -> String {
     let fields: Vec<_> = USER_COLUMNS.iter().map(|column| format!("'{column}', `{column}`")).collect();
     let user = format!("named_struct({})", fields.join(", "));
-    let subject = literal(&format!("{}-value", request.topic));
-    let registry = literal(&request.schema_registry);
-    let mut options: Vec<(String, String)> = request
-        .options
-        .iter()
-        .filter(|(key, _)| key.to_ascii_lowercase().starts_with("schema.registry."))
-        .map(|(key, value)| (key.to_string(), value.to_string()))
-        .collect();
+    let subject = format!("{}-value", request.topic);
+    let registry = request.schema_registry.as_str();
     match request.format {
         Format::Json => format!("to_json({user})"),
-        Format::Avro => match map(&options) {
-            Some(options) => format!("to_avro({user}, {subject}, {registry}, {options})"),
-            None => format!("to_avro({user}, {subject}, {registry})"),
-        },
+        Format::Avro => {
+            let options = map(&[("recordName", "User"), ("recordNamespace", "headwater")]);
+            format!("to_avro({user}, {}, {}, {options})", literal(&subject), literal(registry))
+        }
         Format::Protobuf => {
-            let name = request.message_name().unwrap_or("User");
-            options.push(("schema.registry.subject".into(), format!("{}-value", request.topic)));
-            options.push(("schema.registry.address".into(), request.schema_registry.clone()));
-            format!("to_protobuf({user}, {}, {})", literal(name), map(&options).unwrap_or_default())
+            let mut options =
+                vec![("schema.registry.subject", subject.as_str()), ("schema.registry.address", registry)];
+            let name = request.message_name().unwrap_or_else(|| {
+                options.push(("schema.registry.schema", MESSAGE));
+                MESSAGE_NAME
+            });
+            format!("to_protobuf({user}, {}, {})", literal(name), map(&options))
         }
     }
 }
 
-/// A `map(…)` of options; none for none.
-fn map(options: &[(String, String)]) -> Option<String> {
+fn map(options: &[(&str, &str)]) -> String {
     let pairs: Vec<_> = options.iter().map(|(key, value)| format!("{}, {}", literal(key), literal(value))).collect();
-    (!pairs.is_empty()).then(|| format!("map({})", pairs.join(", ")))
+    format!("map({})", pairs.join(", "))
 }
 
 fn columns<'a>(names: impl Iterator<Item = &'a &'a str>) -> String {
@@ -237,7 +270,10 @@ mod tests {
 
     #[test]
     fn every_job_is_one_statement_without_secrets() {
-        let avro = request(|r| (r.format, r.schema_registry) = ("avro".into(), "http://r:1".into()));
+        let avro = request(|r| {
+            (r.format, r.schema_registry) = ("avro".into(), "http://r:1".into());
+            r.options.insert("schema.registry.basic.auth.user.info".into(), "u:hunter2".into());
+        });
         let protobuf = request(|r| (r.format, r.schema_registry) = ("protobuf".into(), "http://r:1".into()));
         let json = request(|_| {});
         let run = r"it's \a run";

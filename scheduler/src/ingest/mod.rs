@@ -18,7 +18,6 @@ pub mod request;
 mod rpc;
 mod run;
 mod service;
-mod shim;
 pub mod store;
 
 pub use rpc::IngestRpc;

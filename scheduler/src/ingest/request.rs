@@ -64,7 +64,7 @@ impl fmt::Display for Format {
 }
 
 /// A checked request. The file of a run keeps it whole; PostgreSQL gets [`Request::public`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Request {
     /// [`PUBLIC_SOURCE`], or the address of a mirror.
@@ -93,6 +93,13 @@ pub struct Request {
     pub keep_raw: bool,
     /// `kafka.*`, `schema.registry.*` and ours.
     pub options: Options,
+}
+
+/// Without its secrets.
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Request({})", self.public())
+    }
 }
 
 /// A page of a run.

@@ -5,8 +5,8 @@
 
 use super::decide::{ATTEMPT_USERS, Budget, Facts, Unpublished, budget};
 use super::request::{Page, Request, WINDOW, differences};
-use super::shim as postgres;
-use headwater_executor::connectors::Options;
+
+use headwater_executor::connectors::{Options, postgres};
 use headwater_proto::engine::{IngestRun, IngestState};
 use headwater_proto::error::{Error, ErrorKind, Result};
 use headwater_proto::ingest::{is_active, state_name};
