@@ -375,6 +375,7 @@ class HeadwaterSubmitOperator(ResumableJobMixin, BaseOperator):
             )
         settings = self.hook.settings
         path = script_path(self.application.strip(), context)
+        conf = {name: str(value) for name, value in self.conf.items()}
         try:
             line = command(
                 settings,
@@ -382,9 +383,11 @@ class HeadwaterSubmitOperator(ResumableJobMixin, BaseOperator):
                 [str(argument) for argument in self.application_args],
                 client=find_client(self.headwater, settings),
                 python=self.python,
-                conf={name: str(value) for name, value in self.conf.items()},
+                conf=conf,
                 py_files=self.py_files,
+                detached=detached,
             )
+            env = environment(settings, self.env, conf, self.py_files)
         except ValueError as error:
             raise HeadwaterRequestError(str(error)) from error
         with self.hook.client as client:
@@ -393,7 +396,7 @@ class HeadwaterSubmitOperator(ResumableJobMixin, BaseOperator):
             before = {query.id: query.run_id for query in client.list_queries()}
             self.log.info("running %s", " ".join([line[0], path]))
             try:
-                self._script = Script(line, environment(settings, self.env, self.py_files), self.log)
+                self._script = Script(line, env, self.log)
             except OSError as error:
                 raise HeadwaterRequestError(f"cannot run {line[0]}: {error.strerror}") from error
             try:
