@@ -50,7 +50,8 @@ jars() {
   mvn -B -q "$maven_dependency_plugin:copy-dependencies" -DincludeScope=runtime -DoutputDirectory=.
 }
 
-# artifact GROUP:ARTIFACT:VERSION:TYPE[:CLASSIFIER]: one file, into the current folder.
+# artifact GROUP:ARTIFACT:VERSION:TYPE[:CLASSIFIER]: one file, into the current folder. The 2.x plugin takes an artifact
+# whose parent POM is missing; 3.x refuses it.
 artifact() { mvn -B -q "$maven_dependency_plugin:copy" -Dartifact="$1" -DoutputDirectory=.; }
 
 # --- processes ---
@@ -171,6 +172,14 @@ cql_ready() (
   elif [ "$code" != 2 ]; then exit 1; fi
   printf "\x04\0\0\0\x07\0\0\0\x$(printf %x $((${#query} + 7)))\0\0\0\x$(printf %x ${#query})%s\0\x01\0" "$query" >&3 && reply || exit 1
   [ "$code" = 8 ] && ((body[-1] >= $3)) # the count is the last eight bytes of the rows
+)
+
+# postgres_ready HOST PORT: a session as postgres is asked to log in, or let in; not "the database system is starting up".
+postgres_ready() (
+  connect "$1" "$2"
+  printf '\0\0\0\x29\0\x03\0\0user\0postgres\0database\0postgres\0\0' >&3
+  reply=($(numbers 1))
+  ((reply[0] == 82)) # R
 )
 
 # s3_ready HOST PORT: the list of buckets is 200.

@@ -362,7 +362,7 @@ impl Registry {
 }
 
 fn settings(config: &Config) -> Result<SrSettings> {
-    tls::install();
+    tls::install_provider();
     let invalid = |what: &str| {
         // Never the error itself, which may quote what it could not read.
         Error::invalid("SCHEMA_REGISTRY_CONFIGURATION_ERROR", format!("schema registry {}: {what}", config.name()))
