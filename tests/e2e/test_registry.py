@@ -28,13 +28,18 @@ def unique(name):
 @contextlib.contextmanager
 def guarded(folder):
     """The registry behind TLS and a login, at a port of its own: its address, and the authority of its certificate."""
-    key, certificate = folder / "key.pem", folder / "certificate.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
-        + ["-addext", "subjectAltName=DNS:localhost", "-keyout", key, "-out", certificate],
-        check=True,
-        capture_output=True,
-    )
+    authority, authority_key = folder / "authority.pem", folder / "authority-key.pem"
+    key, request, certificate = (folder / f"localhost-{part}.pem" for part in ("key", "request", "certificate"))
+    names = folder / "localhost.cnf"
+    names.write_text("subjectAltName=DNS:localhost\nbasicConstraints=CA:FALSE\n")
+    made = ["-newkey", "rsa:2048", "-nodes"]
+    for command in (
+        ["req", "-x509", *made, "-days", "2", "-subj", "/CN=authority", "-keyout", authority_key, "-out", authority],
+        ["req", "-new", *made, "-subj", "/CN=localhost", "-keyout", key, "-out", request],
+        ["x509", "-req", "-in", request, "-days", "2", "-CA", authority, "-CAkey", authority_key, "-CAcreateserial"]
+        + ["-extfile", names, "-out", certificate],
+    ):
+        subprocess.run(["openssl", *command], check=True, capture_output=True)
     expected = "Basic " + base64.b64encode(f"ann:{SECRET}".encode()).decode()
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -70,7 +75,7 @@ def guarded(folder):
     server.socket = context.wrap_socket(server.socket, server_side=True)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        yield f"https://localhost:{server.server_address[1]}", certificate
+        yield f"https://localhost:{server.server_address[1]}", authority
     finally:
         server.shutdown()
         server.server_close()
@@ -154,6 +159,17 @@ class Schemas(unittest.TestCase):
         for name in runs:
             self.cluster.ok("query", "stop", name)
 
+        # By the subject's schema, whatever the columns' own would be.
+        self.cluster.ok(
+            "sql",
+            f"INSERT INTO {table}_in SELECT to_avro(named_struct('id', 3), '{subject}', '{registry()}', "
+            "map('use.latest.version', 'true')) AS value",
+        )
+        last = self.cluster.sql(
+            f"SELECT u.* FROM (SELECT from_avro(value, '{subject}', '{registry()}') AS u FROM {table}) WHERE u.ID = 3"
+        )
+        self.assertEqual(last, [{"id": 3, "name": None, "email": None}])
+
     def test_tls_and_a_login(self):
         """Through TLS and basic authentication; the password is shown nowhere."""
         topic, table = self.tables("guarded")
@@ -207,8 +223,12 @@ class Schemas(unittest.TestCase):
 
     def test_without_a_registry(self):
         """Spark's own forms, and what a bad record is in each mode."""
-        [row] = self.cluster.sql("""SELECT from_avro(to_avro(named_struct('a', 1L, 'b', 'x')),
-            '{"type":"record","name":"topLevelRecord","fields":[{"name":"a","type":"long"},{"name":"b","type":"string"}]}').b AS b""")
+        schema = json.dumps(
+            {"type": "record", "name": "R", "fields": [{"name": "a", "type": "int"}, {"name": "b", "type": "string"}]}
+        )
+        [row] = self.cluster.sql(
+            f"SELECT from_avro(to_avro(named_struct('a', 1, 'b', 'x'), '{schema}'), '{schema}').b AS b"
+        )
         self.assertEqual(row, {"b": "x"})
         bad = "SELECT from_avro(X'06', '\"string\"', map('mode', '%s')) AS v"
         self.assertEqual(self.cluster.sql(bad % "PERMISSIVE"), [{"v": None}])

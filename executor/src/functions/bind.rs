@@ -18,6 +18,7 @@ use super::json::{external, option_pairs};
 use super::protobuf::descriptor;
 use crate::connectors::Options;
 use crate::registry::{Config, Kind, Registry, Schema, from_plan, registry_key, registry_option, to_plan, wait};
+use arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
 use datafusion::error::Result as PlanResult;
 use datafusion::logical_expr::simplify::ExprSimplifyResult;
@@ -296,6 +297,19 @@ async fn latest(function: &str, options: &Options, kind: Kind) -> Result<Arc<Sch
 pub fn defaults<'a>(conf: impl IntoIterator<Item = (&'a str, &'a str)>) -> Options {
     let settings = conf.into_iter().map(|(key, value)| (key.strip_prefix("spark.").unwrap_or(key), value));
     Options::new(settings.filter(|(key, _)| registry_key(key).is_some()))
+}
+
+/// The type of a call that needs nothing more: its names are those that a query may spell in another case.
+pub fn result_type(function: &str, arguments: &[Argument]) -> Option<DataType> {
+    let (Call::Bound(bound) | Call::Complete(bound)) = call(function, arguments, &Options::default()).ok()? else {
+        return None;
+    };
+    // What is wrong is reported when the function is planned.
+    match function {
+        "from_avro" => Some(super::avro::from_avro::reader(bound).ok()?.data_type().clone()),
+        "from_protobuf" => Some(super::protobuf::from_protobuf::reader(bound).ok()?.data_type().clone()),
+        _ => None,
+    }
 }
 
 /// The arguments that are to stand in the plan in place of these, which are those after the first. None: these.

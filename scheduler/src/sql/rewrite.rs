@@ -2,6 +2,7 @@
 //! in case, `column.*` of a struct, aliases used beside where they are made, and the names of columns that have none.
 
 use super::references::Scopes;
+use super::schema_functions;
 use arrow::datatypes::{DataType, Fields, Schema};
 use datafusion::common::DFSchemaRef;
 use datafusion::sql::sqlparser::ast::{
@@ -58,7 +59,8 @@ impl Spellings {
         }
     }
 
-    /// Spells names in the query as they were declared: by tables (added before), aliases and `from_json` schemas.
+    /// Spells names in the query as they were declared: by tables (added before), aliases and schemas of `from_json`,
+    /// `from_avro` and `from_protobuf`.
     pub fn apply(mut self, query: &mut Query) {
         let _ = query.visit(&mut Declared(&mut self));
         let _ = query.visit(&mut Corrected(&self));
@@ -110,6 +112,11 @@ impl VisitorMut for Declared<'_> {
             && let Ok(schema) = headwater_executor::functions::ddl::parse_ddl(text)
         {
             self.0.add_schema(&schema);
+        }
+        if let Expr::Function(call) = expr
+            && let Some(data_type) = schema_functions::declared(call)
+        {
+            self.0.add_type(&data_type);
         }
         ControlFlow::Continue(())
     }

@@ -1,10 +1,11 @@
 //! Calls of `from_avro` and its kin in a query: their schemas are fetched before the query is planned, and written into
 //! the syntax tree, so that every part of planning and every executor means the same one.
 
+use arrow::datatypes::DataType;
 use datafusion::sql::sqlparser::ast::{
     Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Query, Value, VisitMut, VisitorMut,
 };
-use headwater_executor::functions::bind::{Argument, FUNCTIONS, bind, defaults, pairs};
+use headwater_executor::functions::bind::{Argument, FUNCTIONS, bind, defaults, pairs, result_type};
 use headwater_proto::error::Result;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -59,6 +60,15 @@ impl VisitorMut for Visitor {
         }
         ControlFlow::Continue(())
     }
+}
+
+/// The type of a call of one of these functions, where it is bound.
+pub(super) fn declared(call: &Function) -> Option<DataType> {
+    let FunctionArguments::List(list) = &call.args else { return None };
+    let name = call.name.to_string().to_lowercase();
+    let function = FUNCTIONS.iter().find(|known| **known == name)?;
+    let arguments: Vec<Argument> = list.args.iter().skip(1).map(argument).collect();
+    result_type(function, &arguments)
 }
 
 fn argument(argument: &FunctionArg) -> Argument {

@@ -34,6 +34,8 @@ enum Write {
     Int16(Int16Array),
     Int32(Int32Array),
     Int64(Int64Array),
+    /// As an int, which SQL's whole numbers are often meant to be.
+    Narrow(Int64Array),
     /// Divided to the schema's unit.
     Micros(Int64Array, i64),
     Float32(Float32Array),
@@ -86,6 +88,10 @@ impl Encoder {
             Write::Int16(values) => push_zigzag(values.value(row).into(), out),
             Write::Int32(values) => push_zigzag(values.value(row).into(), out),
             Write::Int64(values) => push_zigzag(values.value(row), out),
+            Write::Narrow(values) => {
+                let number = i32::try_from(values.value(row)).map_err(|_| self.wrong("does not fit into an int"))?;
+                push_zigzag(number.into(), out);
+            }
             Write::Micros(values, unit) => push_zigzag(values.value(row).div_euclid(*unit), out),
             Write::Float32(values) => out.extend(values.value(row).to_le_bytes()),
             Write::Float64(values) => out.extend(values.value(row).to_le_bytes()),
@@ -205,6 +211,9 @@ fn encoder(array: &ArrayRef, schema: &Schema, name: &str) -> Result<Encoder> {
         (DataType::Int32, Kind::Int) if schema.logical == Logical::Date => return mismatch(),
         (DataType::Int32, Kind::Int | Kind::Long) => Write::Int32(array.as_primitive::<Int32Type>().clone()),
         (DataType::Int64, Kind::Long) => Write::Int64(array.as_primitive::<Int64Type>().clone()),
+        (DataType::Int64, Kind::Int) if schema.logical == Logical::None => {
+            Write::Narrow(array.as_primitive::<Int64Type>().clone())
+        }
         (DataType::Date32, Kind::Int) if matches!(schema.logical, Logical::Date | Logical::None) => {
             Write::Int32(array.as_primitive::<Date32Type>().reinterpret_cast::<Int32Type>())
         }
@@ -358,6 +367,7 @@ fn exact(data_type: &DataType, schema: &Schema) -> bool {
     matches!(
         (data_type, &schema.kind),
         (DataType::Int8 | DataType::Int16 | DataType::Int32, Kind::Int)
+            | (DataType::Int64, Kind::Long)
             | (DataType::Float32, Kind::Float)
             | (DataType::Utf8, Kind::String)
             | (DataType::Binary, Kind::Bytes)
@@ -391,6 +401,10 @@ mod tests {
         check(int(), r#""int""#, Ok(&[6]));
         check(int(), r#"["null","long"]"#, Ok(&[2, 6]));
         check(int(), r#"["long","int"]"#, Ok(&[2, 6]));
+        let long = |value: i64| Arc::new(Int64Array::from(vec![value])) as ArrayRef;
+        check(long(3), r#""int""#, Ok(&[6]));
+        check(long(3), r#"["int","long"]"#, Ok(&[2, 6]));
+        check(long(1 << 31), r#""int""#, Err("does not fit into an int"));
         check(null(), r#"["int","null"]"#, Ok(&[2]));
         check(null(), r#""int""#, Err("the value is null, and its schema has no null"));
         check(text("B"), r#"{"type":"enum","name":"e","symbols":["A","B"]}"#, Ok(&[2]));

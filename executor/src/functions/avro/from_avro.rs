@@ -35,7 +35,7 @@ impl Default for FromAvro {
     }
 }
 
-fn reader(bound: Bound) -> Result<Arc<Reader>> {
+pub(in crate::functions) fn reader(bound: Bound) -> Result<Arc<Reader>> {
     if let Some(known) = READERS.lock().unwrap_or_else(PoisonError::into_inner).get(&bound) {
         return Ok(Arc::clone(known));
     }

@@ -203,12 +203,15 @@ async fn a_subject_evolves_under_a_query() {
     assert!(error.message.contains("BACKWARD") && error.message.contains("field `id`"), "{error}");
 
     // Not registered, not written.
-    let lookup = format!(
-        "SELECT to_avro(named_struct('id', 9), '{subject}', '{address}', map('auto.register.schemas', 'false')) FROM (VALUES (1))"
-    );
-    assert_eq!(sql(&context, &lookup).await.expect_err("no such schema").kind, ErrorKind::NotFound);
-    let latest = format!("SELECT to_avro({new}, '{subject}', '{address}', '{{\"use.latest.version\":\"x\"}}')");
-    assert!(sql(&context, &latest).await.is_err());
+    let pairs = [
+        ("schema.registry.address", address.as_str()),
+        ("schema.registry.subject", subject.as_str()),
+        ("auto.register.schemas", "false"),
+    ];
+    let ids: ArrayRef = Arc::new(arrow::array::Int64Array::from(vec![9]));
+    let row: ArrayRef = Arc::new(StructArray::try_from(vec![("id", ids)]).expect("a struct"));
+    let writer = Writer::new("", &options(&pairs)).expect("a writer");
+    assert_eq!(writer.write(&row).expect_err("no such schema").kind, ErrorKind::NotFound);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -354,8 +354,8 @@ impl Shape {
         let fits = match (self, data_type) {
             (_, T::Null) => true,
             (Shape::Boolean, T::Boolean)
-            | (Shape::Int | Shape::Long, T::Int8 | T::Int16 | T::Int32)
-            | (Shape::Long, T::Int64)
+            // SQL's whole numbers are often meant to be smaller than they are.
+            | (Shape::Int | Shape::Long, T::Int8 | T::Int16 | T::Int32 | T::Int64)
             | (Shape::Decimal, T::Decimal128(_, 0))
             | (Shape::Float, T::Float32)
             | (Shape::Double, T::Float32 | T::Float64)
@@ -412,7 +412,14 @@ impl Shape {
         Ok(match self {
             Shape::Boolean => Value::Bool(array.as_boolean().value(row)),
             // The field's own type is settled by `fitted`.
-            Shape::Int => Value::I32(whole().ok_or_else(wrong)? as i32),
+            Shape::Int => {
+                let number = whole().ok_or_else(wrong)?;
+                match (i32::try_from(number), u32::try_from(number)) {
+                    (Ok(number), _) => Value::I32(number),
+                    (_, Ok(number)) => Value::U32(number),
+                    _ => return Err(format!("{number} does not fit into 32 bits")),
+                }
+            }
             Shape::Long => Value::I64(whole().ok_or_else(wrong)?),
             Shape::Decimal => {
                 let number = array.as_primitive::<Decimal128Type>().value(row);
@@ -479,7 +486,10 @@ impl Shape {
 pub(super) fn fitted(value: Value, kind: &Kind) -> Value {
     match (kind, value) {
         (Kind::Uint32 | Kind::Fixed32, Value::I32(number)) => Value::U32(number as u32),
-        (Kind::Uint32 | Kind::Fixed32, Value::I64(number)) => Value::U32(number as u32),
+        // Where unsigned numbers are read as BIGINT. What is too large stays, and is refused.
+        (Kind::Uint32 | Kind::Fixed32, Value::I64(number)) => {
+            u32::try_from(number).map_or(Value::I64(number), Value::U32)
+        }
         (Kind::Uint64 | Kind::Fixed64, Value::I64(number)) => Value::U64(number as u64),
         (Kind::Enum(_), Value::I32(number)) => Value::EnumNumber(number),
         (_, value) => value,

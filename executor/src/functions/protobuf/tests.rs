@@ -8,7 +8,7 @@ use crate::functions::json::options::Options as JsonOptions;
 use crate::functions::json::to_json::to_json;
 use crate::registry::tests::{address, subject};
 use crate::registry::{Config, Definition, Kind, Registry, to_plan, wire};
-use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, StructArray};
+use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, Int64Array, StructArray};
 use headwater_proto::error::ErrorKind;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -141,7 +141,28 @@ fn columns_must_fit() {
     check("A INT, e STRING", "");
     check("a INT, c INT", "column `c` has no field");
     check("b STRING", "required field `a` has no column");
+    check("a BIGINT", "");
     check("a STRING", "field `a`: STRING is not written");
+}
+
+#[test]
+fn numbers_must_fit() {
+    let bytes =
+        descriptor::compile("syntax = \"proto3\"; message M { int32 i = 1; uint32 u = 2; repeated int32 l = 3; }", &[]);
+    let writer = Writer::new("M", &bytes.expect("compiles"), &options(&[])).expect("a writer");
+    let check = |name: &str, number: i64, expect: Result<&[u8], &str>| {
+        let values: ArrayRef = Arc::new(Int64Array::from(vec![number]));
+        let row: ArrayRef = Arc::new(StructArray::try_from(vec![(name, values)]).expect("a struct"));
+        match (writer.write(&row), expect) {
+            (Ok(found), Ok(bytes)) => assert_eq!(found.as_binary::<i32>().value(0), bytes),
+            (Err(found), Err(expect)) => assert!(found.message.contains(expect), "{found}"),
+            (found, _) => panic!("{name} {number}: {found:?}"),
+        }
+    };
+    check("i", 1, Ok(&[8, 1]));
+    check("u", u32::MAX.into(), Ok(&[16, 0xff, 0xff, 0xff, 0xff, 0x0f]));
+    check("i", u32::MAX.into(), Err("field `i`"));
+    check("i", 1 << 40, Err("does not fit into 32 bits"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
