@@ -6,6 +6,8 @@
 use crate::remote::DEFAULT_SCHEDULER;
 use clap::builder::BoolishValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use headwater_proto::secret::Secret;
+use std::fmt;
 use std::path::PathBuf;
 
 const EXAMPLES: &str = "\
@@ -79,6 +81,8 @@ pub enum Command {
     Sql(SqlArgs),
     /// List, watch, stop, restart and delete streaming queries
     Query(QueryArgs),
+    /// Fetch users from an API, stage them in PostgreSQL, publish them to Kafka
+    Ingest(IngestArgs),
     /// List, describe, create, delete, fill and read Kafka topics
     #[cfg(feature = "standalone")]
     Topic(TopicArgs),
@@ -240,6 +244,129 @@ pub enum QueryCommand {
     },
 }
 
+/// `headwater ingest`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  headwater ingest start --users 20000 --topic users_created --postgres postgresql://u:p@localhost/d
+  headwater ingest start --source http://localhost:8080/api/ --users 500 --topic t --run-id today --detach
+  headwater ingest watch today
+  headwater ingest start --publish-only --topic users_created      what is staged and not published yet
+
+A run of the same id is the same run: asked for again it is found, and one that failed or was cancelled goes on.
+ctrl-C stops watching; the run goes on.")]
+pub struct IngestArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: IngestCommand,
+    /// Print JSON; a run that is watched as one object a line
+    #[arg(long, global = true, env = "HEADWATER_JSON", value_parser = BoolishValueParser::new())]
+    pub json: bool,
+    /// Scheduler to talk to; several by comma, the first that answers is taken
+    #[arg(long, global = true, env = "HEADWATER_SCHEDULER", value_name = "HOST:PORT", default_value = DEFAULT_SCHEDULER)]
+    pub scheduler: String,
+}
+
+/// What to do with ingest runs.
+#[derive(Debug, Subcommand)]
+pub enum IngestCommand {
+    /// Start a run, or find it, and watch it
+    Start(Box<IngestStart>),
+    /// Runs, newest first
+    List {
+        /// How many at most
+        #[arg(long, env = "HEADWATER_LIMIT", value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+        limit: u32,
+    },
+    /// One run: state, counts, offsets
+    Status {
+        /// Id of the run
+        run: String,
+    },
+    /// Show a run until it has ended
+    Watch {
+        /// Id of the run
+        run: String,
+    },
+    /// Stop a run; what is staged and published stays, and starting it again goes on
+    Cancel {
+        /// Id of the run
+        run: String,
+    },
+}
+
+/// `headwater ingest start`.
+#[derive(Debug, Args)]
+pub struct IngestStart {
+    /// randomuser, or the address of a mirror of its API
+    #[arg(long, env = "HEADWATER_SOURCE", value_name = "SOURCE", default_value = "randomuser")]
+    pub source: String,
+    /// Users to fetch
+    #[arg(long, env = "HEADWATER_USERS", value_name = "N", value_parser = clap::value_parser!(u64).range(1..), required_unless_present = "publish_only")]
+    pub users: Option<u64>,
+    /// Topic to publish to; made when there is none
+    #[arg(long, env = "HEADWATER_TOPIC")]
+    pub topic: String,
+    /// Database, as postgresql://USER:PASSWORD@HOST:PORT/DATABASE [default: the scheduler's --postgres]
+    #[arg(long, env = "HEADWATER_POSTGRES", hide_env_values = true, value_name = "URL")]
+    pub postgres: Option<Secret>,
+    /// Kafka brokers, by comma
+    #[arg(long, env = "HEADWATER_KAFKA", value_name = "HOSTS", default_value = "localhost:9092")]
+    pub kafka: String,
+    /// The same seed makes the same users [default: made up, and kept with the run]
+    #[arg(long, env = "HEADWATER_SEED", value_name = "SEED")]
+    pub seed: Option<String>,
+    /// Nationalities, by comma, such as DE,FR [default: all]
+    #[arg(long, env = "HEADWATER_NAT", value_name = "CODES")]
+    pub nat: Option<String>,
+    /// Users of a request, 1 to 5000 [default: 1000]
+    #[arg(long, env = "HEADWATER_PAGE_SIZE", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=5000))]
+    pub page_size: Option<u32>,
+    /// Form of a record's value
+    #[arg(long, env = "HEADWATER_INGEST_FORMAT", value_enum, default_value_t = RecordFormat::Json)]
+    pub format: RecordFormat,
+    /// Schema registry, for avro and protobuf
+    #[arg(long, env = "HEADWATER_SCHEMA_REGISTRY", hide_env_values = true, value_name = "URL")]
+    pub schema_registry: Option<String>,
+    /// Fetch nothing; publish what is staged and not published yet
+    #[arg(long, env = "HEADWATER_PUBLISH_ONLY", value_parser = BoolishValueParser::new(), conflicts_with = "users")]
+    pub publish_only: bool,
+    /// Keep each user's reply in staging, without password, salt and digests
+    #[arg(long, env = "HEADWATER_KEEP_RAW", value_parser = BoolishValueParser::new())]
+    pub keep_raw: bool,
+    /// Name of the run; the same name and request find it again [default: made up]
+    #[arg(long, env = "HEADWATER_RUN_ID", value_name = "ID")]
+    pub run_id: Option<String>,
+    /// Further options: kafka.*, schema.registry.*, headwater.retryTimeout, headwater.usersPerWindow,
+    /// headwater.topicPartitions, headwater.protobuf.message
+    #[arg(long, env = "HEADWATER_OPTION", hide_env_values = true, value_name = "KEY=VALUE", value_delimiter = '\n', value_parser = pair)]
+    pub option: Vec<(String, String)>,
+    /// Print the run's id and return; the run goes on
+    #[arg(long, env = "HEADWATER_DETACH", value_parser = BoolishValueParser::new())]
+    pub detach: bool,
+}
+
+/// Form of a record's value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum RecordFormat {
+    /// A JSON object
+    Json,
+    /// Avro, by a schema registry
+    Avro,
+    /// Protobuf, by a schema registry
+    Protobuf,
+}
+
+impl fmt::Display for RecordFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Json => "json",
+            Self::Avro => "avro",
+            Self::Protobuf => "protobuf",
+        })
+    }
+}
+
 fn pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().to_string(), value.to_string())),
@@ -266,7 +393,6 @@ pub use standalone::*;
 #[cfg(feature = "standalone")]
 mod standalone {
     use super::*;
-    use headwater_scheduler::connect::server::Token;
     use std::net::IpAddr;
 
     /// `headwater scheduler`.
@@ -314,7 +440,7 @@ variables, these above the file. ctrl-C or SIGTERM lets running batches end; a s
         /// file, since others see a command line [default: none is asked for]
         #[arg(long, env = "HEADWATER_CONNECT_TOKEN", value_name = "TOKEN", hide_env_values = true)]
         #[serde(skip_serializing_if = "Option::is_none")]
-        pub connect_token: Option<Token>,
+        pub connect_token: Option<Secret>,
         /// End a Spark session that nothing was asked of for this long [default: 1 hour]
         #[arg(long, env = "HEADWATER_CONNECT_SESSION_TIMEOUT", value_name = "INTERVAL")]
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -327,6 +453,10 @@ variables, these above the file. ctrl-C or SIGTERM lets running batches end; a s
         #[arg(long, env = "HEADWATER_HTTP_PORT", value_name = "PORT")]
         #[serde(skip_serializing_if = "Option::is_none")]
         pub http_port: Option<u16>,
+        /// PostgreSQL for ingest runs that name none, as postgresql://USER:PASSWORD@HOST:PORT/DATABASE
+        #[arg(long, env = "HEADWATER_POSTGRES", hide_env_values = true, value_name = "URL")]
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub postgres: Option<Secret>,
     }
 
     /// `headwater standalone`.
@@ -724,6 +854,19 @@ mod tests {
         check("", false);
         check("nonsense", false);
         check("ingest start", false);
+        check("ingest start --users 5 --topic t", true);
+        check("ingest start --publish-only --topic t --postgres postgresql://h/d --kafka a:1", true);
+        check("ingest start --publish-only --users 5 --topic t", false);
+        check("ingest start --users 0 --topic t", false);
+        check("ingest start --users 5 --topic t --page-size 5001", false);
+        check(
+            "ingest start --users 5 --topic t --format avro --schema-registry http://r --option kafka.acks=all",
+            true,
+        );
+        check("ingest start --users 5 --topic t --format xml", false);
+        check("ingest list --json --limit 5", true);
+        check("ingest watch r --scheduler h:1", true);
+        check("ingest cancel", false);
         check("submit users.sql", true);
         check("submit", false);
         check("submit users.sql --set kafka=a:1,b:2 --set x= --conf spark.sql.shuffle.partitions=2", true);

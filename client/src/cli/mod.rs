@@ -6,6 +6,7 @@ mod bench;
 #[cfg(feature = "standalone")]
 mod demo;
 mod follow;
+mod ingest;
 mod output;
 mod prompt;
 mod query;
@@ -160,6 +161,7 @@ async fn client(command: Command) -> Result<(), Error> {
         Command::Submit(args) => submit::run(args).await,
         Command::Sql(args) => sql::run(args).await,
         Command::Query(args) => query::run(args).await,
+        Command::Ingest(args) => ingest::run(args).await,
         #[cfg(feature = "standalone")]
         Command::Topic(args) => topic::run(args).await,
         #[cfg(feature = "standalone")]
