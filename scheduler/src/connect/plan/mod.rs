@@ -63,6 +63,7 @@ pub async fn plan(session: &Arc<Session>, relation: &spark::Relation) -> Result<
                 .and_then(LogicalPlanBuilder::build)
                 .map_err(from_datafusion)?
         }
+        RelType::Read(read) if read.is_streaming => super::streaming::read(session, read).await?,
         _ => return Err(Error::invalid("UNSUPPORTED_FEATURE", "this relation is not supported")),
     };
     let schema = Arc::clone(plan.schema().inner());
@@ -135,4 +136,14 @@ pub async fn command(session: &Arc<Session>, command: &CommandType, responder: &
         }
         _ => Err(Error::invalid("UNSUPPORTED_FEATURE", "this command is not supported")),
     }
+}
+
+/// A relation that needs nothing of its session.
+pub async fn inlined(_: &Arc<Session>, relation: &spark::Relation) -> Result<spark::Relation> {
+    Ok(relation.clone())
+}
+
+/// The parts of a name.
+pub fn parse_name(text: &str) -> Result<Vec<String>> {
+    Ok(text.split('.').map(str::to_string).collect())
 }
