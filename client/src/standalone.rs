@@ -30,6 +30,7 @@ impl Options {
             bind: Ipv4Addr::LOCALHOST.into(),
             grpc_port: 0,
             connect_port: 0,
+            connect: Default::default(),
             http_port: 0,
         };
         Self { scheduler, executors, task_slots, work_dir: None }

@@ -4,6 +4,7 @@
 //! `[KAFKA_DATA_LOSS] offsets 5..9 of topic …`. Ballista reports a failed task by the `Debug` form of whatever wraps the
 //! error, so `Debug` has a form of its own, which [`Error::in_text`] finds again, kind included.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// What the caller should do about an error.
@@ -33,6 +34,36 @@ pub struct Error {
     pub class: String,
     /// Lower case, no full stop; says what to do about it where that is known.
     pub message: String,
+    /// What programs can read beside the message. Lost when an error crosses a process border.
+    pub details: Option<Box<Details>>,
+}
+
+/// What Spark tells programs about an error beside its message.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Details {
+    /// By the names that Spark's message of this class has for them, such as `objectName`.
+    pub parameters: BTreeMap<String, String>,
+    /// Where in the user's text or program it is.
+    pub contexts: Vec<QueryContext>,
+}
+
+/// A place in SQL text or in a program that uses DataFrames.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct QueryContext {
+    /// A place in a program, not in SQL text.
+    pub dataframe: bool,
+    /// What the text defines, such as `VIEW`; empty for a query.
+    pub object_type: String,
+    /// Its name; empty for a query.
+    pub object_name: String,
+    /// First character, from 0; -1 when unknown.
+    pub start_index: i32,
+    /// Last character, from 0; -1 when unknown.
+    pub stop_index: i32,
+    /// The text between them; for a program the name of the method.
+    pub fragment: String,
+    /// Where the program called, for a program.
+    pub call_site: String,
 }
 
 /// What stands around an error in `Debug` form. Plain characters, which survive another `{:?}` of the text.
@@ -59,7 +90,19 @@ impl ErrorKind {
 impl Error {
     /// An error of this kind and class.
     pub fn new(kind: ErrorKind, class: impl Into<String>, message: impl fmt::Display) -> Self {
-        Self { kind, class: class.into(), message: message.to_string() }
+        Self { kind, class: class.into(), message: message.to_string(), details: None }
+    }
+    /// With a parameter of the message, by Spark's name for it.
+    #[must_use]
+    pub fn with(mut self, key: impl Into<String>, value: impl fmt::Display) -> Self {
+        self.details.get_or_insert_default().parameters.insert(key.into(), value.to_string());
+        self
+    }
+    /// With the place that it is about.
+    #[must_use]
+    pub fn at(mut self, context: QueryContext) -> Self {
+        self.details.get_or_insert_default().contexts.push(context);
+        self
     }
     /// Something outside that may come back: broker, database, object store.
     pub fn transient(class: &str, message: impl fmt::Display) -> Self {

@@ -7,7 +7,7 @@ use crate::sql::error::from_datafusion;
 use crate::sql::parser::Statement;
 use crate::sql::planner::{Planned, Planner};
 use crate::streaming::manager::{Manager, StartOptions};
-use datafusion::execution::SendableRecordBatchStream;
+use datafusion::execution::{SendableRecordBatchStream, SessionState};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
@@ -122,6 +122,23 @@ impl Statements {
             rows => format!("{rows} rows"),
         };
         Ok(format!("{rows} written to {table_name}{bad}"))
+    }
+
+    /// Runs a plan that was made in `state` on the cluster; its rows as they arrive.
+    ///
+    /// # Errors
+    /// Those of [`Cluster::run`]; `NO_EXECUTORS`.
+    pub async fn rows(
+        &self,
+        name: String,
+        plan: Arc<dyn ExecutionPlan>,
+        state: SessionState,
+        progress: Option<watch::Sender<(u32, u32)>>,
+    ) -> Result<SendableRecordBatchStream> {
+        let schema = plan.schema();
+        let session = Arc::new(SessionContext::new_with_state(state));
+        let outcome = self.run(Job { name, session, plan, deadline: None, progress }).await?;
+        Ok(self.cluster.fetch(outcome, schema))
     }
 
     async fn run(&self, job: Job) -> Result<JobOutcome> {

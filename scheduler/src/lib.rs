@@ -1,6 +1,7 @@
 //! What decides: the cluster (Ballista's scheduler), the streaming query coordinator, SQL, and the servers.
 
 pub mod cluster;
+pub mod connect;
 pub mod execute;
 pub mod process;
 pub mod rpc;

@@ -1,6 +1,6 @@
 //! The scheduler process: the cluster, the streaming coordinator and the servers on their ports.
 //!
-//! gRPC (Ballista, queries, SQL, liveness) and HTTP (health, metrics, API) listen before [`start`] returns, and the
+//! gRPC (Ballista, queries, SQL, liveness), Spark Connect and HTTP (health, metrics, API) listen before [`start`] returns, and the
 //! queries of the catalog are resumed by then.
 //!
 //! A state directory on a local disk is locked for the life of the scheduler: a second one would run every query again,
@@ -8,6 +8,7 @@
 //! it is up to whoever starts schedulers.
 
 use crate::cluster::{Cluster, Liveness};
+use crate::connect::server as connect;
 use crate::execute::Statements;
 use crate::rpc::{QueryRpc, SqlRpc};
 use crate::sql::catalog::Catalog;
@@ -50,8 +51,10 @@ pub struct SchedulerOptions {
     pub bind: IpAddr,
     /// Ballista, queries, SQL; 0 picks one.
     pub grpc_port: u16,
-    /// Spark Connect; not served yet.
+    /// Spark Connect; 0 picks one.
     pub connect_port: u16,
+    /// Who may use Spark Connect, and how much of it.
+    pub connect: connect::Options,
     /// Health, metrics, API; 0 picks one.
     pub http_port: u16,
 }
@@ -59,6 +62,7 @@ pub struct SchedulerOptions {
 /// A running scheduler.
 pub struct SchedulerHandle {
     grpc_addr: SocketAddr,
+    connect_addr: SocketAddr,
     http_addr: SocketAddr,
     stop: watch::Sender<bool>,
     manager: Manager,
@@ -71,6 +75,10 @@ impl SchedulerHandle {
     /// Where gRPC listens.
     pub fn grpc_addr(&self) -> SocketAddr {
         self.grpc_addr
+    }
+    /// Where Spark Connect listens.
+    pub fn connect_addr(&self) -> SocketAddr {
+        self.connect_addr
     }
     /// Where HTTP listens.
     pub fn http_addr(&self) -> SocketAddr {
@@ -160,8 +168,9 @@ pub async fn start(options: SchedulerOptions) -> Result<SchedulerHandle> {
         })
     };
     let grpc = listen(options.grpc_port, "gRPC", "--grpc-port").await?;
+    let connect_listener = listen(options.connect_port, "Spark Connect", "--connect-port").await?;
     let http = listen(options.http_port, "HTTP", "--http-port").await?;
-    let (grpc_addr, http_addr) = (grpc.local_addr()?, http.local_addr()?);
+    let (grpc_addr, connect_addr, http_addr) = (grpc.local_addr()?, connect_listener.local_addr()?, http.local_addr()?);
 
     let (store, root, url) = parse_location(&options.state_dir, &Options::default())
         .with_context(|| format!("state directory {}", options.state_dir))?;
@@ -222,17 +231,21 @@ pub async fn start(options: SchedulerOptions) -> Result<SchedulerHandle> {
         .add_service(
             QueryServiceServer::new(QueryRpc::new(statements.clone())).max_decoding_message_size(REQUEST_BYTES_MAX),
         )
-        .add_service(SqlServiceServer::new(SqlRpc::new(statements)).max_decoding_message_size(REQUEST_BYTES_MAX))
+        .add_service(
+            SqlServiceServer::new(SqlRpc::new(statements.clone())).max_decoding_message_size(REQUEST_BYTES_MAX),
+        )
         .serve_with_incoming_shutdown(incoming, wait(stopped.clone()));
+    let connect_server = connect::serve(connect_listener, options.connect, statements.clone(), stopped.clone());
     let http_server = axum::serve(http, web::routes(manager.clone(), cluster.clone()));
     let servers = tokio::spawn(async move {
         let http_server = http_server.with_graceful_shutdown(wait(stopped));
-        let (grpc, http) = tokio::join!(grpc_server, http_server);
+        let (grpc, connect, http) = tokio::join!(grpc_server, connect_server, http_server);
         grpc.context("gRPC server")?;
+        connect.context("Spark Connect server")?;
         http.context("HTTP server")
     });
-    info!(%grpc_addr, %http_addr, state_dir = options.state_dir, "scheduler started");
-    Ok(SchedulerHandle { grpc_addr, http_addr, stop, manager, servers, _lock: lock })
+    info!(%grpc_addr, %connect_addr, %http_addr, state_dir = options.state_dir, "scheduler started");
+    Ok(SchedulerHandle { grpc_addr, connect_addr, http_addr, stop, manager, servers, _lock: lock })
 }
 
 #[cfg(test)]
@@ -245,6 +258,7 @@ mod tests {
             bind: [127, 0, 0, 1].into(),
             grpc_port: 0,
             connect_port: 0,
+            connect: connect::Options::default(),
             http_port: 0,
         }
     }

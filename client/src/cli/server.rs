@@ -183,6 +183,7 @@ pub async fn scheduler(args: SchedulerArgs, log: &LogArgs) -> Result<(), Error> 
         bind: settings.bind,
         grpc_port: settings.grpc_port,
         connect_port: settings.connect_port,
+        connect: Default::default(),
         http_port: settings.http_port,
     };
     let mut handle = unless_interrupted(starting(scheduler::start(options))).await?;
@@ -204,6 +205,7 @@ pub async fn standalone(args: StandaloneArgs, log: &LogArgs) -> Result<(), Error
             bind: settings.bind,
             grpc_port: settings.grpc_port,
             connect_port: settings.connect_port,
+            connect: Default::default(),
             http_port: settings.http_port,
         },
         executors: positive("executors", settings.executors)?,
@@ -253,7 +255,11 @@ async fn starting<T>(start: impl Future<Output = anyhow::Result<T>>) -> Result<T
 }
 
 fn addresses(handle: &SchedulerHandle) -> Vec<(&'static str, String)> {
-    vec![("grpc", handle.grpc_addr().to_string()), ("http", handle.http_addr().to_string())]
+    vec![
+        ("grpc", handle.grpc_addr().to_string()),
+        ("connect", handle.connect_addr().to_string()),
+        ("http", handle.http_addr().to_string()),
+    ]
 }
 
 /// Says what listens where: a line each on stderr, and with --json one object on stdout.

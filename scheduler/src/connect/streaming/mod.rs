@@ -1,0 +1,12 @@
+//! Streaming queries of Spark Connect.
+
+use super::operation::Responder;
+use super::sessions::Session;
+use headwater_proto::error::{Error, Result};
+use headwater_proto::spark::command::CommandType;
+use std::sync::Arc;
+
+/// Runs a command.
+pub async fn command(_session: &Arc<Session>, _command: &CommandType, _responder: &Responder) -> Result<()> {
+    Err(Error::invalid("UNSUPPORTED_FEATURE", "this command is not supported"))
+}
