@@ -454,7 +454,7 @@ mod standalone {
         let address = broker.address();
         let run = |args: &'static [&'static str]| {
             let mut command = headwater(args);
-            command.env("HEADWATER_KAFKA", &address);
+            command.env("HEADWATER_KAFKA", address);
             ran(command)
         };
         run(&["topic", "list"]).await.check(0, "users  2", "");
@@ -464,7 +464,7 @@ mod standalone {
         run(&["topic", "produce", "nobody"]).await.check(1, "", "[KAFKA_UNKNOWN_TOPIC]");
 
         let mut command = headwater(&["topic", "produce", "users", "--key-separator", ":"]);
-        command.env("HEADWATER_KAFKA", &address).stdin(Stdio::piped());
+        command.env("HEADWATER_KAFKA", address).stdin(Stdio::piped());
         let mut child = command.spawn().expect("the binary runs");
         let mut stdin = child.stdin.take().expect("it is piped");
         stdin.write_all("a:1\nb:zwei ü\na:3".as_bytes()).await.expect("the pipe is open");

@@ -126,7 +126,10 @@ impl QueryService for QueryRpc {
             }
             // Whatever it is now is told first: a query that has ended already changes no more.
             statuses.mark_changed();
-            while follow {
+            if !follow {
+                return;
+            }
+            loop {
                 // Each change of status is sent, with an empty report, so that a follower sees errors and the end.
                 let report = tokio::select! {
                     biased;

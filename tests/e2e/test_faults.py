@@ -4,7 +4,10 @@ Each test first makes sure that the fault fired where it was meant to: the batch
 none in the commit log. Then the ledger: every id that was produced is in the table, once, and no other.
 """
 
+import errno
+import os
 import pathlib
+import subprocess
 import unittest
 
 import users
@@ -145,3 +148,41 @@ class Growth(unittest.TestCase):
         self.assertEqual(cluster.executors[0].terminate(30), 0)
         flow.wait_for_ledger(cluster, users.ids(made))
         cluster.wait_for_executors(1)
+
+
+@unittest.skipUnless(os.geteuid() == 0, "a small file system is mounted, which takes root")
+class FullDisk(unittest.TestCase):
+    needs = ("KAFKA_ADDRESS", "CASSANDRA_ADDRESS")
+
+    def test_a_query_waits_for_room_and_loses_nothing(self):
+        cluster = Cluster(self._testMethodName)
+        self.addCleanup(cluster.stop)
+        disk = cluster.folder / "disk"
+        disk.mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", disk], check=True)
+        self.addCleanup(subprocess.run, ["umount", "-l", disk], check=True)
+        flow = Flow("full")
+        flow.set_up(cluster)
+        cluster.submit(flow, "--checkpoint", (disk / "checkpoint").as_uri())
+        made = list(users.make(300, "before the disk is full"))
+        flow.produce(cluster, made)
+        flow.wait_for_ledger(cluster, users.ids(made))
+
+        filler = disk / "filler"
+        with self.assertRaises(OSError) as full, filler.open("wb", buffering=0) as file:
+            while file.write(bytes(4096)):
+                pass
+        self.assertEqual(full.exception.errno, errno.ENOSPC)
+        late = list(users.make(300, "while the disk is full"))
+        flow.produce(cluster, late)
+        entry = wait_until("the query retries", lambda: self.retrying(cluster, flow))
+        self.assertIn("disk", entry["message"])
+        self.assertIn("No space left", entry["message"])
+
+        filler.unlink()
+        flow.wait_for_ledger(cluster, users.ids(made + late))
+        wait_until("the query runs again", lambda: cluster.queries()[flow.name]["state"] in ("RUNNING", "WAITING"))
+
+    def retrying(self, cluster, flow):
+        entry = cluster.queries()[flow.name]
+        return entry if entry["state"] == "RETRYING" else None

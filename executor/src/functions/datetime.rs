@@ -246,6 +246,11 @@ pub fn parse_timestamp_ntz(text: &str) -> Option<i64> {
     }
 }
 
+/// What CAST(text AS TIMESTAMP_NTZ) accepts: as [`parse_timestamp`]; a zone is passed over.
+pub fn parse_timestamp_lenient_ntz(text: &str) -> Option<i64> {
+    parse_date_time(text).map(|(local, _)| local)
+}
+
 /// Local microseconds and the text of the zone.
 fn parse_date_time(text: &str) -> Option<(i64, Option<&str>)> {
     let text = trim(text);
@@ -259,6 +264,7 @@ fn parse_date_time(text: &str) -> Option<(i64, Option<&str>)> {
     let mut parts = [0_i64, 1, 1, 0, 0, 0];
     let mut micros = 0;
     let mut zone = None;
+    #[expect(clippy::needless_range_loop, reason = "the index is what the rules below speak of")]
     for index in 0..parts.len() {
         let (value, digits) = take_number(&bytes[at..]);
         let plausible = if index == 0 { (4..=YEAR_DIGITS_MAX).contains(&digits) } else { (1..=2).contains(&digits) };

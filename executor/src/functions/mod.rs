@@ -1,20 +1,30 @@
-//! Scalar functions of Spark that neither DataFusion nor datafusion-spark has, one file each, and what they share:
-//! Spark's type names ([`ddl`]) and its text of dates and times ([`datetime`]).
+//! Scalar functions of Spark that neither DataFusion nor datafusion-spark has, or has with another meaning, and what they
+//! share: parameters and implicit casts ([`native`], [`coercion`]), CAST ([`cast`]), Spark's type names ([`ddl`]) and its
+//! text of dates and times ([`datetime`]).
 
 use datafusion::logical_expr::ScalarUDF;
 use std::sync::Arc;
 
+pub mod arithmetic;
+pub mod binary_to_string;
 pub mod cast;
+pub mod coercion;
 pub mod datetime;
 pub mod ddl;
 pub mod json;
+pub mod native;
 pub mod registry;
 
 /// All of them, for the registries of scheduler and executors alike.
 pub fn all() -> Vec<Arc<ScalarUDF>> {
-    vec![
-        Arc::new(ScalarUDF::from(cast::SparkBinaryToString::default())),
+    let mut all = vec![
+        Arc::new(ScalarUDF::from(binary_to_string::SparkBinaryToString::default())),
+        Arc::new(ScalarUDF::from(cast::SparkCast::default())),
         Arc::new(ScalarUDF::from(json::from_json::FromJson::default())),
         Arc::new(ScalarUDF::from(json::to_json::ToJson::default())),
-    ]
+    ];
+    let tables = [arithmetic::functions()];
+    let functions = tables.into_iter().flatten().flat_map(native::Function::all);
+    all.extend(functions.map(|function| Arc::new(ScalarUDF::from(function))));
+    all
 }

@@ -209,7 +209,7 @@ impl DescriptorScan for CassandraTable {
                 // A task's worth of lookups is worth a task.
                 const KEYS_PER_TASK: usize = 64;
                 let size = keys.len().div_ceil(target_partitions.max(1)).max(KEYS_PER_TASK);
-                keys.chunks(size).map(|keys| Descriptor::keys(keys)).collect()
+                keys.chunks(size).map(Descriptor::keys).collect()
             }
             None => {
                 // What stood on a whole partition key does not stand without it.

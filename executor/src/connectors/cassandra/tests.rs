@@ -169,15 +169,19 @@ async fn bad_records_follow_the_policy() {
     space.run("CREATE TABLE KS.users (id uuid PRIMARY KEY, name text)").await;
     let one = id(1);
     let rows = users(&[Some(&one), None, Some("no uuid")], &[Some("a"), Some("b"), Some("c")]);
-    let counts = space.write("users", &[], &[rows.clone()]).await.unwrap();
+    let counts = space.write("users", &[], std::slice::from_ref(&rows)).await.unwrap();
     assert_eq!((counts.rows, counts.bad_rows), (1, 2));
-    let failed = space.write("users", &[("headwater.badRecords", "fail")], &[rows.clone()]).await.unwrap_err();
+    let failed =
+        space.write("users", &[("headwater.badRecords", "fail")], std::slice::from_ref(&rows)).await.unwrap_err();
     assert!(
         failed.class == "CASSANDRA_BAD_RECORD" && failed.message.contains("null primary key column id"),
         "{failed}"
     );
     for _ in 0..2 {
-        let counts = space.write("users", &[("headwater.deadLetter.table", "KS.bad")], &[rows.clone()]).await.unwrap();
+        let counts = space
+            .write("users", &[("headwater.deadLetter.table", "KS.bad")], std::slice::from_ref(&rows))
+            .await
+            .unwrap();
         assert_eq!((counts.rows, counts.bad_rows), (1, 2));
         assert_eq!(space.count("bad").await, 2);
     }
@@ -219,9 +223,9 @@ async fn rows_live_and_are_dated_as_told() {
     assert_eq!(read[0].column(3).as_primitive::<Int64Type>().values(), &[5_000, 6_000]);
     // An older time loses.
     let rows = batch(vec![("id", Arc::new(Int32Array::from(vec![1]))), ("n", Arc::new(Int32Array::from(vec![11])))]);
-    space.write("t", &[("writetime", "4000")], &[rows.clone()]).await.unwrap();
+    space.write("t", &[("writetime", "4000")], std::slice::from_ref(&rows)).await.unwrap();
     assert!(space.printed("t", "SELECT n FROM t WHERE id = 1").await.contains("| 10 "));
-    space.write("t", &[("spark.cassandra.output.ifNotExists", "true")], &[rows.clone()]).await.unwrap();
+    space.write("t", &[("spark.cassandra.output.ifNotExists", "true")], std::slice::from_ref(&rows)).await.unwrap();
     assert!(space.printed("t", "SELECT n FROM t WHERE id = 1").await.contains("| 10 "));
     space.write("t", &[("ttl", "900")], &[rows]).await.unwrap();
     let read = space.sql(&[("t", metadata)], "SELECT n_ttl FROM t WHERE id = 1").await;

@@ -67,10 +67,22 @@ pub fn parse_location(text: &str, options: &Options) -> Result<(Store, Path, Url
         return Err(bad(&"give a path or a URL"));
     }
     let url = match text.find(':') {
-        Some(colon) if is_scheme(&text[..colon]) => Url::parse(text).map_err(|e| bad(&e))?,
+        // A URL that does not parse may hold a password anywhere: it is not repeated.
+        Some(colon) if is_scheme(&text[..colon]) => Url::parse(text)
+            .map_err(|e| Error::invalid("INVALID_PATH", format!("a location is not a valid URL: {e}")))?,
         _ => Url::from_file_path(absolute(text).map_err(|e| bad(&e))?)
             .map_err(|()| bad(&"the path cannot be written as a URL"))?,
     };
+    if !url.username().is_empty() || url.password().is_some() || url.query().is_some() {
+        return Err(Error::invalid(
+            "INVALID_PATH",
+            format!(
+                "the location at {} carries credentials or parameters in its URL: give options fs.s3a.* or set \
+                 AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_ENDPOINT instead",
+                url.host_str().unwrap_or("this host")
+            ),
+        ));
+    }
     match url.scheme() {
         "file" => {
             let path = url.to_file_path().map_err(|()| bad(&"a file URL has no host"))?;
@@ -619,6 +631,8 @@ mod tests {
         check("hdfs://namenode/x", Err("UNSUPPORTED_FILE_SYSTEM"));
         check("file://host/x", Err("INVALID_PATH"));
         check("s3:///x", Err("INVALID_PATH"));
+        check("s3://key:secret@bucket/x", Err("INVALID_PATH"));
+        check("s3://bucket/x?key=secret", Err("INVALID_PATH"));
         let here = std::env::current_dir().expect("current folder");
         let (_, path, _) = parse_location("out", &Options::default()).expect("relative path");
         assert_eq!(path.to_string(), here.join("out").to_str().expect("utf-8")[1..]);

@@ -132,15 +132,14 @@ pub(super) fn files_to_read(all: &[Entry], last: i64, place: &str) -> Result<Vec
     all.dedup_by_key(|entry| entry.batch_id);
     let from = all.iter().rposition(|entry| entry.compact);
     let read = all.split_off(from.unwrap_or(0));
-    let mut expect = if from.is_some() { read[0].batch_id } else { 0 };
-    for entry in &read {
+    let first = if from.is_some() { read[0].batch_id } else { 0 };
+    for (expect, entry) in (first..).zip(&read) {
         if entry.batch_id != expect {
             return Err(Error::fatal(
                 "MALFORMED_LOG_FILE",
                 format!("{place} lacks batch {expect}, without which files of the output would be passed over"),
             ));
         }
-        expect += 1;
     }
     Ok(read)
 }

@@ -346,10 +346,7 @@ impl LineBlocks {
         let start = if part.start == 0 { 0 } else { part.start.saturating_sub(splitter.lead()) };
         let range = (start > 0).then_some(GetRange::Offset(start));
         let name = path.filename().unwrap_or_default();
-        let gzip = match compression(name)? {
-            Some(()) => Some(MultiGzDecoder::new(vec![])),
-            None => None,
-        };
+        let gzip = compression(name)?.map(|()| MultiGzDecoder::new(vec![]));
         let chunks = if part.size == 0 {
             futures::stream::empty().boxed()
         } else {

@@ -248,8 +248,7 @@ pub async fn table_schema(
         (None, Format::Json) => infer_json(options, files).await?,
     };
     let is_partition = |field: &FieldRef| partitions.iter().any(|p| p.name().eq_ignore_ascii_case(field.name()));
-    let fields: Vec<FieldRef> =
-        found.fields().iter().filter(|field| !is_partition(field)).map(|field| nullable(field)).collect();
+    let fields: Vec<FieldRef> = found.fields().iter().filter(|field| !is_partition(field)).map(nullable).collect();
     let partitions = partitions.iter().map(nullable).collect::<Vec<_>>();
     Ok(TableSchema::builder(Arc::new(Schema::new(fields))).with_table_partition_cols(partitions).build())
 }

@@ -380,13 +380,13 @@ impl Job {
                     out_of_range += 1;
                     match self.after_out_of_range(consumer, &why, out_of_range)? {
                         Some(from) => consumer.seek(from)?,
-                        None => return Ok(self.give_up_range(&mut rows, next, sender)?),
+                        None => return self.give_up_range(&mut rows, next, sender),
                     }
                 }
                 Event::Gone(why) => {
                     let lost = format!("topic {} partition {} is gone ({why})", range.topic, range.partition);
                     self.lost(&lost)?;
-                    return Ok(self.give_up_range(&mut rows, next, sender)?);
+                    return self.give_up_range(&mut rows, next, sender);
                 }
                 Event::Failed(code, why) => {
                     let what =

@@ -57,7 +57,7 @@
 //! or a crash of the process, because it is linked into place when whole, but `object_store` does not `fsync`, as
 //! Hadoop's local file system does not. A *power cut* may then lose the last entries or leave empty files. Lost entries
 //! make batches run again with other ranges, which an upsert sink absorbs; an empty file is refused by name, with what
-//! to do. [`Options::fsync`] forces every entry to the disk instead, for some milliseconds a batch.
+//! to do.
 
 use crate::streaming::recovery::{Corruption, Decision, decide};
 use bytes::Bytes;
@@ -98,8 +98,6 @@ pub struct Options {
     pub batches_retained_min: u64,
     /// Repetition of failed requests.
     pub retry: Retry,
-    /// Whether entries in a local folder survive a power cut.
-    pub fsync: bool,
     /// How long an entry that may be deleted is kept all the same, so that a coordinator that comes back from a pause
     /// collides with it. See the module's text.
     pub purge_delay: Duration,
@@ -107,7 +105,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { batches_retained_min: 100, retry: Retry::default(), fsync: false, purge_delay: Duration::from_secs(60) }
+        Self { batches_retained_min: 100, retry: Retry::default(), purge_delay: Duration::from_secs(60) }
     }
 }
 
@@ -165,7 +163,7 @@ impl Checkpoint {
     /// `UNSUPPORTED_LOG_VERSION` when an entry cannot be read; `CHECKPOINT_UNAVAILABLE` when the store is away.
     pub async fn open(location: Location, run: RunId, options: Options) -> Result<Self> {
         let contact = Contact::now();
-        let store = Store { retry: options.retry, fsync: options.fsync, location };
+        let store = Store { retry: options.retry, location };
         let offsets = MetadataLog::new(store.clone(), store.location.offsets());
         let commits = MetadataLog::new(store.clone(), store.location.commits());
         let metadata_path = store.location.metadata();

@@ -7,15 +7,13 @@
 //! <root>/sources/<n>/0     where source n began
 //! ```
 
+use headwater_executor::connectors;
+use headwater_executor::connectors::files::location::{FSYNC, parse_location};
 use headwater_proto::error::{Error, Result};
 use object_store::ObjectStore;
-use object_store::aws::AmazonS3Builder;
-use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use std::fmt;
-use std::path::PathBuf;
 use std::sync::Arc;
-use url::Url;
 
 /// An object store and the folder of a checkpoint in it.
 #[derive(Clone)]
@@ -23,45 +21,36 @@ pub struct Location {
     pub(super) store: Arc<dyn ObjectStore>,
     root: Path,
     display: String,
-    /// The folder itself when it is local: what durability over power cuts needs to reach.
-    pub(super) folder: Option<PathBuf>,
 }
 
 impl Location {
     /// A checkpoint at `root` of `store`, shown to people as `display`, which must hold no secret.
     pub fn new(store: Arc<dyn ObjectStore>, root: Path, display: impl Into<String>) -> Self {
-        Self { store, root, display: display.into(), folder: None }
+        Self { store, root, display: display.into() }
     }
 
-    /// The location that a user named: a local path, `file:` or `s3:`/`s3a:` URL. S3 takes credentials, region and
-    /// endpoint from the `AWS_…` environment variables. A local folder is created.
+    /// The location that a user named, in any form that [`parse_location`] takes. A local folder is created.
+    ///
+    /// Local entries are not forced to the disk, see "Durability" in the module above.
     ///
     /// # Errors
-    /// `INVALID_CHECKPOINT_LOCATION` when the text is neither, or the folder cannot be created.
+    /// `INVALID_CHECKPOINT_LOCATION` when the text is no location, or the folder cannot be created.
     pub async fn resolve(text: &str) -> Result<Self> {
-        match kind(text)? {
-            Kind::Local(folder) => {
-                let create = folder.clone();
-                let store = tokio::task::spawn_blocking(move || {
-                    std::fs::create_dir_all(&create).map_err(|e| e.to_string())?;
-                    LocalFileSystem::new_with_prefix(&create).map_err(|e| e.to_string())
-                })
-                .await
-                .map_err(Error::internal)?
-                .map_err(|reason| {
-                    let folder = folder.display();
-                    invalid(format!("failed to create checkpoint folder {folder}: {reason}; name a writable folder"))
-                })?;
-                let display = folder.display().to_string();
-                Ok(Self { store: Arc::new(store), root: Path::default(), display, folder: Some(folder) })
-            }
-            Kind::S3 { url, root, display } => {
-                let store = AmazonS3Builder::from_env().with_url(url).build().map_err(|e| {
-                    invalid(format!("failed to open checkpoint location {display}: {e}; check the AWS_ environment"))
-                })?;
-                Ok(Self { store: Arc::new(store), root, display, folder: None })
-            }
+        let options = connectors::Options::new([(FSYNC, "false")]);
+        let (store, root, url) = parse_location(text.trim(), &options)
+            .map_err(|e| invalid(format!("checkpoint location is not usable: {}", e.message)))?;
+        if url.scheme() != "file" {
+            let display = format!("{}://{}/{root}", url.scheme(), url.host_str().unwrap_or_default());
+            return Ok(Self::new(store, root, display));
         }
+        let folder = url.to_file_path().map_err(|()| {
+            invalid(format!("checkpoint location {url} is not a local path: write it as file:///folder"))
+        })?;
+        let display = folder.display().to_string();
+        tokio::fs::create_dir_all(&folder).await.map_err(|reason| {
+            invalid(format!("failed to create checkpoint folder {display}: {reason}; name a writable folder"))
+        })?;
+        Ok(Self::new(store, root, display))
     }
 
     /// The location as people know it.
@@ -110,49 +99,6 @@ impl fmt::Display for Location {
     }
 }
 
-#[derive(Debug, PartialEq)]
-enum Kind {
-    Local(PathBuf),
-    S3 { url: String, root: Path, display: String },
-}
-
-/// Sorts the text a user gave. Touches neither disk nor network.
-fn kind(text: &str) -> Result<Kind> {
-    if text.trim().is_empty() {
-        return Err(invalid("checkpoint location is empty: name a folder or an s3:// URL"));
-    }
-    // "file:/tmp/x" is Hadoop's spelling; a lone letter before the colon would be a Windows drive.
-    let is_url = text.contains("://") || text.starts_with("file:");
-    if !is_url {
-        let folder =
-            std::path::absolute(text).map_err(|e| invalid(format!("checkpoint location {text} is not a path: {e}")))?;
-        return Ok(Kind::Local(folder));
-    }
-    // A URL that does not parse may hold a password anywhere: it is not repeated.
-    let url = Url::parse(text).map_err(|e| invalid(format!("checkpoint location is not a valid URL: {e}")))?;
-    match url.scheme() {
-        "file" => url.to_file_path().map(Kind::Local).map_err(|()| {
-            invalid(format!("checkpoint location {url} is not a local path: write it as file:///folder"))
-        }),
-        "s3" | "s3a" => {
-            let Some(bucket) = url.host_str() else {
-                return Err(invalid("checkpoint location has no bucket: write it as s3://bucket/folder"));
-            };
-            if !url.username().is_empty() || url.password().is_some() || url.query().is_some() {
-                return Err(invalid(format!(
-                    "checkpoint location in bucket {bucket} carries credentials or parameters in its URL: \
-                     set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_ENDPOINT instead"
-                )));
-            }
-            let root = Path::from_url_path(url.path())
-                .map_err(|e| invalid(format!("checkpoint location in bucket {bucket} has an invalid path: {e}")))?;
-            let display = format!("{}://{bucket}/{root}", url.scheme());
-            Ok(Kind::S3 { url: format!("s3://{bucket}"), root, display })
-        }
-        other => Err(invalid(format!("checkpoint location has scheme {other}: use a local folder, file:// or s3://"))),
-    }
-}
-
 fn invalid(message: impl fmt::Display) -> Error {
     Error::invalid("INVALID_CHECKPOINT_LOCATION", message)
 }
@@ -161,38 +107,30 @@ fn invalid(message: impl fmt::Display) -> Error {
 mod tests {
     use super::*;
 
-    #[test]
-    fn texts_become_locations() {
-        #[track_caller]
-        fn check(text: &str, expect: Kind) {
-            assert_eq!(kind(text).unwrap(), expect);
+    #[tokio::test]
+    async fn texts_become_locations() {
+        async fn check(text: &str, expect: Result<&str, &str>) {
+            match (Location::resolve(text).await, expect) {
+                (Ok(location), Ok(expect)) => assert_eq!(location.display(), expect),
+                (Err(error), Err(expect)) => {
+                    assert_eq!(error.class, "INVALID_CHECKPOINT_LOCATION");
+                    assert!(error.message.contains(expect), "{error}");
+                    assert!(!error.message.contains("hunter2"), "{error}");
+                }
+                (found, _) => panic!("{text}: {found:?}"),
+            }
         }
-        let s3 = |scheme: &str, root: &str| Kind::S3 {
-            url: "s3://bucket".into(),
-            root: Path::from(root),
-            display: format!("{scheme}://bucket/{root}"),
-        };
-        check("/tmp/check point", Kind::Local("/tmp/check point".into()));
-        check("relative", Kind::Local(std::env::current_dir().unwrap().join("relative")));
-        check("file:///tmp/check%20point", Kind::Local("/tmp/check point".into()));
-        check("file:/tmp/x", Kind::Local("/tmp/x".into()));
-        check("s3://bucket/a/b/", s3("s3", "a/b"));
-        check("s3a://bucket/a", s3("s3a", "a"));
-    }
-
-    #[test]
-    fn unusable_texts_are_refused_and_secrets_kept() {
-        #[track_caller]
-        fn check(text: &str, expect: &str) {
-            let error = kind(text).unwrap_err().to_string();
-            assert!(error.contains(expect), "{error}");
-            assert!(!error.contains("hunter2"), "{error}");
-        }
-        check(" ", "is empty");
-        check("hdfs://name/x", "scheme hdfs");
-        check("s3://key:hunter2@bucket/x", "AWS_SECRET_ACCESS_KEY");
-        check("s3://bucket/x?secret=hunter2", "AWS_SECRET_ACCESS_KEY");
-        check("s3://key:hunter2@:bad:/x", "not a valid URL");
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("check point").display().to_string();
+        check(&path, Ok(&path)).await;
+        check(&format!("file://{}", path.replace(' ', "%20")), Ok(&path)).await;
+        check("s3://bucket/a/b/", Ok("s3://bucket/a/b")).await;
+        check("s3a://bucket/a", Ok("s3a://bucket/a")).await;
+        check(" ", Err("give a path or a URL")).await;
+        check("hdfs://name/x", Err("scheme hdfs")).await;
+        check("s3://key:hunter2@bucket/x", Err("AWS_SECRET_ACCESS_KEY")).await;
+        check("s3://bucket/x?secret=hunter2", Err("AWS_SECRET_ACCESS_KEY")).await;
+        check("s3://key:hunter2@:bad:/x", Err("not a valid URL")).await;
     }
 
     #[test]

@@ -56,13 +56,16 @@ pub(super) enum Created {
     Exists(Bytes),
 }
 
+/// What a creation came to that found a file there.
+fn settle(bytes: &Bytes, found: Bytes) -> Created {
+    if found == *bytes { Created::Written } else { Created::Exists(found) }
+}
+
 /// A location with retries.
 #[derive(Debug, Clone)]
 pub(super) struct Store {
     pub location: Location,
     pub retry: Retry,
-    /// Whether a local file is forced to the disk before its write counts.
-    pub fsync: bool,
 }
 
 impl Store {
@@ -71,13 +74,10 @@ impl Store {
         let mut failed = 0;
         loop {
             let error = match self.location.store.put_opts(path, bytes.clone().into(), PutMode::Create.into()).await {
-                Ok(_) => {
-                    self.force(path).await?;
-                    return Ok(Created::Written);
-                }
+                Ok(_) => return Ok(Created::Written),
                 Err(error @ (object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. })) => {
                     match self.get(path).await? {
-                        Some(found) => return self.settle(path, bytes, found).await,
+                        Some(found) => return Ok(settle(bytes, found)),
                         // S3 refuses two concurrent creations with the same status before either is visible.
                         None => error,
                     }
@@ -91,39 +91,12 @@ impl Store {
                 None => {
                     // The last answer may be the one that was lost.
                     return match self.get(path).await {
-                        Ok(Some(found)) => self.settle(path, bytes, found).await,
+                        Ok(Some(found)) => Ok(settle(bytes, found)),
                         Ok(None) | Err(_) => Err(self.error("write", path, &error)),
                     };
                 }
             }
         }
-    }
-
-    async fn settle(&self, path: &Path, bytes: &Bytes, found: Bytes) -> Result<Created> {
-        if found != *bytes {
-            return Ok(Created::Exists(found));
-        }
-        self.force(path).await?;
-        Ok(Created::Written)
-    }
-
-    /// Forces a local file and the folder entry that names it to the disk.
-    async fn force(&self, path: &Path) -> Result<()> {
-        let Some(folder) = self.location.folder.as_ref().filter(|_| self.fsync) else { return Ok(()) };
-        let file = folder.join(path.as_ref());
-        let forced = tokio::task::spawn_blocking(move || {
-            std::fs::File::open(&file)?.sync_all()?;
-            // Folders cannot be opened for this on Windows, and need not be.
-            #[cfg(unix)]
-            for folder in file.ancestors().skip(1).take(2) {
-                std::fs::File::open(folder)?.sync_all()?;
-            }
-            Ok::<_, io::Error>(())
-        });
-        forced.await.map_err(Error::internal)?.map_err(|e| {
-            let file = self.location.display_of(path);
-            Error::transient("CHECKPOINT_UNAVAILABLE", format!("failed to force {file} to the disk: {e}"))
-        })
     }
 
     /// The file's bytes, if it is there.

@@ -1,0 +1,1 @@
+"""Generated from proto/protos/engine by tools/generate_stubs.py."""

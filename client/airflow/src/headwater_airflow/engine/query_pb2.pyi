@@ -1,0 +1,152 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Mapping, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class SubmitRequest(_message.Message):
+    __slots__ = ("sql", "name", "trigger", "checkpoint", "conf")
+    class ConfEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    SQL_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    TRIGGER_FIELD_NUMBER: _ClassVar[int]
+    CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
+    CONF_FIELD_NUMBER: _ClassVar[int]
+    sql: str
+    name: str
+    trigger: str
+    checkpoint: str
+    conf: _containers.ScalarMap[str, str]
+    def __init__(self, sql: _Optional[str] = ..., name: _Optional[str] = ..., trigger: _Optional[str] = ..., checkpoint: _Optional[str] = ..., conf: _Optional[_Mapping[str, str]] = ...) -> None: ...
+
+class SubmitResponse(_message.Message):
+    __slots__ = ("queries", "messages")
+    QUERIES_FIELD_NUMBER: _ClassVar[int]
+    MESSAGES_FIELD_NUMBER: _ClassVar[int]
+    queries: _containers.RepeatedCompositeFieldContainer[QueryStatus]
+    messages: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, queries: _Optional[_Iterable[_Union[QueryStatus, _Mapping]]] = ..., messages: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class QueryRef(_message.Message):
+    __slots__ = ("ref",)
+    REF_FIELD_NUMBER: _ClassVar[int]
+    ref: str
+    def __init__(self, ref: _Optional[str] = ...) -> None: ...
+
+class ListRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListResponse(_message.Message):
+    __slots__ = ("queries",)
+    QUERIES_FIELD_NUMBER: _ClassVar[int]
+    queries: _containers.RepeatedCompositeFieldContainer[QueryStatus]
+    def __init__(self, queries: _Optional[_Iterable[_Union[QueryStatus, _Mapping]]] = ...) -> None: ...
+
+class QueryStatus(_message.Message):
+    __slots__ = ("id", "run_id", "name", "state", "batch_id", "input_rows_per_second", "processed_rows_per_second", "lag_records", "message", "checkpoint", "trigger")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    BATCH_ID_FIELD_NUMBER: _ClassVar[int]
+    INPUT_ROWS_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
+    PROCESSED_ROWS_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
+    LAG_RECORDS_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
+    TRIGGER_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    run_id: str
+    name: str
+    state: str
+    batch_id: int
+    input_rows_per_second: float
+    processed_rows_per_second: float
+    lag_records: int
+    message: str
+    checkpoint: str
+    trigger: str
+    def __init__(self, id: _Optional[str] = ..., run_id: _Optional[str] = ..., name: _Optional[str] = ..., state: _Optional[str] = ..., batch_id: _Optional[int] = ..., input_rows_per_second: _Optional[float] = ..., processed_rows_per_second: _Optional[float] = ..., lag_records: _Optional[int] = ..., message: _Optional[str] = ..., checkpoint: _Optional[str] = ..., trigger: _Optional[str] = ...) -> None: ...
+
+class ProgressRequest(_message.Message):
+    __slots__ = ("ref", "follow")
+    REF_FIELD_NUMBER: _ClassVar[int]
+    FOLLOW_FIELD_NUMBER: _ClassVar[int]
+    ref: str
+    follow: bool
+    def __init__(self, ref: _Optional[str] = ..., follow: bool = ...) -> None: ...
+
+class ProgressReport(_message.Message):
+    __slots__ = ("json", "status")
+    JSON_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    json: str
+    status: QueryStatus
+    def __init__(self, json: _Optional[str] = ..., status: _Optional[_Union[QueryStatus, _Mapping]] = ...) -> None: ...
+
+class SqlRequest(_message.Message):
+    __slots__ = ("sql", "conf")
+    class ConfEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    SQL_FIELD_NUMBER: _ClassVar[int]
+    CONF_FIELD_NUMBER: _ClassVar[int]
+    sql: str
+    conf: _containers.ScalarMap[str, str]
+    def __init__(self, sql: _Optional[str] = ..., conf: _Optional[_Mapping[str, str]] = ...) -> None: ...
+
+class SqlResponse(_message.Message):
+    __slots__ = ("arrow_ipc", "message", "progress", "statement")
+    ARROW_IPC_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    STATEMENT_FIELD_NUMBER: _ClassVar[int]
+    arrow_ipc: bytes
+    message: str
+    progress: JobProgress
+    statement: int
+    def __init__(self, arrow_ipc: _Optional[bytes] = ..., message: _Optional[str] = ..., progress: _Optional[_Union[JobProgress, _Mapping]] = ..., statement: _Optional[int] = ...) -> None: ...
+
+class JobProgress(_message.Message):
+    __slots__ = ("tasks_done", "tasks")
+    TASKS_DONE_FIELD_NUMBER: _ClassVar[int]
+    TASKS_FIELD_NUMBER: _ClassVar[int]
+    tasks_done: int
+    tasks: int
+    def __init__(self, tasks_done: _Optional[int] = ..., tasks: _Optional[int] = ...) -> None: ...
+
+class CompletionsRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class CompletionsResponse(_message.Message):
+    __slots__ = ("tables", "functions", "keywords")
+    TABLES_FIELD_NUMBER: _ClassVar[int]
+    FUNCTIONS_FIELD_NUMBER: _ClassVar[int]
+    KEYWORDS_FIELD_NUMBER: _ClassVar[int]
+    tables: _containers.RepeatedScalarFieldContainer[str]
+    functions: _containers.RepeatedScalarFieldContainer[str]
+    keywords: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, tables: _Optional[_Iterable[str]] = ..., functions: _Optional[_Iterable[str]] = ..., keywords: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class HoldRequest(_message.Message):
+    __slots__ = ("executor_id",)
+    EXECUTOR_ID_FIELD_NUMBER: _ClassVar[int]
+    executor_id: str
+    def __init__(self, executor_id: _Optional[str] = ...) -> None: ...
+
+class HoldResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...

@@ -1,0 +1,27 @@
+"""The link from a task to what it started."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow.providers.common.compat.sdk import BaseOperatorLink, XCom
+
+LINK_KEY = "headwater_link"
+
+
+class HeadwaterLink(BaseOperatorLink):
+    """The scheduler's page of an ingest run or a streaming query."""
+
+    name = "Headwater"
+
+    def get_link(self, operator: Any, *, ti_key: Any) -> str:
+        """The address that the task pushed; empty before it has."""
+        return str(XCom.get_value(key=LINK_KEY, ti_key=ti_key) or "")
+
+
+def publish_link(context: Any, url: str) -> None:
+    """Makes the link work at once: Airflow 3 would ask for it only when the task ends or defers."""
+    ti = context["ti"]
+    ti.xcom_push(key=LINK_KEY, value=url)
+    if key := getattr(HeadwaterLink(), "xcom_key", None):
+        ti.xcom_push(key=key, value=url)
