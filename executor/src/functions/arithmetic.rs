@@ -42,15 +42,8 @@ pub enum Op {
 
 impl Op {
     /// All of them.
-    pub const ALL: [Op; 7] = [
-        Op::Add,
-        Op::Subtract,
-        Op::Multiply,
-        Op::Divide,
-        Op::WholeDivide,
-        Op::Remainder,
-        Op::PositiveRemainder,
-    ];
+    pub const ALL: [Op; 7] =
+        [Op::Add, Op::Subtract, Op::Multiply, Op::Divide, Op::WholeDivide, Op::Remainder, Op::PositiveRemainder];
 
     /// The function's name.
     pub fn function(self) -> &'static str {
@@ -269,10 +262,9 @@ fn overflow(what: &str) -> datafusion::error::DataFusionError {
 
 fn by_zero(op: Op) -> datafusion::error::DataFusionError {
     match op {
-        Op::Remainder | Op::PositiveRemainder => external(Error::invalid(
-            "REMAINDER_BY_ZERO",
-            "remainder by zero: use `try_mod` to have NULL instead",
-        )),
+        Op::Remainder | Op::PositiveRemainder => {
+            external(Error::invalid("REMAINDER_BY_ZERO", "remainder by zero: use `try_mod` to have NULL instead"))
+        }
         _ => external(Error::invalid(
             "DIVIDE_BY_ZERO",
             "division by zero: use `try_divide` to have NULL instead, or set \"spark.sql.ansi.enabled\" to \"false\"",
@@ -582,12 +574,11 @@ fn times(op: Op, left: &ArrayRef, right: &ArrayRef, call: &Call<'_>, fail: Fail)
         (T::Int32, T::Date32) => times(op, right, left, call, fail),
         (T::Date32, T::Int32) => {
             let (days, by) = (left.as_primitive::<Date32Type>(), right.as_primitive::<Int32Type>());
-            let rows = pairs::<Date32Type, Int32Type, Date32Type>(days, by, |days, by| {
-                match days.checked_add(sign * by) {
+            let rows =
+                pairs::<Date32Type, Int32Type, Date32Type>(days, by, |days, by| match days.checked_add(sign * by) {
                     None if fail == Fail::Error => Err(overflow("date")),
                     found => Ok(found),
-                }
-            })?;
+                })?;
             Ok(Arc::new(rows))
         }
         (T::Date32, T::Date32) => {
@@ -636,7 +627,8 @@ fn times(op: Op, left: &ArrayRef, right: &ArrayRef, call: &Call<'_>, fail: Fail)
             let l = left.as_primitive::<DurationMicrosecondType>();
             let r = right.as_primitive::<DurationMicrosecondType>();
             let rows = micros(&|row| {
-                (l.is_valid(row) && r.is_valid(row)).then(|| l.value(row).checked_add(i64::from(sign) * r.value(row)))?
+                (l.is_valid(row) && r.is_valid(row))
+                    .then(|| l.value(row).checked_add(i64::from(sign) * r.value(row)))?
             })?;
             Ok(Arc::new(rows.into_iter().collect::<PrimitiveArray<DurationMicrosecondType>>()))
         }

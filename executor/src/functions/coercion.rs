@@ -66,10 +66,7 @@ pub fn wider_decimal((p1, s1): (u8, i8), (p2, s2): (u8, i8)) -> DataType {
     let scale = i32::from(s1.max(s2));
     let whole = (i32::from(p1) - i32::from(s1)).max(i32::from(p2) - i32::from(s2));
     // As `DecimalType.bounded`: no digit of the fraction is given up for whole digits.
-    DataType::Decimal128(
-        (whole + scale).min(i32::from(PRECISION_MAX)) as u8,
-        scale.min(i32::from(PRECISION_MAX)) as i8,
-    )
+    DataType::Decimal128((whole + scale).min(i32::from(PRECISION_MAX)) as u8, scale.min(i32::from(PRECISION_MAX)) as i8)
 }
 
 /// The type of `left op right` of two decimals.
@@ -138,7 +135,11 @@ pub fn tightest(left: &DataType, right: &DataType) -> Option<DataType> {
         (T::Date32, T::Timestamp(..)) => canonical_time(right),
         (T::Timestamp(..), T::Date32) => canonical_time(left),
         (T::Timestamp(_, l), T::Timestamp(_, r)) => {
-            if l.is_none() && r.is_none() { T::Timestamp(TimeUnit::Microsecond, None) } else { ddl::timestamp() }
+            if l.is_none() && r.is_none() {
+                T::Timestamp(TimeUnit::Microsecond, None)
+            } else {
+                ddl::timestamp()
+            }
         }
         (T::List(l), T::List(r)) => {
             let item = common([l.data_type(), r.data_type()])?;

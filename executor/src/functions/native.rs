@@ -490,9 +490,7 @@ impl ScalarUDFImpl for Function {
     fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
         let types: Vec<DataType> = args.arg_fields.iter().map(|field| field.data_type().clone()).collect();
         let data_type = match self.returns {
-            Returns::Constant(make) => {
-                make(&self.coerce_own(self.own(&types))?, self.own(args.scalar_arguments))?
-            }
+            Returns::Constant(make) => make(&self.coerce_own(self.own(&types))?, self.own(args.scalar_arguments))?,
             _ => self.return_type(&types)?,
         };
         Ok(Arc::new(Field::new(self.name(), data_type, true)))

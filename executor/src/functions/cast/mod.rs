@@ -363,8 +363,7 @@ fn from_text(texts: &StringArray, to: &DataType, options: &Options) -> Result<Ar
             Ok(Arc::new(rows.collect::<Result<BooleanArray>>()?))
         }
         T::Date32 => {
-            let rows =
-                texts.iter().map(|text| each(text, text.and_then(datetime::parse_date).map(i64::from)));
+            let rows = texts.iter().map(|text| each(text, text.and_then(datetime::parse_date).map(i64::from)));
             let rows = rows.map(|row| row.map(|row| row.map(|days| days as i32)));
             Ok(Arc::new(rows.collect::<Result<Date32Array>>()?))
         }

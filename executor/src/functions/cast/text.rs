@@ -7,8 +7,8 @@ use crate::functions::native::{Context, external};
 use arrow::array::{Array, ArrayRef, AsArray, StringArray, StringBuilder};
 use arrow::compute::cast as arrow_cast;
 use arrow::datatypes::{
-    DataType, Date32Type, Decimal128Type, DurationMicrosecondType, Float32Type, Float64Type, Int64Type, IntervalUnit,
-    IntervalMonthDayNanoType, IntervalYearMonthType, TimeUnit, TimestampMicrosecondType,
+    DataType, Date32Type, Decimal128Type, DurationMicrosecondType, Float32Type, Float64Type, Int64Type,
+    IntervalMonthDayNanoType, IntervalUnit, IntervalYearMonthType, TimeUnit, TimestampMicrosecondType,
 };
 use datafusion::error::Result;
 use headwater_proto::error::Error;
@@ -217,13 +217,8 @@ pub fn day_time(micros: i64) -> String {
     let all = micros.unsigned_abs();
     let (per_day, per_second) = (MICROS_PER_DAY as u64, MICROS_PER_SECOND as u64);
     let seconds = all % per_day / per_second;
-    let mut text = format!(
-        "INTERVAL '{sign}{} {:02}:{:02}:{:02}",
-        all / per_day,
-        seconds / 3600,
-        seconds / 60 % 60,
-        seconds % 60
-    );
+    let mut text =
+        format!("INTERVAL '{sign}{} {:02}:{:02}:{:02}", all / per_day, seconds / 3600, seconds / 60 % 60, seconds % 60);
     push_fraction(&mut text, (all % per_second) as i64);
     text + "' DAY TO SECOND"
 }

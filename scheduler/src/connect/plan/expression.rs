@@ -214,9 +214,10 @@ impl<'a> Expressions<'a> {
             }
             ExprType::UpdateFields(update) => self.update_fields(update),
             ExprType::UnresolvedNamedLambdaVariable(variable) => self.variable(&variable.name_parts),
-            ExprType::LambdaFunction(_) => {
-                Err(Error::invalid("INVALID_LAMBDA_FUNCTION_CALL.NON_HIGHER_ORDER_FUNCTION", "a lambda is an argument of functions such as transform and filter"))
-            }
+            ExprType::LambdaFunction(_) => Err(Error::invalid(
+                "INVALID_LAMBDA_FUNCTION_CALL.NON_HIGHER_ORDER_FUNCTION",
+                "a lambda is an argument of functions such as transform and filter",
+            )),
             ExprType::NamedArgumentExpression(argument) => Err(Error::invalid(
                 "NAMED_PARAMETERS_NOT_SUPPORTED",
                 format!("named argument {}: give arguments by position", argument.key),
@@ -309,7 +310,10 @@ impl<'a> Expressions<'a> {
                 }
                 None if names.len() > 1 => Err(Error::invalid(
                     "MULTI_ALIAS_WITHOUT_GENERATOR",
-                    format!("multi part aliasing ({}) is not supported with an expression that is no generator", names.join(", ")),
+                    format!(
+                        "multi part aliasing ({}) is not supported with an expression that is no generator",
+                        names.join(", ")
+                    ),
                 )),
                 None => {
                     items.push(Item::Column(self.one(expression)?));
@@ -375,7 +379,10 @@ impl<'a> Expressions<'a> {
                 .collect()),
             other => Err(Error::invalid(
                 "CANNOT_RESOLVE_STAR_EXPAND",
-                format!("cannot resolve {target}: {text} is of type {}, not a struct or a table", ddl::type_name(&other)),
+                format!(
+                    "cannot resolve {target}: {text} is of type {}, not a struct or a table",
+                    ddl::type_name(&other)
+                ),
             )),
         }
     }
@@ -430,7 +437,11 @@ impl<'a> Expressions<'a> {
         };
         let Some((known, field)) = self.lambdas.iter().rev().find(|(known, _)| known.eq_ignore_ascii_case(name)) else {
             return self.attribute(&p::UnresolvedAttribute {
-                unparsed_identifier: parts.iter().map(|part| format!("`{}`", part.replace('`', "``"))).collect::<Vec<_>>().join("."),
+                unparsed_identifier: parts
+                    .iter()
+                    .map(|part| format!("`{}`", part.replace('`', "``")))
+                    .collect::<Vec<_>>()
+                    .join("."),
                 plan_id: None,
                 is_metadata_column: None,
             });
@@ -466,7 +477,8 @@ impl<'a> Expressions<'a> {
                 let body = get_field(Expr::LambdaVariable(variable), field.name().as_str());
                 let transform = self.higher_order("array_transform")?;
                 let lambda = Expr::Lambda(Lambda::new(vec!["element".into()], body));
-                let expr = Expr::HigherOrderFunction(HigherOrderFunction::new(transform, vec![child.expr.clone(), lambda]));
+                let expr =
+                    Expr::HigherOrderFunction(HigherOrderFunction::new(transform, vec![child.expr.clone(), lambda]));
                 Ok(Named::new(expr, format!("{}.{}", child.text, field.name())))
             }
             (DataType::List(_) | DataType::LargeList(_), _) => {
@@ -483,8 +495,11 @@ impl<'a> Expressions<'a> {
                     other => other.clone(),
                 };
                 let found = self.type_of(&key.expr)?;
-                let wanted =
-                    if found == key_type { key.expr.clone() } else { Expr::Cast(Cast::new(Box::new(key.expr.clone()), key_type)) };
+                let wanted = if found == key_type {
+                    key.expr.clone()
+                } else {
+                    Expr::Cast(Cast::new(Box::new(key.expr.clone()), key_type))
+                };
                 Ok(Named::new(
                     array_element(map_extract(child.expr.clone(), wanted), lit(1_i64)),
                     format!("{}[{}]", child.text, key.text),
@@ -509,7 +524,8 @@ impl<'a> Expressions<'a> {
             None => return Err(Error::invalid("CONNECT_INVALID_PLAN.FIELD_IS_NOT_SET", "a cast without a type")),
         };
         let is_try = cast.eval_mode() == EvalMode::Try;
-        let lenient = is_try || cast.eval_mode() == EvalMode::Legacy || cast.eval_mode() == EvalMode::Unspecified && !self.ansi();
+        let lenient =
+            is_try || cast.eval_mode() == EvalMode::Legacy || cast.eval_mode() == EvalMode::Unspecified && !self.ansi();
         let output = (child.attribute.is_some() || child.output.is_some()).then(|| child.name().to_string());
         let text = names::cast(&child.text, &ddl::type_name(&data_type), is_try);
         let expr = if lenient {
@@ -624,7 +640,12 @@ impl<'a> Expressions<'a> {
         Ok((WindowFrame::new_bounds(units, start, end), format!("{word} BETWEEN {start_text} AND {end_text}")))
     }
 
-    fn boundary(&self, boundary: Option<&FrameBoundary>, rows: bool, lower: bool) -> Result<(WindowFrameBound, String)> {
+    fn boundary(
+        &self,
+        boundary: Option<&FrameBoundary>,
+        rows: bool,
+        lower: bool,
+    ) -> Result<(WindowFrameBound, String)> {
         let unbounded = || if rows { ScalarValue::UInt64(None) } else { ScalarValue::Null };
         match boundary.and_then(|boundary| boundary.boundary.as_ref()) {
             Some(Boundary::CurrentRow(_)) => Ok((WindowFrameBound::CurrentRow, "CURRENT ROW".into())),
@@ -679,7 +700,10 @@ impl<'a> Expressions<'a> {
         let DataType::Struct(fields) = self.type_of(base)? else {
             return Err(Error::invalid(
                 "DATATYPE_MISMATCH.UNEXPECTED_INPUT_TYPE",
-                format!("the first parameter of update_fields requires the \"STRUCT\" type, found {}", type_text(&self.type_of(base)?)),
+                format!(
+                    "the first parameter of update_fields requires the \"STRUCT\" type, found {}",
+                    type_text(&self.type_of(base)?)
+                ),
             ));
         };
         let Some((name, rest)) = path.split_first() else { return Ok(base.clone()) };
@@ -708,7 +732,10 @@ impl<'a> Expressions<'a> {
             _ => {}
         }
         if arguments.is_empty() {
-            return Err(Error::invalid("DATATYPE_MISMATCH.CANNOT_DROP_ALL_FIELDS", "cannot drop all fields in a struct"));
+            return Err(Error::invalid(
+                "DATATYPE_MISMATCH.CANNOT_DROP_ALL_FIELDS",
+                "cannot drop all fields in a struct",
+            ));
         }
         let made = self.function("named_struct", arguments, false)?;
         let null = ScalarValue::try_from(&self.type_of(&made)?).map_err(from_datafusion)?;
@@ -717,8 +744,8 @@ impl<'a> Expressions<'a> {
             .map_err(from_datafusion)
     }
 
-    fn subquery(&self, subquery: &p::SubqueryExpression) -> Result<Named> {
-        use p::subquery_expression::SubqueryType;
+    fn subquery(&self, subquery: &spark::SubqueryExpression) -> Result<Named> {
+        use spark::subquery_expression::SubqueryType;
         let Some(frame) = self.subqueries.get(&subquery.plan_id) else {
             return Err(Error::invalid(
                 "CONNECT_INVALID_PLAN.SUBQUERY_NOT_FOUND",
@@ -773,7 +800,10 @@ impl<'a> Expressions<'a> {
             ));
         }
         let is_star = |argument: &spark::Expression| {
-            matches!(&argument.expr_type, Some(ExprType::UnresolvedStar(p::UnresolvedStar { unparsed_target: None, .. })))
+            matches!(
+                &argument.expr_type,
+                Some(ExprType::UnresolvedStar(p::UnresolvedStar { unparsed_target: None, .. }))
+            )
         };
         if lower == "count" && !distinct && matches!(arguments, [star] if is_star(star)) {
             let expr = self.function("count", vec![lit(1_i64)], false)?;
@@ -932,8 +962,7 @@ impl<'a> Expressions<'a> {
                 ),
             ));
         }
-        let names: Vec<String> =
-            lambda.arguments.iter().map(|argument| argument.name_parts.join(".")).collect();
+        let names: Vec<String> = lambda.arguments.iter().map(|argument| argument.name_parts.join(".")).collect();
         let mut inner = self.clone();
         inner.lambdas.extend(names.iter().cloned().zip(parameters));
         let body = inner.one(required(lambda.function.as_deref(), "the body of a lambda")?)?;
@@ -970,7 +999,8 @@ fn regex_of(pattern: &str) -> Result<impl Fn(&str) -> bool + use<>> {
     let array = arrow::array::StringArray::from(vec![format!("(?is)^(?:{pattern})$")]);
     let check = move |text: &str| -> std::result::Result<bool, arrow::error::ArrowError> {
         let text = arrow::array::StringArray::from(vec![text]);
-        let found = arrow::compute::kernels::comparison::regexp_is_match(&text, &array, None::<&arrow::array::StringArray>)?;
+        let found =
+            arrow::compute::kernels::comparison::regexp_is_match(&text, &array, None::<&arrow::array::StringArray>)?;
         Ok(found.value(0))
     };
     check("").map_err(|error| {
@@ -993,7 +1023,9 @@ pub fn unsupported(what: &str) -> Error {
 pub fn unresolved_routine(name: &str) -> Error {
     Error::invalid(
         "UNRESOLVED_ROUTINE",
-        format!("cannot resolve routine `{name}` on search path [`system`.`builtin`, `system`.`session`, `spark_catalog`.`default`]"),
+        format!(
+            "cannot resolve routine `{name}` on search path [`system`.`builtin`, `system`.`session`, `spark_catalog`.`default`]"
+        ),
     )
 }
 

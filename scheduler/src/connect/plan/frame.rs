@@ -64,7 +64,7 @@ pub fn column(id: &str) -> Expr {
 #[derive(Debug, Clone)]
 struct Origin {
     plan_id: i64,
-    /// Steps from there to here. Of several that match, the nearest is meant.
+    /// DataFrames from there to here; 0: it is this one, or one of the two that are joined, and is meant before others.
     depth: usize,
     columns: Arc<Vec<Attribute>>,
 }
@@ -299,10 +299,8 @@ impl Frame {
             .cloned()
             .collect();
         let joined = self.joined.iter().filter(|attribute| there.contains(&attribute.id)).cloned().collect();
-        let origins =
-            self.origins.iter().map(|origin| Origin { depth: origin.depth + 1, ..origin.clone() }).collect();
         drop((there, shown));
-        Self { plan, columns, hidden, joined, origins, zone: Arc::clone(&self.zone) }
+        Self { plan, columns, hidden, joined, origins: self.origins.clone(), zone: Arc::clone(&self.zone) }
     }
 
     /// Other visible columns over the same plan.
@@ -330,12 +328,7 @@ impl Frame {
     pub fn beside(&self, right: &Self, plan: LogicalPlan) -> Self {
         let mut columns = self.columns.clone();
         columns.extend(right.columns.iter().cloned());
-        let origins = self
-            .origins
-            .iter()
-            .chain(&right.origins)
-            .map(|origin| Origin { depth: origin.depth + 1, ..origin.clone() })
-            .collect();
+        let origins = self.origins.iter().chain(&right.origins).cloned().collect();
         Self { plan, columns, hidden: vec![], joined: vec![], origins, zone: Arc::clone(&self.zone) }
     }
 
@@ -360,6 +353,7 @@ impl Frame {
     #[must_use]
     pub fn known_as(mut self, plan_id: Option<i64>) -> Self {
         if let Some(plan_id) = plan_id {
+            self.origins.iter_mut().for_each(|origin| origin.depth += 1);
             self.origins.push(Origin { plan_id, depth: 0, columns: Arc::new(self.columns.clone()) });
         }
         self
@@ -398,8 +392,10 @@ impl Frame {
                 candidates.push((origin.depth, found));
             }
         }
-        candidates.sort_by_key(|(depth, _)| *depth);
         let name = parts.join(".");
+        if candidates.len() > 1 && candidates.iter().filter(|(depth, _)| *depth == 0).count() == 1 {
+            candidates.retain(|(depth, _)| *depth == 0);
+        }
         match candidates.as_slice() {
             [] if known => {
                 let exists = self
@@ -413,19 +409,21 @@ impl Frame {
                 }
                 Err(Error::invalid(
                     "CANNOT_RESOLVE_DATAFRAME_COLUMN",
-                    format!("cannot resolve dataframe column \"{name}\": it is not among the columns of this DataFrame"),
+                    format!(
+                        "cannot resolve dataframe column \"{name}\": it is not among the columns of this DataFrame"
+                    ),
                 ))
             }
             // A relation that is older than its columns' ids: by name.
             [] => self.find(parts, hidden),
-            [(depth, _), (other, _), ..] if depth == other => Err(Error::invalid(
+            [(_, found)] => Ok(found.clone()),
+            [..] => Err(Error::invalid(
                 "AMBIGUOUS_COLUMN_REFERENCE",
                 format!(
                     "column \"{name}\" is ambiguous: several DataFrames joined together have it, and they are the same: \
                      give them names with DataFrame.alias and qualify the column, as in col(\"a.{name}\")"
                 ),
             )),
-            [(_, found), ..] => Ok(found.clone()),
         }
     }
 
@@ -551,7 +549,11 @@ fn unresolved(parts: &[String], columns: &[Attribute]) -> Error {
         .iter()
         .enumerate()
         .map(|(index, attribute)| {
-            (datafusion::common::utils::datafusion_strsim::levenshtein(&wanted, &attribute.name.to_lowercase()), index, attribute)
+            (
+                datafusion::common::utils::datafusion_strsim::levenshtein(&wanted, &attribute.name.to_lowercase()),
+                index,
+                attribute,
+            )
         })
         .collect();
     near.sort_by_key(|(distance, index, _)| (*distance, *index));
@@ -612,7 +614,8 @@ pub fn parse_name(text: &str) -> Result<Vec<String>> {
 
 /// The type under which values travel to clients: no views, no dictionaries, microseconds, the session's zone.
 pub fn client_type(data_type: &DataType, zone: &str) -> DataType {
-    let field = |field: &FieldRef| Arc::new(field.as_ref().clone().with_data_type(client_type(field.data_type(), zone)));
+    let field =
+        |field: &FieldRef| Arc::new(field.as_ref().clone().with_data_type(client_type(field.data_type(), zone)));
     match data_type {
         DataType::Utf8View | DataType::LargeUtf8 => DataType::Utf8,
         DataType::BinaryView | DataType::LargeBinary | DataType::FixedSizeBinary(_) => DataType::Binary,
@@ -680,7 +683,10 @@ mod tests {
         let found = lookup(&columns, &parts).and_then(|found| found.ok_or_else(|| unresolved(&parts, &columns)));
         match (found, expect) {
             (Ok(found), Ok((id, path))) => {
-                assert_eq!((found.attribute.id.as_str(), found.path.as_slice()), (id, &path.iter().map(ToString::to_string).collect::<Vec<_>>()[..]));
+                assert_eq!(
+                    (found.attribute.id.as_str(), found.path.as_slice()),
+                    (id, &path.iter().map(ToString::to_string).collect::<Vec<_>>()[..])
+                );
             }
             (Err(error), Err(class)) => assert_eq!(error.class, class, "{name}: {error}"),
             (found, _) => panic!("{name}: {found:?}"),

@@ -162,17 +162,14 @@ fn count(call: Call<'_>) -> Result<Expr> {
         [] => Err(wrong_arguments("count", 0)),
         [one] => Ok(make(one.clone(), None)),
         many => {
-            let none_null = many
-                .iter()
-                .map(|argument| argument.clone().is_not_null())
-                .reduce(Expr::and)
-                .map(Box::new);
+            let none_null = many.iter().map(|argument| argument.clone().is_not_null()).reduce(Expr::and).map(Box::new);
             if !call.distinct {
                 return Ok(make(lit(1_i64), none_null));
             }
             let fields =
                 many.iter().enumerate().flat_map(|(index, argument)| [lit(format!("c{index}")), argument.clone()]);
-            let named = call.state.scalar_functions().get("named_struct").ok_or_else(|| unresolved_routine("named_struct"))?;
+            let named =
+                call.state.scalar_functions().get("named_struct").ok_or_else(|| unresolved_routine("named_struct"))?;
             let rows = Expr::ScalarFunction(ScalarFunction::new_udf(Arc::clone(named), fields.collect()));
             Ok(make(rows, none_null))
         }
@@ -217,10 +214,7 @@ fn operator(call: &mut Call<'_>) -> Result<Option<Expr>> {
         ("isnull", _, [one]) => one.clone().is_null(),
         ("isnotnull", _, [one]) => one.clone().is_not_null(),
         ("~" | "bitwise_not", _, [one]) => {
-            let all = Expr::Cast(Cast::new(
-                Box::new(lit(-1_i8)),
-                one.get_type(call.schema).map_err(from_datafusion)?,
-            ));
+            let all = Expr::Cast(Cast::new(Box::new(lit(-1_i8)), one.get_type(call.schema).map_err(from_datafusion)?));
             Expr::BinaryExpr(BinaryExpr::new(Box::new(one.clone()), Operator::BitwiseXor, Box::new(all)))
         }
         ("in", _, [one, list @ ..]) => Expr::InList(InList::new(Box::new(one.clone()), list.to_vec(), false)),
@@ -229,8 +223,7 @@ fn operator(call: &mut Call<'_>) -> Result<Option<Expr>> {
                 0 => (branches, None),
                 _ => (&branches[..branches.len() - 1], branches.last()),
             };
-            let pairs =
-                pairs.chunks(2).map(|pair| (Box::new(pair[0].clone()), Box::new(pair[1].clone()))).collect();
+            let pairs = pairs.chunks(2).map(|pair| (Box::new(pair[0].clone()), Box::new(pair[1].clone()))).collect();
             Expr::Case(Case::new(None, pairs, default.map(|default| Box::new(default.clone()))))
         }
         ("if" | "iff", _, [condition, yes, no]) => Expr::Case(Case::new(
@@ -304,7 +297,12 @@ mod tests {
         check("<=>", vec![col("a"), lit(1)], false, Ok("a IS NOT DISTINCT FROM Int32(1)"));
         check("isNotNull", vec![col("a")], false, Ok("a IS NOT NULL"));
         check("in", vec![col("a"), lit(1), lit(2)], false, Ok("a IN ([Int32(1), Int32(2)])"));
-        check("when", vec![col("a").gt(lit(1)), lit(1), lit(2)], false, Ok("CASE WHEN a > Int32(1) THEN Int32(1) ELSE Int32(2) END"));
+        check(
+            "when",
+            vec![col("a").gt(lit(1)), lit(1), lit(2)],
+            false,
+            Ok("CASE WHEN a > Int32(1) THEN Int32(1) ELSE Int32(2) END"),
+        );
         check("+", vec![col("a"), lit(1), lit(2)], false, Err("WRONG_NUM_ARGS.WITHOUT_SUGGESTION"));
     }
 

@@ -226,11 +226,6 @@ pub fn rows(
 ) -> Result<(LogicalPlan, Vec<Attribute>)> {
     let count = values.len();
     let (list, _) = stacked(count, values.into_iter().flatten().collect(), Some(names.clone()), expressions)?;
-    let call = Generate {
-        function: "inline".into(),
-        outer: false,
-        arguments: vec![Named::new(list, "rows")],
-        names,
-    };
+    let call = Generate { function: "inline".into(), outer: false, arguments: vec![Named::new(list, "rows")], names };
     generate(frame, &call, expressions, ids)
 }

@@ -106,10 +106,8 @@ impl Planner<'_> {
             });
             Ok(replaced.map_err(from_datafusion)?.data)
         };
-        let exprs = outputs
-            .iter()
-            .map(|named| replace_keys(unaliased(named.expr.clone())))
-            .collect::<Result<Vec<_>>>()?;
+        let exprs =
+            outputs.iter().map(|named| replace_keys(unaliased(named.expr.clone()))).collect::<Result<Vec<_>>>()?;
         let aggregates = find_aggregate_exprs(&exprs);
         let aggregate_ids: Vec<String> = aggregates.iter().map(|_| self.ids.next("aggregate")).collect();
         let group_exprs = self.group_exprs(&keys, &key_ids, sets);
@@ -164,7 +162,9 @@ impl Planner<'_> {
         for (at, key) in keys.iter().enumerate() {
             if let Some(attribute) = &key.attribute {
                 ids.push(attribute.id.clone());
-            } else if let Some(same) = keys[..at].iter().position(|other| unaliased(other.expr.clone()) == unaliased(key.expr.clone())) {
+            } else if let Some(same) =
+                keys[..at].iter().position(|other| unaliased(other.expr.clone()) == unaliased(key.expr.clone()))
+            {
                 ids.push(ids[same].clone());
             } else {
                 let id = self.ids.next(key.name());
@@ -257,7 +257,10 @@ impl Planner<'_> {
         if rows.num_rows() > PIVOT_VALUES_MAX {
             return Err(Error::invalid(
                 "PIVOT_VALUES_EXCEEDED",
-                format!("the pivot column {} has more than {PIVOT_VALUES_MAX} distinct values: give the values to pivot()", by.text),
+                format!(
+                    "the pivot column {} has more than {PIVOT_VALUES_MAX} distinct values: give the values to pivot()",
+                    by.text
+                ),
             ));
         }
         (0..rows.num_rows())
@@ -277,7 +280,10 @@ impl Planner<'_> {
         if let Some(plain) = outputs.iter().find(|named| find_aggregate_exprs([&named.expr]).is_empty()) {
             return Err(Error::invalid(
                 "AGGREGATE_FUNCTION_EXPECTED",
-                format!("aggregate expression required for pivot, but \"{}\" did not appear in any aggregate function", plain.text),
+                format!(
+                    "aggregate expression required for pivot, but \"{}\" did not appear in any aggregate function",
+                    plain.text
+                ),
             ));
         }
         let key_count = keys.len();
@@ -298,7 +304,11 @@ impl Planner<'_> {
         let mut made: Vec<Named> = columns[..key_count].iter().cloned().map(Named::of_column).collect();
         for value in values {
             let shown = value_name(&value)?;
-            let wanted = if value.data_type() == pivot_type { value } else { value.cast_to(&pivot_type).map_err(from_datafusion)? };
+            let wanted = if value.data_type() == pivot_type {
+                value
+            } else {
+                value.cast_to(&pivot_type).map_err(from_datafusion)?
+            };
             for (measure, name) in measures.iter().zip(&names) {
                 let same = datafusion::logical_expr::binary_expr(
                     pivot.expr(),
@@ -335,9 +345,7 @@ fn value_name(value: &ScalarValue) -> Result<String> {
 
 /// An aggregate over a column as a double.
 pub fn over_double(expressions: &Expressions<'_>, function: &str, arguments: Vec<Expr>) -> Result<Expr> {
-    let doubles = arguments
-        .into_iter()
-        .map(|argument| Expr::Cast(Cast::new(Box::new(argument), DataType::Float64)))
-        .collect();
+    let doubles =
+        arguments.into_iter().map(|argument| Expr::Cast(Cast::new(Box::new(argument), DataType::Float64))).collect();
     expressions.function(function, doubles, false)
 }

@@ -33,7 +33,11 @@ impl Planner<'_> {
                 if !matches!(data_type, DataType::Boolean | DataType::Null) {
                     return Err(Error::invalid(
                         "JOIN_CONDITION_IS_NOT_BOOLEAN_TYPE",
-                        format!("the join condition \"{}\" has the invalid type {}, expected \"BOOLEAN\"", named.text, super::frame::type_text(&data_type)),
+                        format!(
+                            "the join condition \"{}\" has the invalid type {}, expected \"BOOLEAN\"",
+                            named.text,
+                            super::frame::type_text(&data_type)
+                        ),
                     ));
                 }
                 Some(named.expr)
@@ -72,12 +76,17 @@ impl Planner<'_> {
                     let known = frame.columns().iter().map(|column| format!("`{}`", column.name)).collect::<Vec<_>>();
                     Err(Error::invalid(
                         "UNRESOLVED_USING_COLUMN_FOR_JOIN",
-                        format!("USING column `{name}` cannot be resolved on the {which} side of the join: the {which}-side columns: [{}]", known.join(", ")),
+                        format!(
+                            "USING column `{name}` cannot be resolved on the {which} side of the join: the {which}-side columns: [{}]",
+                            known.join(", ")
+                        ),
                     ))
                 }
                 _ => Err(Error::invalid(
                     "AMBIGUOUS_REFERENCE",
-                    format!("reference `{name}` is ambiguous: the {which} side of the join has several columns of this name"),
+                    format!(
+                        "reference `{name}` is ambiguous: the {which} side of the join has several columns of this name"
+                    ),
                 )),
             }
         };
@@ -85,12 +94,12 @@ impl Planner<'_> {
         for name in using {
             pairs.push((side(left, name, "left")?, side(right, name, "right")?));
         }
-        let condition =
-            pairs.iter().map(|(left, right)| left.expr().eq(right.expr())).reduce(Expr::and);
+        let condition = pairs.iter().map(|(left, right)| left.expr().eq(right.expr())).reduce(Expr::and);
         let plan = joined(left, right, kind, condition)?;
         if matches!(kind, JoinType::LeftSemi | JoinType::LeftAnti) {
             let mut columns: Vec<Attribute> = pairs.iter().map(|(left, _)| left.clone()).collect();
-            columns.extend(left.columns().iter().filter(|column| pairs.iter().all(|(l, _)| l.id != column.id)).cloned());
+            columns
+                .extend(left.columns().iter().filter(|column| pairs.iter().all(|(l, _)| l.id != column.id)).cloned());
             return Ok(left.with(plan, columns));
         }
         let mut shown = vec![];
@@ -194,7 +203,8 @@ impl Planner<'_> {
     /// The plan with a number of each row among those equal to it.
     fn numbered_within(&mut self, frame: &Frame) -> Result<(LogicalPlan, String)> {
         let keys = frame.columns().iter().map(Attribute::expr).collect();
-        let order = frame.columns().first().map(|first| datafusion::logical_expr::expr::Sort::new(first.expr(), true, true));
+        let order =
+            frame.columns().first().map(|first| datafusion::logical_expr::expr::Sort::new(first.expr(), true, true));
         self.with_row_number(frame.plan().clone(), keys, order.into_iter().collect())
     }
 
@@ -232,9 +242,15 @@ impl Planner<'_> {
                 [] if allow_missing => Ok(None),
                 [] => {
                     let _ = other;
-                    Err(frame.find(&[name.to_string()], false).err().unwrap_or_else(|| Error::internal("was not found")))
+                    Err(frame
+                        .find(&[name.to_string()], false)
+                        .err()
+                        .unwrap_or_else(|| Error::internal("was not found")))
                 }
-                _ => Err(Error::invalid("AMBIGUOUS_REFERENCE", format!("reference `{name}` is ambiguous: several columns have this name"))),
+                _ => Err(Error::invalid(
+                    "AMBIGUOUS_REFERENCE",
+                    format!("reference `{name}` is ambiguous: several columns have this name"),
+                )),
             }
         };
         let null = |name: &str, like: &Attribute, frame: &Frame| -> Result<Named> {
@@ -333,7 +349,8 @@ impl Planner<'_> {
         let both = self.both(&left, &right)?;
         let expressions = self.expressions(&both);
         let left_time = expressions.one(required(message.left_as_of.as_ref(), "the left time of an as-of join")?)?.expr;
-        let right_time = expressions.one(required(message.right_as_of.as_ref(), "the right time of an as-of join")?)?.expr;
+        let right_time =
+            expressions.one(required(message.right_as_of.as_ref(), "the right time of an as-of join")?)?.expr;
         let mut conditions = vec![];
         for name in &message.using_columns {
             let (l, r) = (left.named_column(name)?, right.named_column(name)?);
@@ -354,7 +371,12 @@ impl Planner<'_> {
                     conditions.push(left_time.clone().not_eq(right_time.clone()));
                 }
             }
-            (other, _) => return Err(Error::invalid("AS_OF_JOIN.UNSUPPORTED_DIRECTION", format!("unsupported as-of join direction '{other}': supported are backward, forward, nearest"))),
+            (other, _) => {
+                return Err(Error::invalid(
+                    "AS_OF_JOIN.UNSUPPORTED_DIRECTION",
+                    format!("unsupported as-of join direction '{other}': supported are backward, forward, nearest"),
+                ));
+            }
         }
         let times = (self.expressions(&both).type_of(&left_time)?, self.expressions(&both).type_of(&right_time)?);
         if let Some(tolerance) = &message.tolerance {
@@ -389,8 +411,7 @@ impl Planner<'_> {
             .filter(super::frame::column(&rank).eq(datafusion::logical_expr::lit(1_u64)))
             .and_then(LogicalPlanBuilder::build)
             .map_err(from_datafusion)?;
-        let columns: Vec<Attribute> =
-            left.columns().iter().chain(right.columns()).cloned().collect();
+        let columns: Vec<Attribute> = left.columns().iter().chain(right.columns()).cloned().collect();
         let frame = left.beside(&right, plan.clone()).with(plan, columns);
         frame.showing_only().sealed(&self.ids)
     }
@@ -440,16 +461,20 @@ impl Planner<'_> {
                 .collect(),
         };
         if values.is_empty() {
-            return Err(Error::invalid("UNPIVOT_REQUIRES_VALUE_COLUMNS", "at least one value column needs to be specified for UNPIVOT, all columns specified as ids"));
+            return Err(Error::invalid(
+                "UNPIVOT_REQUIRES_VALUE_COLUMNS",
+                "at least one value column needs to be specified for UNPIVOT, all columns specified as ids",
+            ));
         }
         let types = values.iter().map(|value| expressions.type_of(&value.expr)).collect::<Result<Vec<_>>>()?;
         if let Err(error) = common_type(&types) {
-            return Err(Error::invalid("UNPIVOT_VALUE_DATA_TYPE_MISMATCH", format!("unpivot value columns must share a least common type: {}", error.message)));
+            return Err(Error::invalid(
+                "UNPIVOT_VALUE_DATA_TYPE_MISMATCH",
+                format!("unpivot value columns must share a least common type: {}", error.message),
+            ));
         }
-        let rows = values
-            .iter()
-            .map(|value| vec![datafusion::logical_expr::lit(value.name()), value.expr.clone()])
-            .collect();
+        let rows =
+            values.iter().map(|value| vec![datafusion::logical_expr::lit(value.name()), value.expr.clone()]).collect();
         let names = vec![message.variable_column_name.clone(), message.value_column_name.clone()];
         let (plan, made) = super::generate::rows(&frame, names, rows, &expressions, &self.ids)?;
         let mut all = frame.columns().to_vec();

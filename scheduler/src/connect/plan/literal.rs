@@ -10,7 +10,9 @@ use headwater_executor::connectors::files::value;
 use headwater_executor::functions::ddl;
 use headwater_proto::error::{Error, Result};
 use headwater_proto::spark::expression::Literal;
-use headwater_proto::spark::expression::literal::{Decimal, LiteralType, SpecializedArray, specialized_array::ValueType};
+use headwater_proto::spark::expression::literal::{
+    Decimal, LiteralType, SpecializedArray, specialized_array::ValueType,
+};
 use std::sync::Arc;
 
 /// A literal as a value.
@@ -37,10 +39,9 @@ pub fn scalar(literal: &Literal) -> Result<ScalarValue> {
         LiteralType::Timestamp(micros) => ScalarValue::TimestampMicrosecond(Some(*micros), Some("UTC".into())),
         LiteralType::TimestampNtz(micros) => ScalarValue::TimestampMicrosecond(Some(*micros), None),
         LiteralType::CalendarInterval(interval) => {
-            let nanos = interval
-                .microseconds
-                .checked_mul(1000)
-                .ok_or_else(|| Error::invalid("INTERVAL_ARITHMETIC_OVERFLOW", "an interval is longer than 292 years"))?;
+            let nanos = interval.microseconds.checked_mul(1000).ok_or_else(|| {
+                Error::invalid("INTERVAL_ARITHMETIC_OVERFLOW", "an interval is longer than 292 years")
+            })?;
             ScalarValue::IntervalMonthDayNano(Some(IntervalMonthDayNano::new(interval.months, interval.days, nanos)))
         }
         LiteralType::YearMonthInterval(months) => ScalarValue::IntervalYearMonth(Some(*months)),

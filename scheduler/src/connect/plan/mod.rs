@@ -35,7 +35,6 @@ pub mod write;
 use super::sessions::Session;
 use crate::session::Session as SqlSession;
 use crate::sql::error::from_datafusion;
-use crate::sql::parser::ExplainMode;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::execution::SessionState;
@@ -47,10 +46,12 @@ use futures::TryStreamExt;
 use headwater_executor::functions::ddl;
 use headwater_proto::error::{Error, Result};
 use headwater_proto::spark;
+use headwater_proto::spark::analyze_plan_request::explain::ExplainMode;
 use std::collections::HashMap;
 use std::sync::Arc;
 
 pub use command::command;
+pub use frame::parse_name;
 pub use output::{literal, output};
 pub use types::tree_string;
 pub use views::inlined;
@@ -190,7 +191,8 @@ fn without_ids(mut error: Error) -> Error {
         let (before, after) = rest.split_at(at);
         text.push_str(before);
         let digits = after[1..].bytes().take_while(u8::is_ascii_digit).count();
-        let named = before.bytes().next_back().is_some_and(|last| last.is_ascii_alphanumeric() || b"_)`".contains(&last));
+        let named =
+            before.bytes().next_back().is_some_and(|last| last.is_ascii_alphanumeric() || b"_)`".contains(&last));
         if digits == 0 || !named {
             text.push('#');
             rest = &after[1..];
@@ -214,6 +216,14 @@ pub fn schema_proto(schema: &Schema) -> Result<spark::DataType> {
 /// Whether a stream is read.
 pub fn is_streaming(planned: &Planned) -> bool {
     crate::sql::streaming::is_streaming(&planned.plan)
+}
+
+/// The files that a relation reads.
+///
+/// # Errors
+/// None now: which files a scan reads is known when it is run.
+pub async fn input_files(_session: &Arc<Session>, _planned: &Planned) -> Result<Vec<String>> {
+    Err(expression::unsupported("inputFiles"))
 }
 
 /// DDL, or a type, as a type.

@@ -56,7 +56,12 @@ impl Planner<'_> {
         let pairs: Vec<(Attribute, ScalarValue)> = match values.as_slice() {
             [one] => columns.into_iter().map(|column| (column, one.clone())).collect(),
             many if many.len() == columns.len() => columns.into_iter().zip(many.iter().cloned()).collect(),
-            _ => return Err(Error::invalid("CONNECT_INVALID_PLAN.NA_FILL", "fillna has one value, or one for each column")),
+            _ => {
+                return Err(Error::invalid(
+                    "CONNECT_INVALID_PLAN.NA_FILL",
+                    "fillna has one value, or one for each column",
+                ));
+            }
         };
         let mut all = vec![];
         for column in frame.columns() {
@@ -109,7 +114,8 @@ impl Planner<'_> {
             let new = literal::scalar(required(replacement.new_value.as_ref(), "a value that replaces another")?)?;
             pairs.push((old, new));
         }
-        let wanted = pairs.iter().map(|(old, new)| if old.is_null() { new } else { old }).find(|value| !value.is_null());
+        let wanted =
+            pairs.iter().map(|(old, new)| if old.is_null() { new } else { old }).find(|value| !value.is_null());
         let wanted = wanted.map_or(Kind::Other, |value| kind(&value.data_type()));
         let mut all = vec![];
         for column in frame.columns() {

@@ -160,9 +160,12 @@ mod tests {
             ("a#2", Arc::new(UInt64Array::from(vec![7])) as ArrayRef),
         ])
         .expect("batch");
-        let fields = batch.schema().fields().iter().map(|field| {
-            Field::new("a", super::super::frame::client_type(field.data_type(), "UTC"), false)
-        }).collect::<Vec<_>>();
+        let fields = batch
+            .schema()
+            .fields()
+            .iter()
+            .map(|field| Field::new("a", super::super::frame::client_type(field.data_type(), "UTC"), false))
+            .collect::<Vec<_>>();
         let rows = output(&batch, &Arc::new(Schema::new(fields))).expect("conforms");
         assert_eq!(rows.schema().fields().iter().map(|field| field.name().as_str()).collect::<Vec<_>>(), ["a", "a"]);
         assert_eq!(rows.column(1).data_type(), &DataType::Decimal128(20, 0));

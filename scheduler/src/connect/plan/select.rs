@@ -117,14 +117,15 @@ impl Planner<'_> {
             if names.iter().any(|known| known.to_lowercase() == name.to_lowercase()) {
                 return Err(Error::invalid(
                     "COLUMN_ALREADY_EXISTS",
-                    format!("the column `{}` already exists: choose another name or rename the existing column", name.to_lowercase()),
+                    format!(
+                        "the column `{}` already exists: choose another name or rename the existing column",
+                        name.to_lowercase()
+                    ),
                 ));
             }
             names.push(name.clone());
-            expressions.push(spark::Expression {
-                common: None,
-                expr_type: Some(ExprType::Alias(Box::new(alias.clone()))),
-            });
+            expressions
+                .push(spark::Expression { common: None, expr_type: Some(ExprType::Alias(Box::new(alias.clone()))) });
         }
         let made = self.expressions(&frame).items(&expressions)?;
         if made.len() != names.len() {
@@ -165,7 +166,11 @@ impl Planner<'_> {
         if names.len() != frame.columns().len() {
             return Err(Error::invalid(
                 "ASSIGNMENT_ARITY_MISMATCH",
-                format!("the number of columns or variables assigned or aliased: {} does not match the number of source expressions: {}", names.len(), frame.columns().len()),
+                format!(
+                    "the number of columns or variables assigned or aliased: {} does not match the number of source expressions: {}",
+                    names.len(),
+                    frame.columns().len()
+                ),
             ));
         }
         let columns = frame
@@ -181,7 +186,8 @@ impl Planner<'_> {
     pub(super) fn drop(&mut self, frame: Frame, message: &spark::Drop) -> Result<Frame> {
         let mut ids: Vec<String> = vec![];
         for name in &message.column_names {
-            let exact: Vec<String> = frame.positions(name).into_iter().map(|at| frame.columns()[at].id.clone()).collect();
+            let exact: Vec<String> =
+                frame.positions(name).into_iter().map(|at| frame.columns()[at].id.clone()).collect();
             if exact.is_empty()
                 && let Ok(parts) = parse_name(name)
                 && let Ok(found) = frame.find(&parts, false)
@@ -194,7 +200,12 @@ impl Planner<'_> {
         for expression in &message.columns {
             let named = match self.expressions(&frame).one(expression) {
                 Ok(named) => named,
-                Err(error) if error.class.starts_with("UNRESOLVED_COLUMN") || error.class == "CANNOT_RESOLVE_DATAFRAME_COLUMN" => continue,
+                Err(error)
+                    if error.class.starts_with("UNRESOLVED_COLUMN")
+                        || error.class == "CANNOT_RESOLVE_DATAFRAME_COLUMN" =>
+                {
+                    continue;
+                }
                 Err(error) => return Err(error),
             };
             ids.extend(named.attribute.map(|attribute| attribute.id));
@@ -222,7 +233,12 @@ impl Planner<'_> {
                     let null = datafusion::common::ScalarValue::try_from(field.data_type()).map_err(from_datafusion)?;
                     (Expr::Literal(null, None), None)
                 }
-                [] => return Err(frame.find(std::slice::from_ref(field.name()), false).err().unwrap_or_else(|| Error::internal("was not found"))),
+                [] => {
+                    return Err(frame
+                        .find(std::slice::from_ref(field.name()), false)
+                        .err()
+                        .unwrap_or_else(|| Error::internal("was not found")));
+                }
                 _ => {
                     return Err(Error::invalid(
                         "AMBIGUOUS_COLUMN_OR_FIELD",
@@ -258,7 +274,10 @@ impl Planner<'_> {
         if !matches!(data_type, arrow::datatypes::DataType::Boolean | arrow::datatypes::DataType::Null) {
             return Err(Error::invalid(
                 "DATATYPE_MISMATCH.FILTER_NOT_BOOLEAN",
-                format!("cannot resolve \"{text}\" due to data type mismatch: filter expression must be a boolean, found {}", super::frame::type_text(&data_type)),
+                format!(
+                    "cannot resolve \"{text}\" due to data type mismatch: filter expression must be a boolean, found {}",
+                    super::frame::type_text(&data_type)
+                ),
             ));
         }
         if !find_aggregate_exprs([&condition]).is_empty() {
@@ -295,7 +314,9 @@ impl Planner<'_> {
             let sorts = keys
                 .iter()
                 .zip(&computed.columns()[count..])
-                .map(|(key, attribute)| datafusion::logical_expr::expr::Sort::new(attribute.expr(), key.asc, key.nulls_first))
+                .map(|(key, attribute)| {
+                    datafusion::logical_expr::expr::Sort::new(attribute.expr(), key.asc, key.nulls_first)
+                })
                 .collect::<Vec<_>>();
             let plan = LogicalPlanBuilder::from(computed.plan().clone())
                 .sort(sorts)

@@ -25,7 +25,10 @@ use headwater_proto::spark::expression::{self as p, ExprType};
 pub fn parse(text: &str) -> Result<spark::Expression> {
     let query = parser::parse_query(&format!("SELECT {text}"))?;
     let SetExpr::Select(select) = query.body.as_ref() else { return Err(syntax(text)) };
-    let plain = select.from.is_empty() && select.selection.is_none() && query.order_by.is_none() && query.limit_clause.is_none();
+    let plain = select.from.is_empty()
+        && select.selection.is_none()
+        && query.order_by.is_none()
+        && query.limit_clause.is_none();
     match select.projection.as_slice() {
         [item] if plain => select_item(item),
         _ => Err(syntax(text)),
@@ -84,7 +87,11 @@ pub fn call(name: &str, arguments: Vec<spark::Expression>) -> spark::Expression 
 
 /// A column by its unparsed name.
 pub fn attribute(unparsed_identifier: String) -> spark::Expression {
-    of(ExprType::UnresolvedAttribute(p::UnresolvedAttribute { unparsed_identifier, plan_id: None, is_metadata_column: None }))
+    of(ExprType::UnresolvedAttribute(p::UnresolvedAttribute {
+        unparsed_identifier,
+        plan_id: None,
+        is_metadata_column: None,
+    }))
 }
 
 fn identifier(idents: &[Ident]) -> String {
@@ -191,7 +198,9 @@ pub fn expression(expr: &Expr) -> Result<spark::Expression> {
         Expr::AtTimeZone { timestamp, time_zone } => {
             call("from_utc_timestamp", vec![expression(timestamp)?, expression(time_zone)?])
         }
-        Expr::Extract { field, expr, .. } => call("date_part", vec![text_literal(field.to_string()), expression(expr)?]),
+        Expr::Extract { field, expr, .. } => {
+            call("date_part", vec![text_literal(field.to_string()), expression(expr)?])
+        }
         Expr::Ceil { expr, field } => rounded("ceil", expr, field)?,
         Expr::Floor { expr, field } => rounded("floor", expr, field)?,
         Expr::Position { expr, r#in } => call("position", vec![expression(expr)?, expression(r#in)?]),
@@ -245,16 +254,19 @@ pub fn expression(expr: &Expr) -> Result<spark::Expression> {
         Expr::Struct { values, .. } => call("struct", values.iter().map(expression).collect::<Result<_>>()?),
         Expr::Named { expr, name } => alias_of(expression(expr)?, vec![name.value.clone()]),
         Expr::Lambda(lambda) => {
-            let names = lambda.params.iter().map(|parameter| p::UnresolvedNamedLambdaVariable {
-                name_parts: vec![parameter.name.value.clone()],
-            });
+            let names = lambda
+                .params
+                .iter()
+                .map(|parameter| p::UnresolvedNamedLambdaVariable { name_parts: vec![parameter.name.value.clone()] });
             of(ExprType::LambdaFunction(Box::new(p::LambdaFunction {
                 arguments: names.collect(),
                 function: Some(Box::new(expression(&lambda.body)?)),
             })))
         }
         Expr::Subquery(_) | Expr::InSubquery { .. } | Expr::Exists { .. } => {
-            return Err(unsupported("a subquery in the text of an expression; use spark.sql, or DataFrame.scalar() and exists()"));
+            return Err(unsupported(
+                "a subquery in the text of an expression; use spark.sql, or DataFrame.scalar() and exists()",
+            ));
         }
         other => return Err(unsupported(&format!("expression {other}"))),
     })
@@ -306,16 +318,19 @@ fn binary(operator: &BinaryOperator) -> Result<&'static str> {
 fn value_literal(value: &Value) -> Result<spark::Expression> {
     Ok(literal(match value {
         Value::Number(text, long) => number(text, *long)?,
-        Value::SingleQuotedString(text) | Value::DoubleQuotedString(text) | Value::SingleQuotedRawStringLiteral(text) => {
-            LiteralType::String(text.clone())
-        }
+        Value::SingleQuotedString(text)
+        | Value::DoubleQuotedString(text)
+        | Value::SingleQuotedRawStringLiteral(text) => LiteralType::String(text.clone()),
         Value::HexStringLiteral(text) => LiteralType::Binary(hex(text)?),
         Value::Boolean(value) => LiteralType::Boolean(*value),
         Value::Null => LiteralType::Null(spark::DataType {
             kind: Some(spark::data_type::Kind::Null(spark::data_type::Null::default())),
         }),
         Value::Placeholder(name) => {
-            return Err(Error::invalid("UNBOUND_SQL_PARAMETER", format!("found the unbound parameter {name}: give it a value in args")));
+            return Err(Error::invalid(
+                "UNBOUND_SQL_PARAMETER",
+                format!("found the unbound parameter {name}: give it a value in args"),
+            ));
         }
         other => return Err(unsupported(&format!("literal {other}"))),
     }))
@@ -355,7 +370,12 @@ fn typed_string(typed: &ast::TypedString) -> Result<spark::Expression> {
         return Err(unsupported(&format!("literal {typed}")));
     };
     let name = typed.data_type.to_string().to_ascii_uppercase();
-    let bad = || Error::invalid("INVALID_TYPED_LITERAL", format!("the value of the typed literal \"{name}\" is invalid: '{text}'"));
+    let bad = || {
+        Error::invalid(
+            "INVALID_TYPED_LITERAL",
+            format!("the value of the typed literal \"{name}\" is invalid: '{text}'"),
+        )
+    };
     match name.as_str() {
         "DATE" => Ok(literal(LiteralType::Date(datetime::parse_date(&text).ok_or_else(bad)?))),
         "TIMESTAMP_NTZ" => {
@@ -485,7 +505,9 @@ fn function_call(function: &ast::Function) -> Result<spark::Expression> {
         ..Default::default()
     }));
     let Some(over) = &function.over else { return Ok(made) };
-    let WindowType::WindowSpec(spec) = over else { return Err(unsupported("a named window in the text of an expression")) };
+    let WindowType::WindowSpec(spec) = over else {
+        return Err(unsupported("a named window in the text of an expression"));
+    };
     let frame_spec = spec.window_frame.as_ref().map(window_frame).transpose()?;
     Ok(of(ExprType::Window(Box::new(p::Window {
         window_function: Some(Box::new(made)),

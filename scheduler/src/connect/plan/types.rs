@@ -170,11 +170,13 @@ pub fn to_proto(data_type: &DataType) -> spark::DataType {
             end_field: Some(1),
             type_variation_reference: 0,
         }),
-        DataType::Interval(IntervalUnit::DayTime) | DataType::Duration(_) => Kind::DayTimeInterval(p::DayTimeInterval {
-            start_field: Some(0),
-            end_field: Some(3),
-            type_variation_reference: 0,
-        }),
+        DataType::Interval(IntervalUnit::DayTime) | DataType::Duration(_) => {
+            Kind::DayTimeInterval(p::DayTimeInterval {
+                start_field: Some(0),
+                end_field: Some(3),
+                type_variation_reference: 0,
+            })
+        }
         DataType::Interval(IntervalUnit::MonthDayNano) => Kind::CalendarInterval(p::CalendarInterval::default()),
         DataType::List(item)
         | DataType::LargeList(item)
@@ -347,7 +349,8 @@ mod tests {
 
     #[test]
     fn trees() {
-        let schema = ddl::parse_ddl("id BIGINT NOT NULL, a ARRAY<STRUCT<x: INT>>, m MAP<STRING, DECIMAL(3,1)>").expect("ddl");
+        let schema =
+            ddl::parse_ddl("id BIGINT NOT NULL, a ARRAY<STRUCT<x: INT>>, m MAP<STRING, DECIMAL(3,1)>").expect("ddl");
         assert_eq!(
             tree_string(&schema, None),
             "root\n\

@@ -10,3 +10,11 @@ use std::sync::Arc;
 pub async fn command(_session: &Arc<Session>, _command: &CommandType, _responder: &Responder) -> Result<()> {
     Err(Error::invalid("UNSUPPORTED_FEATURE", "this command is not supported"))
 }
+
+/// A scan of a stream.
+pub async fn read(
+    _session: &Arc<Session>,
+    _read: &headwater_proto::spark::Read,
+) -> Result<datafusion::logical_expr::LogicalPlan> {
+    Err(Error::invalid("UNSUPPORTED_FEATURE", "streams are not read yet"))
+}
