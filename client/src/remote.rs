@@ -1,9 +1,11 @@
 //! The connection to a scheduler: connecting within a bound, and telling a scheduler that is gone from one that refuses.
 
+use headwater_proto::engine::ingest_service_client::IngestServiceClient;
 use headwater_proto::engine::query_service_client::QueryServiceClient;
 use headwater_proto::engine::sql_service_client::SqlServiceClient;
 use headwater_proto::engine::{
-    ListRequest, ProgressReport, ProgressRequest, QueryRef, QueryStatus, SubmitRequest, SubmitResponse,
+    CancelIngestRequest, EndpointsRequest, EndpointsResponse, IngestRef, IngestRun, ListIngestRequest, ListRequest,
+    ProgressReport, ProgressRequest, QueryRef, QueryStatus, StartIngestRequest, SubmitRequest, SubmitResponse,
 };
 use std::error::Error as _;
 use std::time::Duration;
@@ -74,6 +76,7 @@ pub struct Remote {
     address: String,
     queries: QueryServiceClient<Channel>,
     sql: SqlServiceClient<Channel>,
+    ingest: IngestServiceClient<Channel>,
 }
 
 impl Remote {
@@ -89,6 +92,7 @@ impl Remote {
                     return Ok(Self {
                         address: address.to_string(),
                         queries: QueryServiceClient::new(channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX),
+                        ingest: IngestServiceClient::new(channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX),
                         sql: SqlServiceClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX),
                     });
                 }
@@ -108,6 +112,10 @@ impl Remote {
         self.sql.clone()
     }
 
+    /// Where the scheduler serves what is not on this port.
+    pub async fn endpoints(&self) -> Result<EndpointsResponse, Error> {
+        self.answer(self.queries.clone().endpoints(EndpointsRequest {}).await)
+    }
     /// Runs the statements of a text; flows start.
     pub async fn submit(&self, request: SubmitRequest) -> Result<SubmitResponse, Error> {
         self.answer(self.queries.clone().submit(request).await)
@@ -136,6 +144,28 @@ impl Remote {
     pub async fn progress(&self, query: &str, follow: bool) -> Result<Reports, Error> {
         let request = ProgressRequest { r#ref: query.to_string(), follow };
         Ok(Reports { reports: self.answer(self.queries.clone().progress(request).await)?, remote: self.clone() })
+    }
+
+    /// Starts an ingest run, or finds it.
+    pub async fn ingest_start(&self, request: StartIngestRequest) -> Result<IngestRun, Error> {
+        self.answer(self.ingest.clone().start(request).await)
+    }
+    /// One ingest run.
+    pub async fn ingest_get(&self, run: &str) -> Result<IngestRun, Error> {
+        self.answer(self.ingest.clone().get(run_reference(run)).await)
+    }
+    /// Ingest runs, newest first.
+    pub async fn ingest_list(&self, limit: u32) -> Result<Vec<IngestRun>, Error> {
+        Ok(self.answer(self.ingest.clone().list(ListIngestRequest { limit }).await)?.runs)
+    }
+    /// An ingest run, now and after each change, until it has ended.
+    pub async fn ingest_watch(&self, run: &str) -> Result<Streaming<IngestRun>, Error> {
+        self.answer(self.ingest.clone().watch(run_reference(run)).await)
+    }
+    /// Cancels an ingest run.
+    pub async fn ingest_cancel(&self, run: &str) -> Result<IngestRun, Error> {
+        let request = CancelIngestRequest { run_id: run.to_string(), owner: String::new() };
+        self.answer(self.ingest.clone().cancel(request).await)
     }
 
     pub(crate) fn answer<T>(&self, answer: Result<tonic::Response<T>, Status>) -> Result<T, Error> {
@@ -167,6 +197,10 @@ impl Reports {
     pub async fn next(&mut self) -> Result<Option<ProgressReport>, Error> {
         self.reports.message().await.map_err(|status| self.remote.error(status))
     }
+}
+
+fn run_reference(run: &str) -> IngestRef {
+    IngestRef { run_id: run.to_string() }
 }
 
 fn reference(query: &str) -> QueryRef {

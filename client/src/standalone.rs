@@ -32,6 +32,7 @@ impl Options {
             connect_port: 0,
             connect: Default::default(),
             http_port: 0,
+            postgres: None,
         };
         Self { scheduler, executors, task_slots, work_dir: None }
     }

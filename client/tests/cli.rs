@@ -116,6 +116,9 @@ impl QueryService for Scheduler {
     async fn delete(&self, request: Request<QueryRef>) -> Result<Response<QueryStatus>, Status> {
         self.find("delete", &request.into_inner().r#ref)
     }
+    async fn endpoints(&self, _: Request<EndpointsRequest>) -> Result<Response<EndpointsResponse>, Status> {
+        Ok(Response::new(EndpointsResponse { connect_port: 15002, http_port: 4040 }))
+    }
 }
 
 #[tonic::async_trait]
@@ -229,7 +232,7 @@ async fn wrong_usage() {
     ran(headwater(&["nonsense"])).await.check(2, "", "nonsense");
     ran(headwater(&["ingest", "start"])).await.check(2, "", "ingest");
     ran(headwater(&["submit", "/nowhere/a.sql"])).await.check(2, "", "/nowhere/a.sql");
-    ran(headwater(&["submit", "/nowhere/a.py"])).await.check(2, "", "Spark Connect");
+    ran(headwater(&["submit", "/nowhere/a.py"])).await.check(2, "", "/nowhere/a.py");
     ran(headwater(&["sql", "-- nothing"])).await.check(2, "", "");
     ran(headwater(&["sql", "/* nothing */"])).await.check(2, "", "[EMPTY_STATEMENT]");
     ran(headwater(&["query", "list", "--scheduler", "here"])).await.check(2, "", "HOST:PORT");

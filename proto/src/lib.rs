@@ -2,7 +2,9 @@
 
 pub mod error;
 pub mod ids;
+pub mod ingest;
 pub mod progress;
+pub mod secret;
 
 /// Messages and services of `protos/engine/`.
 pub mod engine {

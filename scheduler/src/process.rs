@@ -10,6 +10,8 @@
 use crate::cluster::{Cluster, Liveness};
 use crate::connect::server as connect;
 use crate::execute::Statements;
+use crate::ingest::failpoint::Failpoint;
+use crate::ingest::{Ingest, IngestRpc};
 use crate::rpc::{QueryRpc, SqlRpc};
 use crate::sql::catalog::Catalog;
 use crate::sql::planner::Planner;
@@ -19,9 +21,12 @@ use anyhow::{Context, Result, anyhow};
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use headwater_executor::connectors::Options;
 use headwater_executor::connectors::files::location::{LazyObjectStoreRegistry, parse_location};
+use headwater_proto::engine::EndpointsResponse;
+use headwater_proto::engine::ingest_service_server::IngestServiceServer;
 use headwater_proto::engine::liveness_service_server::LivenessServiceServer;
 use headwater_proto::engine::query_service_server::QueryServiceServer;
 use headwater_proto::engine::sql_service_server::SqlServiceServer;
+use headwater_proto::secret::Secret;
 use object_store::{ObjectStoreExt, PutPayload};
 use std::fs::{File, TryLockError};
 use std::io::{ErrorKind, Read, Write};
@@ -57,6 +62,8 @@ pub struct SchedulerOptions {
     pub connect: connect::Options,
     /// Health, metrics, API; 0 picks one.
     pub http_port: u16,
+    /// PostgreSQL of ingest runs that name none.
+    pub postgres: Option<Secret>,
 }
 
 /// A running scheduler.
@@ -66,6 +73,7 @@ pub struct SchedulerHandle {
     http_addr: SocketAddr,
     stop: watch::Sender<bool>,
     manager: Manager,
+    ingest: Ingest,
     servers: JoinHandle<Result<()>>,
     /// Kept as long as anything may write to the state directory.
     _lock: Option<File>,
@@ -84,13 +92,15 @@ impl SchedulerHandle {
     pub fn http_addr(&self) -> SocketAddr {
         self.http_addr
     }
-    /// Ends the runs of all queries, which resume at the next start. First of a shutdown: executors in this process
+    /// Ends the runs of all queries and of ingestion, which resume at the next start. First of a shutdown: executors in this process
     /// can then drain while the scheduler still answers.
     pub async fn stop_queries(&self) {
+        self.ingest.shutdown().await;
         self.manager.shutdown().await;
     }
     /// Ends the runs of all queries at their next step (they resume at the next start) and closes the servers.
     pub async fn shutdown(self) -> Result<()> {
+        self.ingest.shutdown().await;
         self.manager.shutdown().await;
         // The receivers are gone only when the servers have ended already.
         let _ = self.stop.send(true);
@@ -199,8 +209,8 @@ pub async fn start(options: SchedulerOptions) -> Result<SchedulerHandle> {
         _ => options.state_dir.clone(),
     };
     let manager = Manager::open(
-        store,
-        root,
+        Arc::clone(&store),
+        root.clone(),
         state_dir,
         cluster.clone(),
         Arc::clone(&planner),
@@ -208,6 +218,11 @@ pub async fn start(options: SchedulerOptions) -> Result<SchedulerHandle> {
     )
     .await
     .with_context(|| format!("cannot resume the queries of state directory {}", options.state_dir))?;
+
+    let statements = Statements { planner, cluster: cluster.clone(), manager: manager.clone() };
+    let ingest = Ingest::open(store, &root, statements.clone(), options.postgres, Failpoint::from_environment()?)
+        .await
+        .with_context(|| format!("cannot resume the ingest runs of state directory {}", options.state_dir))?;
 
     let (stop, stopped) = watch::channel(false);
     let wait = |mut stopped: watch::Receiver<bool>| async move {
@@ -222,21 +237,23 @@ pub async fn start(options: SchedulerOptions) -> Result<SchedulerHandle> {
             }
         })
     });
-    let statements = Statements { planner, cluster: cluster.clone(), manager: manager.clone() };
+    let endpoints = EndpointsResponse { connect_port: connect_addr.port().into(), http_port: http_addr.port().into() };
     let grpc_server = tonic::transport::Server::builder()
         .http2_keepalive_interval(Some(Duration::from_secs(10)))
         .http2_keepalive_timeout(Some(Duration::from_secs(10)))
         .add_service(cluster.grpc_service())
         .add_service(LivenessServiceServer::new(Liveness::new(cluster.clone(), stopped.clone())))
         .add_service(
-            QueryServiceServer::new(QueryRpc::new(statements.clone())).max_decoding_message_size(REQUEST_BYTES_MAX),
+            QueryServiceServer::new(QueryRpc::new(statements.clone(), endpoints))
+                .max_decoding_message_size(REQUEST_BYTES_MAX),
         )
         .add_service(
             SqlServiceServer::new(SqlRpc::new(statements.clone())).max_decoding_message_size(REQUEST_BYTES_MAX),
         )
+        .add_service(IngestServiceServer::new(IngestRpc::new(ingest.clone())))
         .serve_with_incoming_shutdown(incoming, wait(stopped.clone()));
     let connect_server = connect::serve(connect_listener, options.connect, statements.clone(), stopped.clone());
-    let http_server = axum::serve(http, web::routes(manager.clone(), cluster.clone()));
+    let http_server = axum::serve(http, web::routes(manager.clone(), cluster.clone(), ingest.clone()));
     let servers = tokio::spawn(async move {
         let http_server = http_server.with_graceful_shutdown(wait(stopped));
         let (grpc, connect, http) = tokio::join!(grpc_server, connect_server, http_server);
@@ -245,7 +262,7 @@ pub async fn start(options: SchedulerOptions) -> Result<SchedulerHandle> {
         http.context("HTTP server")
     });
     info!(%grpc_addr, %connect_addr, %http_addr, state_dir = options.state_dir, "scheduler started");
-    Ok(SchedulerHandle { grpc_addr, connect_addr, http_addr, stop, manager, servers, _lock: lock })
+    Ok(SchedulerHandle { grpc_addr, connect_addr, http_addr, stop, manager, ingest, servers, _lock: lock })
 }
 
 #[cfg(test)]
@@ -260,6 +277,7 @@ mod tests {
             connect_port: 0,
             connect: connect::Options::default(),
             http_port: 0,
+            postgres: None,
         }
     }
 

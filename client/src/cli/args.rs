@@ -6,6 +6,8 @@
 use crate::remote::DEFAULT_SCHEDULER;
 use clap::builder::BoolishValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use headwater_proto::secret::Secret;
+use std::fmt;
 use std::path::PathBuf;
 
 const EXAMPLES: &str = "\
@@ -73,12 +75,14 @@ pub enum Command {
     /// Run an executor: it does the work that a scheduler hands out
     #[cfg(feature = "standalone")]
     Executor(ExecutorArgs),
-    /// Start the queries of a .sql file and follow them
+    /// Start the queries of a .sql file and follow them, or run a .py script of PySpark
     Submit(SubmitArgs),
     /// Run SQL on the cluster; without a text, a prompt
     Sql(SqlArgs),
     /// List, watch, stop, restart and delete streaming queries
     Query(QueryArgs),
+    /// Fetch users from an API, stage them in PostgreSQL, publish them to Kafka
+    Ingest(IngestArgs),
     /// List, describe, create, delete, fill and read Kafka topics
     #[cfg(feature = "standalone")]
     Topic(TopicArgs),
@@ -102,19 +106,28 @@ Examples:
   headwater submit users.sql --set kafka=localhost:9092 --set cassandra=localhost:9042
   headwater submit users.sql --trigger available-now       until everything there is has been read
   id=$(headwater submit users.sql --detach | cut -f1)      start, and do not watch
+  headwater submit spark_stream.py -- --topic users        a script of PySpark, as it is
 
-Prints `ID<tab>NAME` of each query. ctrl-C stops watching; the query goes on.")]
+Prints `ID<tab>NAME` of each query. ctrl-C stops watching; the query goes on. A script needs a Python with
+PySpark (pip install 'pyspark[connect]'); ctrl-C goes to the script, and its exit code is the command's.")]
 pub struct SubmitArgs {
-    /// The .sql file; `-` is stdin
+    /// The .sql file, or a .py script of PySpark; `-` is SQL from stdin
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
     /// Arguments of the script
-    #[arg(last = true, hide = true, value_name = "ARGS")]
+    #[arg(last = true, value_name = "ARGS")]
     pub args: Vec<String>,
-    /// Python files of the script
-    #[arg(long, hide = true, value_name = "FILES", env = "HEADWATER_PY_FILES")]
-    pub py_files: Option<String>,
-    /// Name of the query, if the file has one flow (CREATE FLOW names it otherwise)
+    /// Python that runs the script
+    #[arg(long, env = "HEADWATER_PYTHON", value_name = "PROGRAM", default_value = "python3", help_heading = "Python")]
+    pub python: String,
+    /// Modules that the script imports: .py, .zip or .egg files, by comma
+    #[arg(long, env = "HEADWATER_PY_FILES", value_name = "FILES", value_delimiter = ',', help_heading = "Python")]
+    pub py_files: Vec<PathBuf>,
+    /// Where Spark Connect is served [default: what the scheduler says, on its host]
+    #[arg(long, env = "HEADWATER_CONNECT", value_name = "HOST:PORT", help_heading = "Python")]
+    pub connect: Option<String>,
+    /// Name of the query, if the file has one flow (CREATE FLOW names it otherwise); of the first query to which a
+    /// script gives none
     #[arg(long, env = "HEADWATER_NAME")]
     pub name: Option<String>,
     /// When batches run: default (as soon as there is something new), an interval such as "5 seconds", available-now,
@@ -130,10 +143,10 @@ pub struct SubmitArgs {
     /// Fills ${NAME} in the file
     #[arg(long, env = "HEADWATER_SET", hide_env_values = true, value_name = "NAME=VALUE", value_delimiter = '\n', value_parser = pair)]
     pub set: Vec<(String, String)>,
-    /// Print the ids and return; the queries go on
+    /// Print the ids and return; the queries go on. A script ends where it would wait for one
     #[arg(long, env = "HEADWATER_DETACH", value_parser = BoolishValueParser::new(), conflicts_with = "stop_on_exit")]
     pub detach: bool,
-    /// On ctrl-C stop the queries too
+    /// On ctrl-C stop the queries too; those of a script when it ends
     #[arg(long, env = "HEADWATER_STOP_ON_EXIT", value_parser = BoolishValueParser::new())]
     pub stop_on_exit: bool,
     /// Print JSON, one object a line: the queries, then their progress reports
@@ -240,6 +253,129 @@ pub enum QueryCommand {
     },
 }
 
+/// `headwater ingest`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  headwater ingest start --users 20000 --topic users_created --postgres postgresql://u:p@localhost/d
+  headwater ingest start --source http://localhost:8080/api/ --users 500 --topic t --run-id today --detach
+  headwater ingest watch today
+  headwater ingest start --publish-only --topic users_created      what is staged and not published yet
+
+A run of the same id is the same run: asked for again it is found, and one that failed or was cancelled goes on.
+ctrl-C stops watching; the run goes on.")]
+pub struct IngestArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: IngestCommand,
+    /// Print JSON; a run that is watched as one object a line
+    #[arg(long, global = true, env = "HEADWATER_JSON", value_parser = BoolishValueParser::new())]
+    pub json: bool,
+    /// Scheduler to talk to; several by comma, the first that answers is taken
+    #[arg(long, global = true, env = "HEADWATER_SCHEDULER", value_name = "HOST:PORT", default_value = DEFAULT_SCHEDULER)]
+    pub scheduler: String,
+}
+
+/// What to do with ingest runs.
+#[derive(Debug, Subcommand)]
+pub enum IngestCommand {
+    /// Start a run, or find it, and watch it
+    Start(Box<IngestStart>),
+    /// Runs, newest first
+    List {
+        /// How many at most
+        #[arg(long, env = "HEADWATER_LIMIT", value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+        limit: u32,
+    },
+    /// One run: state, counts, offsets
+    Status {
+        /// Id of the run
+        run: String,
+    },
+    /// Show a run until it has ended
+    Watch {
+        /// Id of the run
+        run: String,
+    },
+    /// Stop a run; what is staged and published stays, and starting it again goes on
+    Cancel {
+        /// Id of the run
+        run: String,
+    },
+}
+
+/// `headwater ingest start`.
+#[derive(Debug, Args)]
+pub struct IngestStart {
+    /// randomuser, or the address of a mirror of its API
+    #[arg(long, env = "HEADWATER_SOURCE", value_name = "SOURCE", default_value = "randomuser")]
+    pub source: String,
+    /// Users to fetch
+    #[arg(long, env = "HEADWATER_USERS", value_name = "N", value_parser = clap::value_parser!(u64).range(1..), required_unless_present = "publish_only")]
+    pub users: Option<u64>,
+    /// Topic to publish to; made when there is none
+    #[arg(long, env = "HEADWATER_TOPIC")]
+    pub topic: String,
+    /// Database, as postgresql://USER:PASSWORD@HOST:PORT/DATABASE [default: the scheduler's --postgres]
+    #[arg(long, env = "HEADWATER_POSTGRES", hide_env_values = true, value_name = "URL")]
+    pub postgres: Option<Secret>,
+    /// Kafka brokers, by comma
+    #[arg(long, env = "HEADWATER_KAFKA", value_name = "HOSTS", default_value = "localhost:9092")]
+    pub kafka: String,
+    /// The same seed makes the same users [default: made up, and kept with the run]
+    #[arg(long, env = "HEADWATER_SEED", value_name = "SEED")]
+    pub seed: Option<String>,
+    /// Nationalities, by comma, such as DE,FR [default: all]
+    #[arg(long, env = "HEADWATER_NAT", value_name = "CODES")]
+    pub nat: Option<String>,
+    /// Users of a request, 1 to 5000 [default: 1000]
+    #[arg(long, env = "HEADWATER_PAGE_SIZE", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=5000))]
+    pub page_size: Option<u32>,
+    /// Form of a record's value
+    #[arg(long, env = "HEADWATER_INGEST_FORMAT", value_enum, default_value_t = RecordFormat::Json)]
+    pub format: RecordFormat,
+    /// Schema registry, for avro and protobuf
+    #[arg(long, env = "HEADWATER_SCHEMA_REGISTRY", hide_env_values = true, value_name = "URL")]
+    pub schema_registry: Option<String>,
+    /// Fetch nothing; publish what is staged and not published yet
+    #[arg(long, env = "HEADWATER_PUBLISH_ONLY", value_parser = BoolishValueParser::new(), conflicts_with = "users")]
+    pub publish_only: bool,
+    /// Keep each user's reply in staging, without password, salt and digests
+    #[arg(long, env = "HEADWATER_KEEP_RAW", value_parser = BoolishValueParser::new())]
+    pub keep_raw: bool,
+    /// Name of the run; the same name and request find it again [default: made up]
+    #[arg(long, env = "HEADWATER_RUN_ID", value_name = "ID")]
+    pub run_id: Option<String>,
+    /// Further options: kafka.*, schema.registry.*, headwater.retryTimeout, headwater.usersPerWindow,
+    /// headwater.topicPartitions, headwater.protobuf.message
+    #[arg(long, env = "HEADWATER_OPTION", hide_env_values = true, value_name = "KEY=VALUE", value_delimiter = '\n', value_parser = pair)]
+    pub option: Vec<(String, String)>,
+    /// Print the run's id and return; the run goes on
+    #[arg(long, env = "HEADWATER_DETACH", value_parser = BoolishValueParser::new())]
+    pub detach: bool,
+}
+
+/// Form of a record's value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum RecordFormat {
+    /// A JSON object
+    Json,
+    /// Avro, by a schema registry
+    Avro,
+    /// Protobuf, by a schema registry
+    Protobuf,
+}
+
+impl fmt::Display for RecordFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Json => "json",
+            Self::Avro => "avro",
+            Self::Protobuf => "protobuf",
+        })
+    }
+}
+
 fn pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().to_string(), value.to_string())),
@@ -266,6 +402,7 @@ pub use standalone::*;
 #[cfg(feature = "standalone")]
 mod standalone {
     use super::*;
+    use headwater_scheduler::connect::server::Token;
     use std::net::IpAddr;
 
     /// `headwater scheduler`.
@@ -309,10 +446,27 @@ variables, these above the file. ctrl-C or SIGTERM lets running batches end; a s
         #[arg(long, env = "HEADWATER_CONNECT_PORT", value_name = "PORT")]
         #[serde(skip_serializing_if = "Option::is_none")]
         pub connect_port: Option<u16>,
+        /// Token that Spark Connect clients must present (sc://HOST:PORT/;token=…); better in the environment or the
+        /// file, since others see a command line [default: none is asked for]
+        #[arg(long, env = "HEADWATER_CONNECT_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub connect_token: Option<Token>,
+        /// End a Spark session that nothing was asked of for this long [default: 1 hour]
+        #[arg(long, env = "HEADWATER_CONNECT_SESSION_TIMEOUT", value_name = "INTERVAL")]
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub connect_session_timeout: Option<String>,
+        /// Cancel what a Spark client runs when the client is gone for this long [default: 5 minutes]
+        #[arg(long, env = "HEADWATER_CONNECT_DETACHED_TIMEOUT", value_name = "INTERVAL")]
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub connect_detached_timeout: Option<String>,
         /// Port for /healthz, /metrics and the API; 0 picks one [default: 4040]
         #[arg(long, env = "HEADWATER_HTTP_PORT", value_name = "PORT")]
         #[serde(skip_serializing_if = "Option::is_none")]
         pub http_port: Option<u16>,
+        /// PostgreSQL for ingest runs that name none, as postgresql://USER:PASSWORD@HOST:PORT/DATABASE
+        #[arg(long, env = "HEADWATER_POSTGRES", hide_env_values = true, value_name = "URL")]
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub postgres: Option<Secret>,
     }
 
     /// `headwater standalone`.
@@ -710,6 +864,19 @@ mod tests {
         check("", false);
         check("nonsense", false);
         check("ingest start", false);
+        check("ingest start --users 5 --topic t", true);
+        check("ingest start --publish-only --topic t --postgres postgresql://h/d --kafka a:1", true);
+        check("ingest start --publish-only --users 5 --topic t", false);
+        check("ingest start --users 0 --topic t", false);
+        check("ingest start --users 5 --topic t --page-size 5001", false);
+        check(
+            "ingest start --users 5 --topic t --format avro --schema-registry http://r --option kafka.acks=all",
+            true,
+        );
+        check("ingest start --users 5 --topic t --format xml", false);
+        check("ingest list --json --limit 5", true);
+        check("ingest watch r --scheduler h:1", true);
+        check("ingest cancel", false);
         check("submit users.sql", true);
         check("submit", false);
         check("submit users.sql --set kafka=a:1,b:2 --set x= --conf spark.sql.shuffle.partitions=2", true);
@@ -721,6 +888,7 @@ mod tests {
         check("submit users.sql --trigger sometimes", false);
         check("submit users.sql --detach --stop-on-exit", false);
         check("submit users.py -- a b", true);
+        check("submit users.py --python python3.11 --py-files a.py,b.zip --connect host:1 --stop-on-exit", true);
         check("sql SELECT", true);
         check("sql SELECT -f x.sql", false);
         check("sql -f x.sql --format csv", true);

@@ -6,6 +6,7 @@ mod bench;
 #[cfg(feature = "standalone")]
 mod demo;
 mod follow;
+mod ingest;
 mod output;
 mod prompt;
 mod query;
@@ -14,6 +15,7 @@ mod script;
 mod server;
 mod sql;
 mod submit;
+mod submit_python;
 #[cfg(feature = "standalone")]
 mod topic;
 
@@ -45,6 +47,9 @@ pub enum Error {
     /// ctrl-C or SIGTERM.
     #[error("interrupted")]
     Interrupted,
+    /// A script that was run ended with this code, and said why itself.
+    #[error("the script ended with exit code {0}")]
+    Exit(u8),
     /// Whoever read stdout has gone, as `head` does: no failure of ours.
     #[error("stdout was closed")]
     Closed,
@@ -59,6 +64,7 @@ impl Error {
             Self::Usage(_) => 2,
             Self::NoScheduler(_) => 3,
             Self::Interrupted => 130,
+            Self::Exit(code) => *code,
         }
     }
 }
@@ -132,7 +138,7 @@ pub fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            if !matches!(error, Error::Closed | Error::Interrupted) {
+            if !matches!(error, Error::Closed | Error::Interrupted | Error::Exit(_)) {
                 eprintln!("error: {error}");
             }
             ExitCode::from(error.code())
@@ -160,6 +166,7 @@ async fn client(command: Command) -> Result<(), Error> {
         Command::Submit(args) => submit::run(args).await,
         Command::Sql(args) => sql::run(args).await,
         Command::Query(args) => query::run(args).await,
+        Command::Ingest(args) => ingest::run(args).await,
         #[cfg(feature = "standalone")]
         Command::Topic(args) => topic::run(args).await,
         #[cfg(feature = "standalone")]

@@ -11,6 +11,7 @@ use super::config;
 use super::error::{self, Status};
 use super::operation::{self, Identity, Operation, State};
 use super::plan::Planned;
+use super::streaming::PerSession;
 use crate::execute::Statements;
 use crate::session::Session as SqlSession;
 use datafusion::execution::SessionState;
@@ -104,6 +105,7 @@ pub struct Session {
     sql: RwLock<SqlSession>,
     artifacts: Artifacts,
     relations: Relations,
+    streaming: PerSession,
     operations: Mutex<HashMap<String, Arc<Operation>>>,
     ended: Mutex<Recent<String, State>>,
     errors: Mutex<Recent<String, Error>>,
@@ -121,12 +123,26 @@ impl Session {
             limits,
             sql: RwLock::default(),
             relations: Relations::default(),
+            streaming: PerSession::default(),
             operations: Mutex::default(),
             ended: Mutex::new(Recent::new(REMEMBERED_MAX)),
             errors: Mutex::new(Recent::new(ERRORS_MAX)),
             storage_levels: Mutex::default(),
             used: Mutex::new(Instant::now()),
         }
+    }
+
+    /// A session without a client, with these settings and views: streaming queries are planned in one again.
+    pub fn detached(statements: Statements, sql: SqlSession) -> Arc<Self> {
+        let key = Key { user_id: String::new(), session_id: Uuid::new_v4().to_string() };
+        let mut session = Self::new(key, statements, Limits::default());
+        session.sql = RwLock::new(sql);
+        Arc::new(session)
+    }
+
+    /// What it knows of the streaming queries that it started.
+    pub fn streaming(&self) -> &PerSession {
+        &self.streaming
     }
 
     /// The client's id.

@@ -6,9 +6,11 @@ use super::insert::{self, TargetColumns};
 use super::parser::{self, CreateTable, ExplainMode, Insert, Name, QueryText, Statement};
 use super::references::{self, Reference};
 use super::rewrite::{self, Spellings};
-use super::stream_table::StreamTable;
+use super::schema_functions;
+use super::stream_table::{self, StreamTable, UnboundStream};
 use super::streaming;
 use crate::session::{FrameView, Session, session_config, session_state, with_defaults};
+use crate::streaming::progress::Explained;
 use arrow::array::{ArrayRef, BooleanArray, RecordBatch, StringArray};
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
@@ -88,6 +90,8 @@ pub struct FlowDefinition {
 /// A flow, ready to run.
 #[derive(Debug)]
 pub struct PlannedFlow {
+    /// The query, before optimization.
+    pub logical: LogicalPlan,
     /// By number of the [`SourceScanExec`](headwater_executor::operators::source_scan::SourceScanExec)s in the plan.
     pub sources: Vec<Arc<dyn Source>>,
     /// Makes a micro-batch's rows once its scans are given descriptors. Without sink.
@@ -96,6 +100,31 @@ pub struct PlannedFlow {
     pub schema: SchemaRef,
     /// Takes the rows.
     pub sink: Arc<dyn Sink>,
+}
+
+impl PlannedFlow {
+    /// For people.
+    pub fn explained(&self) -> Explained {
+        Explained {
+            logical: self.logical.display_indent().to_string(),
+            physical: displayable(self.plan.as_ref()).indent(false).to_string(),
+        }
+    }
+}
+
+/// A stream that was planned: what it computes and where that goes.
+#[derive(Debug)]
+pub struct StreamPlan<'a> {
+    /// Over [`StreamTable`]s.
+    pub plan: LogicalPlan,
+    /// By their numbers.
+    pub sources: Vec<Arc<dyn Source>>,
+    /// Where rows go.
+    pub target: &'a TableDefinition,
+    /// How they replace what is there.
+    pub mode: WriteMode,
+    /// Settings of the session.
+    pub conf: &'a BTreeMap<String, String>,
 }
 
 /// What a prompt can complete.
@@ -249,17 +278,98 @@ impl Planner {
     /// What the query, its sources or its sink cannot do.
     pub async fn plan_flow(&self, flow: &FlowDefinition, query_id: &str, checkpoint: &str) -> Result<PlannedFlow> {
         let (build, state, plan) = self.flow_plan(flow, Stream { query_id, checkpoint }).await?;
-        let plan = state.create_physical_plan(&plan).await.map_err(from_datafusion)?;
+        let (target, conf) = (&flow.target, &flow.conf);
+        let stream = StreamPlan { plan, sources: build.sources, target, mode: WriteMode::Append, conf };
+        self.plan_stream(&state, stream, query_id).await
+    }
+
+    /// The physical plan of a stream, and its sink.
+    ///
+    /// # Errors
+    /// What the plan or the sink cannot do.
+    pub async fn plan_stream(
+        &self,
+        state: &SessionState,
+        stream: StreamPlan<'_>,
+        query_id: &str,
+    ) -> Result<PlannedFlow> {
+        let StreamPlan { plan: logical, sources, target, mode, conf } = stream;
+        let plan = state.create_physical_plan(&logical).await.map_err(from_datafusion)?;
         let schema = plan.schema();
-        let context = SinkContext {
-            schema: Arc::clone(&schema),
-            mode: WriteMode::Append,
-            query: query_id.to_string(),
-            streaming: true,
-        };
-        let options = sink_options(&flow.target, &flow.conf);
-        let sink = (self.find)(&flow.target.format)?.sink(&options, context).await?;
-        Ok(PlannedFlow { sources: build.sources, plan, schema, sink })
+        let context = SinkContext { schema: Arc::clone(&schema), mode, query: query_id.to_string(), streaming: true };
+        let sink = (self.find)(&target.format)?.sink(&sink_options(target, conf), context).await?;
+        Ok(PlannedFlow { logical, sources, plan, schema, sink })
+    }
+
+    /// A state to plan streams in.
+    ///
+    /// # Errors
+    /// A setting with a wrong value.
+    pub fn stream_state(&self, conf: &BTreeMap<String, String>) -> Result<SessionState> {
+        Ok(session_state(stream_config(conf)?, Arc::clone(&self.runtime)))
+    }
+
+    /// A stream to be analysed: what it reads is known, who reads it is not.
+    ///
+    /// # Errors
+    /// Those of the connector.
+    pub async fn unbound_stream(
+        &self,
+        table: TableDefinition,
+        conf: &BTreeMap<String, String>,
+    ) -> Result<UnboundStream> {
+        let options = with_defaults(&table.format, &table.options, conf);
+        let schema = (self.find)(&table.format)?.source_schema(&options, declared(&table)?).await?;
+        Ok(UnboundStream::new(table, schema))
+    }
+
+    /// Puts the sources of the query `query_id` in the place of the [`UnboundStream`]s of a plan, numbered from left
+    /// to right.
+    ///
+    /// # Errors
+    /// Those of the connectors.
+    pub async fn bind_streams(
+        &self,
+        plan: LogicalPlan,
+        conf: &BTreeMap<String, String>,
+        query_id: &str,
+        checkpoint: &str,
+    ) -> Result<(LogicalPlan, Vec<Arc<dyn Source>>)> {
+        let mut sources = vec![];
+        for table in stream_table::unbound(&plan) {
+            sources.push(self.source(&table, conf, sources.len(), checkpoint).await?);
+        }
+        Ok((stream_table::bind(plan, &sources, query_id)?, sources))
+    }
+
+    /// The query's source number `index`. `checkpoint` is where it keeps what it must remember.
+    async fn source(
+        &self,
+        table: &TableDefinition,
+        conf: &BTreeMap<String, String>,
+        index: usize,
+        checkpoint: &str,
+    ) -> Result<Arc<dyn Source>> {
+        let mut options = with_defaults(&table.format, &table.options, conf);
+        if table.is_files() {
+            let checkpoint = checkpoint.trim_end_matches('/');
+            options.set(SOURCE_LOG, format!("{checkpoint}/sources/{index}/files"));
+        }
+        (self.find)(&table.format)?.source(&options, declared(table)?).await
+    }
+
+    /// Fits the output of `plan` to a table, by the names of its columns.
+    ///
+    /// # Errors
+    /// Spark's, of columns that the table does not have or cannot take.
+    pub async fn fit_by_name(
+        &self,
+        plan: LogicalPlan,
+        target: &TableDefinition,
+        conf: &BTreeMap<String, String>,
+    ) -> Result<LogicalPlan> {
+        let columns = self.target_columns(target, conf).await?;
+        insert::fit(plan, &Name(vec![target.name.clone()]), &columns, &[], true)
     }
 
     /// A sink for a batch write that was planned as [`Planned::Write`]. `query`: id of the job.
@@ -805,12 +915,7 @@ impl<'a> Build<'a> {
     }
 
     fn config(&self) -> Result<SessionConfig> {
-        let mut config = session_config(self.conf)?;
-        if self.stream.is_some() && !self.conf.contains_key("datafusion.optimizer.prefer_hash_join") {
-            // The side that is no stream is built once a micro-batch; sorting the stream would cost a shuffle.
-            config = config.set_bool("datafusion.optimizer.prefer_hash_join", true);
-        }
-        Ok(config)
+        if self.stream.is_some() { stream_config(self.conf) } else { session_config(self.conf) }
     }
 
     async fn query(&mut self, query: &Query) -> Result<(SessionState, LogicalPlan)> {
@@ -836,6 +941,7 @@ impl<'a> Build<'a> {
                     .and_then(|schema| schema.register_table(name.table().to_string(), provider))
                     .map_err(from_datafusion)?;
             }
+            schema_functions::bind_calls(&mut query, self.conf).await?;
             spellings.apply(&mut query);
             rewrite::select_items(&mut query, &|query| {
                 // Tables of the session are in memory: they answer at once.
@@ -876,11 +982,9 @@ impl<'a> Build<'a> {
             let (_, plan) = self.query_at(&query, depth + 1).await?;
             return Ok(Arc::new(ViewTable::new(renamed(plan, &table)?, Some(text.clone()))));
         }
-        let connector = (self.planner.find)(&table.format)?;
-        let mut options = with_defaults(&table.format, &table.options, self.conf);
-        let schema = declared(&table)?;
         if !reference.stream {
-            return connector.table(&options, schema).await;
+            let options = with_defaults(&table.format, &table.options, self.conf);
+            return (self.planner.find)(&table.format)?.table(&options, declared(&table)?).await;
         }
         let Some(Stream { query_id, checkpoint }) = self.stream else {
             return Err(Error::invalid(
@@ -893,14 +997,19 @@ impl<'a> Build<'a> {
             ));
         };
         let index = self.sources.len();
-        if table.is_files() {
-            let checkpoint = checkpoint.trim_end_matches('/');
-            options.set(SOURCE_LOG, format!("{checkpoint}/sources/{index}/files"));
-        }
-        let source = connector.source(&options, schema).await?;
+        let source = self.planner.source(&table, self.conf, index, checkpoint).await?;
         self.sources.push(Arc::clone(&source));
         Ok(Arc::new(StreamTable::new(source, index, query_id)))
     }
+}
+
+fn stream_config(conf: &BTreeMap<String, String>) -> Result<SessionConfig> {
+    let config = session_config(conf)?;
+    if conf.contains_key("datafusion.optimizer.prefer_hash_join") {
+        return Ok(config);
+    }
+    // The side that is no stream is built once a micro-batch; sorting the stream would cost a shuffle.
+    Ok(config.set_bool("datafusion.optimizer.prefer_hash_join", true))
 }
 
 fn as_statement(query: Query) -> PlanStatement {

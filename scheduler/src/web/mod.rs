@@ -1,14 +1,16 @@
 //! HTTP: health, metrics, and a JSON API over what the manager and the cluster know.
 
 use crate::cluster::Cluster;
+use crate::ingest::Ingest;
 use crate::streaming::manager::Manager;
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use headwater_proto::engine::QueryStatus;
+use headwater_proto::engine::{IngestRun, QueryStatus};
 use headwater_proto::error::{Error, ErrorKind};
+use headwater_proto::ingest;
 use serde_json::{Value, json};
 use std::fmt::Write;
 
@@ -16,10 +18,11 @@ use std::fmt::Write;
 struct Facts {
     manager: Manager,
     cluster: Cluster,
+    ingest: Ingest,
 }
 
 /// All routes.
-pub fn routes(manager: Manager, cluster: Cluster) -> Router {
+pub fn routes(manager: Manager, cluster: Cluster, ingest: Ingest) -> Router {
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/metrics", get(metrics))
@@ -27,7 +30,9 @@ pub fn routes(manager: Manager, cluster: Cluster) -> Router {
         .route("/api/v1/queries", get(queries))
         .route("/api/v1/queries/{id}", get(query))
         .route("/api/v1/queries/{id}/progress", get(progress))
-        .with_state(Facts { manager, cluster })
+        .route("/api/v1/ingest", get(ingest_runs))
+        .route("/api/v1/ingest/{id}", get(ingest_run))
+        .with_state(Facts { manager, cluster, ingest })
 }
 
 struct Failure(Error);
@@ -62,6 +67,14 @@ async fn progress(State(facts): State<Facts>, Path(id): Path<String>) -> Result<
     Ok(Json(recent.iter().map(AsRef::as_ref).collect::<Vec<_>>()).into_response())
 }
 
+async fn ingest_runs(State(facts): State<Facts>) -> Result<Json<Vec<Value>>, Failure> {
+    Ok(Json(facts.ingest.list(0).await.map_err(Failure)?.iter().map(ingest::json).collect()))
+}
+
+async fn ingest_run(State(facts): State<Facts>, Path(id): Path<String>) -> Result<Json<Value>, Failure> {
+    Ok(Json(ingest::json(&facts.ingest.get(&id).await.map_err(Failure)?)))
+}
+
 /// A query as the command line and the API show it.
 pub fn query_json(status: &QueryStatus) -> Value {
     json!({
@@ -82,11 +95,15 @@ pub fn query_json(status: &QueryStatus) -> Value {
 /// Prometheus text format.
 async fn metrics(State(facts): State<Facts>) -> Response {
     let (queries, executors) = (facts.manager.list(), facts.cluster.executors().await);
-    let text = render(&queries, &executors).unwrap_or_default();
+    let text = render(&queries, &executors, &facts.ingest.known()).unwrap_or_default();
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
 }
 
-fn render(queries: &[QueryStatus], executors: &[crate::cluster::ExecutorInfo]) -> Result<String, std::fmt::Error> {
+fn render(
+    queries: &[QueryStatus],
+    executors: &[crate::cluster::ExecutorInfo],
+    runs: &[IngestRun],
+) -> Result<String, std::fmt::Error> {
     let mut text = String::new();
     let mut family = |name: &str, kind: &str, help: &str, samples: Vec<(String, String, f64)>| {
         writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}")?;
@@ -144,6 +161,31 @@ fn render(queries: &[QueryStatus], executors: &[crate::cluster::ExecutorInfo]) -
         "gauge",
         "Resident memory",
         by_executor(|executor| executor.memory_bytes as f64),
+    )?;
+    let by_run = |sample: fn(&IngestRun) -> f64| {
+        runs.iter().map(|run| ("run".to_string(), run.run_id.clone(), sample(run))).collect()
+    };
+    family(
+        "headwater_ingest_active",
+        "gauge",
+        "1 until the ingest run has ended",
+        by_run(|run| f64::from(u8::from(ingest::is_active(run.state())))),
+    )?;
+    family("headwater_ingest_requested_users", "gauge", "Users to fetch", by_run(|run| run.requested as f64))?;
+    family("headwater_ingest_fetched_users", "gauge", "Users that came", by_run(|run| run.fetched as f64))?;
+    family("headwater_ingest_staged_users", "gauge", "Users in staging", by_run(|run| run.staged as f64))?;
+    family(
+        "headwater_ingest_published_users",
+        "gauge",
+        "Users that Kafka has acknowledged",
+        by_run(|run| run.published as f64),
+    )?;
+    family("headwater_ingest_rejected_users", "gauge", "Users of no use", by_run(|run| run.rejected as f64))?;
+    family(
+        "headwater_ingest_duplicate_users",
+        "gauge",
+        "Users that were in staging before",
+        by_run(|run| run.duplicates as f64),
     )?;
     Ok(text)
 }

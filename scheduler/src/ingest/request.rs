@@ -1,0 +1,520 @@
+//! What a client asks for: checked, compared with what a run of the same id was asked for, and kept without its secrets.
+
+use headwater_executor::connectors::{Options, is_secret};
+use headwater_proto::engine::StartIngestRequest;
+use headwater_proto::error::{Error, Result};
+use headwater_proto::secret::Secret;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use std::fmt;
+use std::time::Duration;
+
+/// The public API, by name.
+pub const PUBLIC_SOURCE: &str = "randomuser";
+/// Users a request asks for, unless told otherwise: 20 requests for what the public API gives in five minutes.
+const PAGE_SIZE_DEFAULT: u32 = 1000;
+/// Asked for more, the API silently answers with a single user.
+const PAGE_SIZE_MAX: u32 = 5000;
+/// Beyond this page the API silently answers with the first.
+const PAGES_MAX: u64 = 10_000;
+/// What the public API gives an address in [`WINDOW`].
+const USERS_PER_WINDOW: u64 = 20_000;
+/// See [`USERS_PER_WINDOW`].
+pub const WINDOW: Duration = Duration::from_secs(300);
+/// How long a run tries without progress before it fails.
+const RETRY_TIMEOUT: Duration = Duration::from_secs(120);
+/// Long enough for the names that Airflow makes.
+const RUN_ID_CHARS_MAX: usize = 250;
+/// Option: how long a run tries without progress before it fails.
+const RETRY_TIMEOUT_OPTION: &str = "headwater.retryTimeout";
+/// Option: users that may be asked of the source in five minutes; 0 is no limit.
+const USERS_PER_WINDOW_OPTION: &str = "headwater.usersPerWindow";
+/// Option: partitions of a topic that is made; the broker's default otherwise.
+const TOPIC_PARTITIONS_OPTION: &str = "headwater.topicPartitions";
+/// Option: full name of the message that `protobuf` writes.
+const MESSAGE_NAME_OPTION: &str = "headwater.protobuf.message";
+/// The nationalities that the API knows; for another it silently takes all.
+const NATIONALITIES: [&str; 21] = [
+    "AU", "BR", "CA", "CH", "DE", "DK", "ES", "FI", "FR", "GB", "IE", "IN", "IR", "MX", "NL", "NO", "NZ", "RS", "TR",
+    "UA", "US",
+];
+/// Stands for a secret where a request is kept and compared: secrets may change between two tries of one run.
+const HIDDEN: &str = "(secret)";
+
+/// The form of a record's value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// A JSON object.
+    Json,
+    /// Avro in the wire format of the schema registry.
+    Avro,
+    /// Protobuf in the wire format of the schema registry.
+    Protobuf,
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Json => "json",
+            Self::Avro => "avro",
+            Self::Protobuf => "protobuf",
+        })
+    }
+}
+
+/// A checked request. The file of a run keeps it whole; PostgreSQL gets [`Request::public`].
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Request {
+    /// [`PUBLIC_SOURCE`], or the address of a mirror.
+    pub source: String,
+    /// To fetch; 0 with `publish_only`.
+    pub users: u64,
+    /// Where they are published.
+    pub topic: String,
+    /// The database.
+    pub postgres: Secret,
+    /// Brokers.
+    pub kafka: String,
+    /// As asked for; empty: made at the start of the run.
+    pub seed: String,
+    /// Nationalities, by comma, in upper case.
+    pub nat: String,
+    /// Users of a page.
+    pub page_size: u32,
+    /// Of a record's value.
+    pub format: Format,
+    /// Its address, or empty.
+    pub schema_registry: String,
+    /// Nothing is fetched.
+    pub publish_only: bool,
+    /// Replies are kept in staging.
+    pub keep_raw: bool,
+    /// `kafka.*`, `schema.registry.*` and ours.
+    pub options: Options,
+}
+
+/// Without its secrets.
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Request({})", self.public())
+    }
+}
+
+/// A page of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Page {
+    /// From 1, as the API counts.
+    pub page: i32,
+    /// Users that are asked for.
+    pub users: i32,
+}
+
+fn invalid(field: &str, why: impl fmt::Display) -> Error {
+    Error::invalid("INGEST_INVALID_REQUEST", format!("{field}: {why}"))
+}
+
+/// A run id that can be a name: printable, and not too long.
+///
+/// # Errors
+/// `INGEST_INVALID_REQUEST`.
+pub fn check_run_id(run_id: &str) -> Result<()> {
+    if run_id.trim().is_empty() || run_id.chars().count() > RUN_ID_CHARS_MAX || run_id.chars().any(char::is_control) {
+        return Err(invalid(
+            "run_id",
+            format!("{run_id:?} is no name: give up to {RUN_ID_CHARS_MAX} printable characters, or none"),
+        ));
+    }
+    Ok(())
+}
+
+fn topic_name(topic: &str) -> Result<()> {
+    let legal = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    if topic.is_empty() || topic.len() > 249 || !topic.chars().all(legal) || topic == "." || topic == ".." {
+        return Err(invalid(
+            "topic",
+            format!("{topic:?} is no topic's name, which is made of letters, digits, '.', '_' and '-', 249 at most"),
+        ));
+    }
+    Ok(())
+}
+
+fn http_address(field: &str, address: &str) -> Result<()> {
+    match url::Url::parse(address) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(()),
+        _ => Err(invalid(field, format!("{:?} is no http:// or https:// address", without_user_info(address)))),
+    }
+}
+
+/// An address for people: what may be a password in it is left out.
+fn without_user_info(address: &str) -> String {
+    match (address.find("://"), address.rfind('@')) {
+        (Some(scheme), Some(at)) if at > scheme => format!("{}://{}", &address[..scheme], &address[at + 1..]),
+        _ => address.to_string(),
+    }
+}
+
+impl Request {
+    /// Checks a client's request. `postgres`: the scheduler's own setting, for a request that names none.
+    ///
+    /// # Errors
+    /// `INGEST_INVALID_REQUEST` names the field and what is expected of it.
+    pub fn parse(request: &StartIngestRequest, postgres: Option<&Secret>) -> Result<Self> {
+        let source = match request.source.trim() {
+            "" => PUBLIC_SOURCE,
+            source => source,
+        };
+        if source != PUBLIC_SOURCE {
+            if !source.contains("://") {
+                return Err(invalid(
+                    "source",
+                    format!(
+                        "there is no source {source:?}: give {PUBLIC_SOURCE} or the address of a mirror of its API"
+                    ),
+                ));
+            }
+            http_address("source", source)?;
+        }
+        topic_name(&request.topic)?;
+        if request.kafka.trim().is_empty() {
+            return Err(invalid("kafka", "name the brokers as HOST:PORT, several by comma"));
+        }
+        let postgres = match (request.postgres.trim(), postgres) {
+            ("", Some(default)) if !default.is_empty() => default.clone(),
+            ("", _) => {
+                return Err(invalid(
+                    "postgres",
+                    "name the database as postgresql://USER:PASSWORD@HOST:PORT/DATABASE, or give the scheduler one by \
+                     --postgres",
+                ));
+            }
+            (address, _)
+                if ["postgresql://", "postgres://", "jdbc:postgresql://"].iter().any(|p| address.starts_with(p)) =>
+            {
+                Secret::new(address)
+            }
+            // Not shown: what it is meant to be may hold a password.
+            _ => return Err(invalid("postgres", "the address does not begin with postgresql://")),
+        };
+        let page_size = if request.page_size == 0 { PAGE_SIZE_DEFAULT } else { request.page_size };
+        if page_size > PAGE_SIZE_MAX {
+            return Err(invalid(
+                "page_size",
+                format!("{page_size} is more than the API gives at once, {PAGE_SIZE_MAX}"),
+            ));
+        }
+        match (request.publish_only, request.users) {
+            (true, 0) | (false, 1..) => {}
+            (true, users) => {
+                return Err(invalid(
+                    "users",
+                    format!("{users} cannot be fetched with publish_only: leave one of them out"),
+                ));
+            }
+            (false, 0) => return Err(invalid("users", "say how many users to fetch, at least 1")),
+        }
+        if request.users.div_ceil(u64::from(page_size)) > PAGES_MAX {
+            return Err(invalid(
+                "users",
+                format!(
+                    "{} users are more than {PAGES_MAX} pages of {page_size}, beyond which the API repeats itself: take \
+                     larger pages, or several runs",
+                    request.users
+                ),
+            ));
+        }
+        let nat = nationalities(&request.nat)?;
+        let format = match request.format.trim().to_ascii_lowercase().as_str() {
+            "" | "json" => Format::Json,
+            "avro" => Format::Avro,
+            "protobuf" => Format::Protobuf,
+            other => {
+                return Err(invalid("format", format!("there is no format {other:?}: give json, avro or protobuf")));
+            }
+        };
+        let schema_registry = request.schema_registry.trim();
+        match (format, schema_registry.is_empty()) {
+            (Format::Json, false) => {
+                return Err(invalid("schema_registry", "json has no schema: give format avro or protobuf with it"));
+            }
+            (Format::Avro | Format::Protobuf, true) => {
+                return Err(invalid(
+                    "schema_registry",
+                    format!("format {format} needs the address of a schema registry"),
+                ));
+            }
+            (Format::Json, true) => {}
+            (_, false) => http_address("schema_registry", schema_registry)?,
+        }
+        let mut options: Vec<_> = request.options.iter().collect();
+        options.sort();
+        let request = Self {
+            source: source.to_string(),
+            users: request.users,
+            topic: request.topic.clone(),
+            postgres,
+            kafka: request.kafka.split(',').map(str::trim).collect::<Vec<_>>().join(","),
+            seed: request.seed.clone(),
+            nat,
+            page_size,
+            format,
+            schema_registry: schema_registry.to_string(),
+            publish_only: request.publish_only,
+            keep_raw: request.keep_raw,
+            options: Options::new(options.into_iter().map(|(key, value)| (key.as_str(), value.as_str()))),
+        };
+        request.check_options()?;
+        Ok(request)
+    }
+
+    fn check_options(&self) -> Result<()> {
+        for (key, value) in self.options.iter() {
+            let lower = key.to_ascii_lowercase();
+            if lower == "kafka.bootstrap.servers" {
+                return Err(invalid("options", "kafka.bootstrap.servers is what kafka says: leave it out"));
+            }
+            let ours = [RETRY_TIMEOUT_OPTION, USERS_PER_WINDOW_OPTION, TOPIC_PARTITIONS_OPTION, MESSAGE_NAME_OPTION];
+            let known = ours.iter().any(|known| known.eq_ignore_ascii_case(key));
+            if !known && !lower.starts_with("kafka.") && !lower.starts_with("schema.registry.") {
+                return Err(invalid(
+                    "options",
+                    format!("there is no option {key}; there are kafka.*, schema.registry.*, {}", ours.join(", ")),
+                ));
+            }
+            if known
+                && lower == TOPIC_PARTITIONS_OPTION.to_ascii_lowercase()
+                && !value.parse::<i32>().is_ok_and(|n| n > 0)
+            {
+                return Err(invalid("options", format!("{key} is {value:?}: give a number of 1 or more")));
+            }
+        }
+        if self.format == Format::Json && self.options.iter().any(|(key, _)| key.starts_with("schema.registry.")) {
+            return Err(invalid("options", "schema.registry.* is for format avro or protobuf"));
+        }
+        self.retry_timeout()?;
+        self.users_per_window()?;
+        Ok(())
+    }
+
+    /// How long the run tries without progress.
+    ///
+    /// # Errors
+    /// `INGEST_INVALID_REQUEST` when the option is no interval.
+    pub fn retry_timeout(&self) -> Result<Duration> {
+        let Some(text) = self.options.get(RETRY_TIMEOUT_OPTION) else { return Ok(RETRY_TIMEOUT) };
+        crate::streaming::trigger::parse_interval(text)
+            .map_err(|error| invalid("options", format!("{RETRY_TIMEOUT_OPTION} is {text:?}: {}", error.message)))
+    }
+
+    /// Users that may be asked of the source in [`WINDOW`]; none: as many as it gives.
+    ///
+    /// # Errors
+    /// `INGEST_INVALID_REQUEST` when the option is no number.
+    pub fn users_per_window(&self) -> Result<Option<u64>> {
+        let limit = match self.options.get(USERS_PER_WINDOW_OPTION) {
+            Some(text) => text.trim().parse().map_err(|_| {
+                invalid("options", format!("{USERS_PER_WINDOW_OPTION} is {text:?}: give a number; 0 is no limit"))
+            })?,
+            None if self.source == PUBLIC_SOURCE => USERS_PER_WINDOW,
+            None => 0,
+        };
+        if limit > 0 && limit < u64::from(self.page_size) {
+            return Err(invalid(
+                "options",
+                format!(
+                    "{USERS_PER_WINDOW_OPTION} is {limit}, less than a page of {}: take smaller pages",
+                    self.page_size
+                ),
+            ));
+        }
+        Ok((limit > 0).then_some(limit))
+    }
+
+    /// Partitions of the topic if it must be made; none: the broker's default.
+    pub fn topic_partitions(&self) -> Option<i32> {
+        self.options.get(TOPIC_PARTITIONS_OPTION).and_then(|text| text.parse().ok())
+    }
+
+    /// Full name of the message, for `protobuf`.
+    pub fn message_name(&self) -> Option<&str> {
+        self.options.get(MESSAGE_NAME_OPTION)
+    }
+
+    /// Options of a Kafka table on the run's brokers.
+    pub fn kafka_options(&self) -> Options {
+        let mut options = Options::new([("kafka.bootstrap.servers", self.kafka.as_str())]);
+        for (key, value) in self.options.iter().filter(|(key, _)| key.to_ascii_lowercase().starts_with("kafka.")) {
+            options.set(key, value);
+        }
+        options
+    }
+
+    /// The pages of the run, from 1; the last holds the rest.
+    pub fn pages(&self) -> Vec<Page> {
+        let size = u64::from(self.page_size);
+        (0..self.users.div_ceil(size))
+            .map(|index| Page { page: index as i32 + 1, users: (self.users - index * size).min(size) as i32 })
+            .collect()
+    }
+
+    /// The request as anybody may see it: secrets hidden, the database left out.
+    pub fn public(&self) -> Value {
+        let options: Map<String, Value> = self
+            .options
+            .iter()
+            .map(|(key, value)| (key.to_string(), json!(if hidden(key) { HIDDEN } else { value })))
+            .collect();
+        json!({
+            "source": without_user_info(&self.source),
+            "users": self.users,
+            "topic": self.topic,
+            "kafka": self.kafka,
+            "seed": self.seed,
+            "nat": self.nat,
+            "page_size": self.page_size,
+            "format": self.format,
+            "schema_registry": without_user_info(&self.schema_registry),
+            "publish_only": self.publish_only,
+            "keep_raw": self.keep_raw,
+            "options": options,
+        })
+    }
+}
+
+/// Keys whose values are not kept outside the state directory.
+fn hidden(key: &str) -> bool {
+    is_secret(key) || key.to_ascii_lowercase().contains("user.info")
+}
+
+fn nationalities(text: &str) -> Result<String> {
+    let mut all: Vec<String> =
+        text.split(',').map(|nat| nat.trim().to_ascii_uppercase()).filter(|nat| !nat.is_empty()).collect();
+    for nat in &all {
+        if !NATIONALITIES.contains(&nat.as_str()) {
+            return Err(invalid(
+                "nat",
+                format!("there is no nationality {nat:?}; there are {}", NATIONALITIES.join(", ")),
+            ));
+        }
+    }
+    all.sort();
+    all.dedup();
+    Ok(all.join(","))
+}
+
+/// What differs between what a run was asked for and a new request, as [`Request::public`] has them: names and values.
+pub fn differences(known: &Value, new: &Value) -> Vec<String> {
+    let empty = Map::new();
+    let (known, new) = (known.as_object().unwrap_or(&empty), new.as_object().unwrap_or(&empty));
+    let shown = |value: Option<&Value>| match value {
+        None | Some(Value::Null) => "unset".to_string(),
+        Some(Value::String(text)) => format!("{text:?}"),
+        Some(value) => value.to_string(),
+    };
+    let mut found = vec![];
+    for (key, value) in new {
+        let before = known.get(key);
+        if before == Some(value) {
+            continue;
+        }
+        found.push(format!("{key} was {} and is {}", shown(before), shown(Some(value))));
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashMap;
+
+    fn request() -> StartIngestRequest {
+        StartIngestRequest {
+            source: "randomuser".into(),
+            users: 2500,
+            topic: "users_created".into(),
+            postgres: "postgresql://u:hunter2@h/d".into(),
+            kafka: "k:9092".into(),
+            ..StartIngestRequest::default()
+        }
+    }
+
+    #[test]
+    fn requests_are_checked() {
+        let check = |change: fn(&mut StartIngestRequest), expect: &str| {
+            let mut request = request();
+            change(&mut request);
+            let error = Request::parse(&request, None).expect_err(expect);
+            assert_eq!(error.class, "INGEST_INVALID_REQUEST");
+            assert!(error.message.contains(expect), "{error} has no {expect:?}");
+            assert!(!error.message.contains("hunter2"), "{error}");
+        };
+        check(|r| r.source = "twitter".into(), "source: there is no source");
+        check(|r| r.source = "ftp://u:hunter2@x/".into(), "source: \"ftp://x/\"");
+        check(|r| r.topic = "a b".into(), "topic: ");
+        check(|r| r.topic.clear(), "topic: ");
+        check(|r| r.kafka.clear(), "kafka: ");
+        check(|r| r.postgres.clear(), "--postgres");
+        check(|r| r.postgres = "u:hunter2@h".into(), "postgres: ");
+        check(|r| r.users = 0, "users: ");
+        check(|r| r.publish_only = true, "users: ");
+        check(|r| r.page_size = 5001, "page_size: ");
+        check(|r| r.users = 10_000_001, "beyond which the API repeats itself");
+        check(|r| r.nat = "DE,XX".into(), "nat: there is no nationality \"XX\"");
+        check(|r| r.format = "xml".into(), "format: ");
+        check(|r| r.format = "avro".into(), "schema_registry: format avro needs");
+        check(|r| r.schema_registry = "http://r".into(), "schema_registry: json has no schema");
+        check(|r| _ = r.options.insert("seed".into(), "x".into()), "no option seed");
+        check(|r| _ = r.options.insert("headwater.retryTimeout".into(), "soon".into()), "headwater.retryTimeout");
+        check(|r| _ = r.options.insert("headwater.usersPerWindow".into(), "5".into()), "less than a page");
+        check(|r| _ = r.options.insert("headwater.topicPartitions".into(), "0".into()), "headwater.topicPartitions");
+        check(|r| _ = r.options.insert("kafka.bootstrap.servers".into(), "x".into()), "leave it out");
+    }
+
+    #[test]
+    fn defaults() {
+        let parsed = Request::parse(&request(), None).expect("good");
+        assert_eq!((parsed.page_size, parsed.format), (1000, Format::Json));
+        assert_eq!(parsed.users_per_window().expect("good"), Some(20_000));
+        let pages: Vec<_> = parsed.pages().iter().map(|page| (page.page, page.users)).collect();
+        assert_eq!(pages, [(1, 1000), (2, 1000), (3, 500)]);
+        let own = Secret::new("postgresql://h/d");
+        let mirror = StartIngestRequest { source: "http://m/api/".into(), postgres: String::new(), ..request() };
+        let parsed = Request::parse(&mirror, Some(&own)).expect("good");
+        assert_eq!((parsed.users_per_window().expect("good"), parsed.postgres), (None, own));
+    }
+
+    #[test]
+    fn secrets_are_hidden() {
+        let mut asked = request();
+        asked.options = HashMap::from([
+            ("kafka.sasl.password".to_string(), "hunter2".to_string()),
+            ("kafka.linger.ms".to_string(), "5".to_string()),
+        ]);
+        let parsed = Request::parse(&asked, None).expect("good");
+        let public = parsed.public();
+        assert!(!public.to_string().contains("hunter2") && !format!("{parsed:?}").contains("hunter2"));
+        assert_eq!(public["options"]["kafka.linger.ms"], "5");
+        // What is kept reads back whole.
+        let kept = serde_json::to_string(&parsed).expect("text");
+        assert_eq!(serde_json::from_str::<Request>(&kept).expect("reads back"), parsed);
+    }
+
+    #[test]
+    fn differences_are_named() {
+        let known = Request::parse(&request(), None).expect("good").public();
+        let check = |change: fn(&mut StartIngestRequest), expect: &[&str]| {
+            let mut request = request();
+            change(&mut request);
+            let new = Request::parse(&request, None).expect("good").public();
+            assert_eq!(differences(&known, &new), expect);
+        };
+        check(|_| {}, &[]);
+        check(|r| r.postgres = "postgresql://u:other@h/d".into(), &[]);
+        check(|r| r.users = 7, &["users was 2500 and is 7"]);
+        check(
+            |r| (r.topic, r.seed) = ("t".into(), "s".into()),
+            &["topic was \"users_created\" and is \"t\"", "seed was \"\" and is \"s\""],
+        );
+    }
+}

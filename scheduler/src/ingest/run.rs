@@ -1,0 +1,440 @@
+//! One run, driven from wherever it is to its end.
+//!
+//! What is done comes from [`decide::next`] alone, over what PostgreSQL knows; so a run that was cut off goes on by being
+//! driven again. Publishing is exact without transactions of Kafka:
+//!
+//! 1. The attempt is written down with the topic's end offsets.
+//! 2. One task for each slice claims it, reads its users and sends them. A task that runs again finds its slice claimed
+//!    and sends nothing.
+//! 3. The attempt is closed: nobody can claim any more. After a job that was cut off, `delivery.timeout.ms` is waited
+//!    out: what has not been acknowledged by then never will be.
+//! 4. The topic is read from the starting offsets to its end; whoever is found there is marked, with partition and
+//!    offset. Whoever is not was not sent, and is part of the next attempt.
+
+use super::decide::{self, Budget, Next, SLICE_CLAIMED, Unpublished, Verdict};
+use super::failpoint::{Failpoint, Step};
+use super::jobs::{Job, Ranges, delivery_max};
+use super::request::{Page, Request, WINDOW};
+use super::store::{Attempt, Store};
+use crate::execute::Statements;
+use futures::future::try_join_all;
+use headwater_executor::connectors::kafka::admin::Admin;
+use headwater_proto::engine::{IngestRun, IngestState};
+use headwater_proto::error::{Error, ErrorKind, Result};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+
+/// How often pages that arrived are settled while others are fetched.
+const SETTLE_EVERY: Duration = Duration::from_millis(300);
+/// What a cancelled run still does to keep its ledger exact is bounded by this.
+const CANCEL_MAX: Duration = Duration::from_secs(15);
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct End {
+    /// Finished, failed or cancelled.
+    pub state: IngestState,
+    /// For people.
+    pub message: String,
+    /// Of the error, or empty.
+    pub error_class: String,
+}
+
+/// A run.
+pub struct Run {
+    /// Its id.
+    pub id: String,
+    /// What it was asked for.
+    pub request: Request,
+    /// Runs its jobs.
+    pub statements: Statements,
+    /// The run as clients see it.
+    pub view: Arc<watch::Sender<IngestRun>>,
+    /// Turns true to cancel it.
+    pub cancelled: watch::Receiver<bool>,
+    /// Tests only.
+    pub failpoint: Option<Arc<Failpoint>>,
+    /// The connection that holds the run.
+    pub store: Option<Store>,
+}
+
+impl Run {
+    /// Drives the run until it has ended. Dropped, it goes on when it is driven again.
+    pub async fn to_end(mut self) -> End {
+        let timeout = match self.request.retry_timeout() {
+            Ok(timeout) => timeout,
+            Err(error) => return self.end(IngestState::Failed, error.message, error.class).await,
+        };
+        let mut cancelled = self.cancelled.clone();
+        let (mut failures, mut failing_since) = (0, Instant::now());
+        loop {
+            let mut progressed = false;
+            let error = tokio::select! {
+                biased;
+                () = told(&mut cancelled) => return self.cancel().await,
+                done = self.attempt(&mut progressed) => match done {
+                    Ok(message) => return self.end(IngestState::Finished, message, String::new()).await,
+                    Err(error) => error,
+                },
+            };
+            if progressed || failures == 0 {
+                (failures, failing_since) = (0, Instant::now());
+            }
+            failures += 1;
+            match decide::verdict(&error, failures, failing_since.elapsed(), timeout) {
+                Verdict::Again(pause) => {
+                    tracing::warn!(run_id = self.id, %error, pause_ms = pause.as_millis() as u64, "ingest run failed, trying again");
+                    self.say(None, format!("{error}; trying again in {pause:?}")).await;
+                    tokio::select! {
+                        biased;
+                        () = told(&mut cancelled) => return self.cancel().await,
+                        () = tokio::time::sleep(pause) => {}
+                    }
+                }
+                Verdict::GiveUp => {
+                    tracing::error!(run_id = self.id, %error, "ingest run failed");
+                    return self.end(IngestState::Failed, error.message, error.class).await;
+                }
+            }
+        }
+    }
+
+    /// Step after step until all is done or the first error. What is told at the end.
+    async fn attempt(&mut self, progressed: &mut bool) -> Result<String> {
+        self.connect().await?;
+        self.topic_ready().await?;
+        let run = self.id.clone();
+        let seed = self.store()?.seed(&run).await?;
+        let mut waiting = None;
+        loop {
+            self.refresh().await?;
+            let facts = self.store()?.facts(&run).await?;
+            match decide::next(&facts, self.request.page_size) {
+                Next::Resolve(attempt) => {
+                    self.say(Some(IngestState::Publishing), "looking for what was published before".into()).await;
+                    let attempt = self.store()?.close_attempt(&run, attempt).await?;
+                    self.resolve(&attempt, false).await?;
+                    *progressed = true;
+                }
+                Next::Fetch(pages) => self.fetch(&seed, pages, progressed).await?,
+                // Users whose publisher has ended are taken over once, before the first is published.
+                Next::Publish(..) | Next::Finish if waiting.is_none() => {
+                    let everybody = self.request.publish_only;
+                    let (taken, left) = self.store()?.claim(&run, everybody).await?;
+                    if taken > 0 {
+                        tracing::info!(run_id = run, users = taken, "took over users that nobody publishes");
+                    }
+                    waiting = Some(left);
+                }
+                Next::Publish(users, slices) => {
+                    self.publish(users, slices).await?;
+                    *progressed = true;
+                }
+                Next::Finish => {
+                    self.store()?.sweep(&run).await?;
+                    return Ok(match waiting.unwrap_or_default() {
+                        0 => "done".into(),
+                        left => format!(
+                            "done; {left} users wait for runs whose last attempt to publish is not resolved: start these \
+                             again"
+                        ),
+                    });
+                }
+            }
+        }
+    }
+
+    async fn connect(&mut self) -> Result<()> {
+        if self.store.as_ref().is_some_and(|store| !store.is_closed()) {
+            return Ok(());
+        }
+        // First the old connection, which may hold the run.
+        self.store = None;
+        let store = Store::open(&self.request.postgres).await?;
+        store.take(&self.id).await?;
+        self.store = Some(store);
+        Ok(())
+    }
+
+    fn store(&mut self) -> Result<&mut Store> {
+        self.store
+            .as_mut()
+            .ok_or_else(|| Error::transient("POSTGRES_UNREACHABLE", "the connection to postgres is gone"))
+    }
+
+    /// Makes the topic if there is none, so that its offsets can be told.
+    async fn topic_ready(&self) -> Result<()> {
+        let admin = Admin::with_options(&self.request.kafka_options())?;
+        match admin.describe_topic(&self.request.topic).await {
+            Err(error) if error.kind == ErrorKind::NotFound => {}
+            other => return other.map(|_| ()),
+        }
+        // The broker's defaults where nothing is said.
+        let partitions = self.request.topic_partitions().unwrap_or(-1);
+        match admin.create_topic(&self.request.topic, partitions, -1).await {
+            Err(error) if error.kind != ErrorKind::AlreadyExists => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    async fn end_offsets(&self) -> Result<BTreeMap<i32, i64>> {
+        let admin = Admin::with_options(&self.request.kafka_options())?;
+        let topic = admin.describe_topic(&self.request.topic).await?;
+        let offsets = topic.partitions.iter().map(|partition| {
+            let latest = partition.latest.ok_or_else(|| {
+                Error::transient(
+                    "KAFKA_UNAVAILABLE",
+                    format!("partition {} of topic {} has no leader", partition.partition, topic.name),
+                )
+            });
+            Ok((partition.partition, latest?))
+        });
+        offsets.collect()
+    }
+
+    async fn fetch(&mut self, seed: &str, pages: Vec<Page>, progressed: &mut bool) -> Result<()> {
+        let run = self.id.clone();
+        let limit = self.request.users_per_window()?;
+        let source = self.request.source.clone();
+        let pages = match self.store()?.grant(&source, &pages, limit).await? {
+            Budget::Pages(pages) => pages,
+            Budget::Wait(wait) => {
+                let limit = limit.unwrap_or_default();
+                let window = WINDOW.as_secs() / 60;
+                self.say(
+                    Some(IngestState::Fetching),
+                    format!("the source gives {limit} users in {window} minutes: going on in {} s", wait.as_secs() + 1),
+                )
+                .await;
+                tokio::time::sleep(wait).await;
+                // Waiting for a limit is no failure.
+                *progressed = true;
+                return Ok(());
+            }
+        };
+        let users: i64 = pages.iter().map(|page| i64::from(page.users)).sum();
+        self.say(Some(IngestState::Fetching), format!("fetching {users} users, from page {}", pages[0].page)).await;
+        let statements = self.statements.clone();
+        let job = Job::fetch(&run, &self.request, seed, &pages);
+        let mut job = Box::pin(job.run(&statements));
+        let mut every = tokio::time::interval(SETTLE_EVERY);
+        every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut settled = 0;
+        let fetched = loop {
+            tokio::select! {
+                done = &mut job => break done,
+                _ = every.tick() => {
+                    let more = self.store()?.settle(&run, &pages).await?;
+                    if more > 0 {
+                        settled += more;
+                        *progressed = true;
+                        self.refresh().await?;
+                    }
+                }
+            }
+        };
+        self.reached(Step::AfterFetch);
+        // Also after a failure: whole pages are as good as any.
+        let more = self.store()?.settle(&run, &pages).await?;
+        settled += more;
+        *progressed |= more > 0;
+        self.reached(Step::AfterSettle);
+        fetched?;
+        if settled < pages.len() {
+            return Err(Error::transient(
+                "INGEST_PAGES_INCOMPLETE",
+                format!("{} of {} pages did not arrive whole", pages.len() - settled, pages.len()),
+            ));
+        }
+        Ok(())
+    }
+
+    async fn publish(&mut self, users: Unpublished, slices: i32) -> Result<()> {
+        let run = self.id.clone();
+        self.say(Some(IngestState::Publishing), format!("publishing {} users to {}", users.users, self.request.topic))
+            .await;
+        let before = self.end_offsets().await?;
+        let topic = self.request.topic.clone();
+        let attempt = self.store()?.open_attempt(&run, &topic, &before, users, slices).await?;
+        self.reached(Step::AfterAttempt);
+        let (statements, request) = (&self.statements, &self.request);
+        let sent = try_join_all(
+            (0..slices).map(|part| Job::send(&run, request, attempt, users.last_id, (part, slices)).run(statements)),
+        )
+        .await;
+        self.reached(Step::AfterSend);
+        let attempt = self.store()?.close_attempt(&run, attempt).await?;
+        if let Err(error) = &sent {
+            self.say(None, format!("{}; looking for what arrived", in_place(error.clone()))).await;
+        }
+        let marked = self.resolve(&attempt, sent.is_ok()).await?;
+        sent.map_err(in_place)?;
+        if marked < users.users {
+            return Err(Error::fatal(
+                "INGEST_DELIVERY_UNCONFIRMED",
+                format!(
+                    "the brokers acknowledged {} users, but topic {topic} has {marked} of them from offsets {before:?} on: \
+                     is its retention that short, or was it made anew",
+                    users.users
+                ),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Finds what of a closed attempt arrived and marks it. `whole`: its job ended well, so nothing is under way.
+    async fn resolve(&mut self, attempt: &Attempt, whole: bool) -> Result<u64> {
+        if !whole && attempt.claimed > 0 {
+            let wait = (delivery_max(&self.request) + Duration::from_secs(1)).saturating_sub(attempt.closed_for);
+            tokio::time::sleep(wait).await;
+        }
+        self.look(attempt, true).await
+    }
+
+    /// Marks what of an attempt is in the topic now.
+    async fn look(&mut self, attempt: &Attempt, resolved: bool) -> Result<u64> {
+        let (run, topic) = (self.id.clone(), self.request.topic.clone());
+        if attempt.claimed > 0 {
+            let ranges = ranges(&attempt.start_offsets, &self.end_offsets().await?);
+            if !ranges.is_empty() {
+                Job::scan(&run, &self.request, attempt.number, &ranges).run(&self.statements).await?;
+            }
+        }
+        self.reached(Step::AfterScan);
+        let (marked, doubled) = self.store()?.mark(&run, &topic, attempt.number, resolved).await?;
+        if doubled > 0 {
+            tracing::warn!(
+                run_id = run,
+                attempt = attempt.number,
+                records = doubled,
+                "users stand in the topic more than once"
+            );
+        }
+        self.reached(Step::AfterMark);
+        self.refresh().await?;
+        Ok(marked)
+    }
+
+    /// Ends a run that was told to stop: what has arrived is marked if that is quickly known.
+    async fn cancel(&mut self) -> End {
+        let tidy = async {
+            self.connect().await?;
+            let run = self.id.clone();
+            if let Some(attempt) = self.store()?.facts(&run).await?.unresolved {
+                let attempt = self.store()?.close_attempt(&run, attempt).await?;
+                // Not resolved: something may be under way, which a later start of the run will find.
+                self.look(&attempt, false).await?;
+            }
+            Ok::<_, Error>(())
+        };
+        match tokio::time::timeout(CANCEL_MAX, tidy).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(run_id = self.id, %error, "what a cancelled run has published is not known yet")
+            }
+            Err(_) => tracing::warn!(run_id = self.id, "what a cancelled run has published is not known yet"),
+        }
+        self.end(IngestState::Cancelled, "cancelled; start it again to go on".into(), String::new()).await
+    }
+
+    /// Writes the end down where that is possible; the run's file has it in any case.
+    async fn end(&mut self, state: IngestState, message: String, error_class: String) -> End {
+        let id = self.id.clone();
+        let written = async {
+            self.connect().await?;
+            self.store()?.set(&id, state, &message, &error_class).await?;
+            // Shown as ended by whoever drives the run, once it does so no longer: then it can be started again.
+            if let Some(mut run) = self.store()?.get(&id).await? {
+                self.view.send_modify(|view| {
+                    run.set_state(view.state());
+                    *view = run;
+                });
+            }
+            Ok::<_, Error>(())
+        };
+        if let Err(error) = written.await {
+            tracing::warn!(run_id = self.id, %error, "how an ingest run ended is not in postgres");
+        }
+        End { state, message, error_class }
+    }
+
+    /// Says what the run does. That it cannot be written down is found by whatever it does next.
+    async fn say(&mut self, state: Option<IngestState>, message: String) {
+        let state = state.unwrap_or_else(|| self.view.borrow().state());
+        let id = self.id.clone();
+        if let Some(store) = &self.store
+            && !store.is_closed()
+            && let Err(error) = store.set(&id, state, &message, "").await
+        {
+            tracing::debug!(run_id = id, %error, "the state of a run is not in postgres");
+        }
+        self.view.send_modify(|view| {
+            view.set_state(state);
+            view.message = message;
+            view.updated_at = Some(std::time::SystemTime::now().into());
+        });
+    }
+
+    /// Shows the run as PostgreSQL has it.
+    async fn refresh(&mut self) -> Result<()> {
+        let id = self.id.clone();
+        if let Some(run) = self.store()?.get(&id).await? {
+            self.view.send_replace(run);
+        }
+        Ok(())
+    }
+
+    fn reached(&self, step: Step) {
+        if let Some(failpoint) = &self.failpoint {
+            failpoint.reached(step);
+        }
+    }
+}
+
+/// The refusal to send a slice twice comes as the connector's error.
+fn in_place(error: Error) -> Error {
+    if error.message.contains(SLICE_CLAIMED) {
+        return Error::transient(
+            SLICE_CLAIMED,
+            "a task that publishes was lost or failed; its users are looked for in the topic before any is sent again",
+        );
+    }
+    error
+}
+
+/// What to read of a topic, by partition: from the offsets before an attempt until now. A partition that is new since is
+/// read from its beginning.
+fn ranges(before: &BTreeMap<i32, i64>, now: &BTreeMap<i32, i64>) -> Ranges {
+    now.iter()
+        .map(|(partition, until)| (*partition, (before.get(partition).copied().unwrap_or(0), *until)))
+        .filter(|(_, (from, until))| from < until)
+        .collect()
+}
+
+async fn told(cancelled: &mut watch::Receiver<bool>) {
+    // The sender gone means that the scheduler ends, which drops this run anyway.
+    if cancelled.wait_for(|cancelled| *cancelled).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_read_of_a_topic() {
+        let before = BTreeMap::from([(0, 5), (1, 7)]);
+        let now = BTreeMap::from([(0, 9), (1, 7), (2, 3)]);
+        assert_eq!(ranges(&before, &now), Ranges::from([(0, (5, 9)), (2, (0, 3))]));
+    }
+
+    #[test]
+    fn a_slice_that_was_claimed_is_known_by_its_class() {
+        let error = Error::invalid("POSTGRES_FAILED", "failed to read: [INGEST_SLICE_CLAIMED] slice 0 of …");
+        assert_eq!(in_place(error).class, SLICE_CLAIMED);
+        assert_eq!(in_place(Error::invalid("X", "y")).class, "X");
+    }
+}

@@ -1,0 +1,532 @@
+//! The runs of this scheduler: started, listed, watched, cancelled, and taken up after a restart.
+//!
+//! A start is written to PostgreSQL, then to the run's file, then driven; a client that is cut off in between asks again
+//! by the same id. Runs that another scheduler started on the same database are shown, and can be taken over once it is
+//! gone.
+
+use super::failpoint::Failpoint;
+use super::files::{Files, RunFile, Wanted};
+use super::request::{Request, check_run_id, differences};
+use super::run::{End, Run};
+use super::store::{Begun, Store, run_exists};
+use crate::execute::Statements;
+use futures::FutureExt;
+use headwater_proto::engine::{IngestRun, IngestState, StartIngestRequest};
+use headwater_proto::error::{Error, ErrorKind, Result};
+use headwater_proto::ingest::is_active;
+use headwater_proto::secret::Secret;
+use object_store::ObjectStore;
+use object_store::path::Path;
+use rand::Rng;
+use std::collections::{BTreeMap, HashMap};
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+use tracing::info;
+
+/// How long a cancel waits for the run to have ended.
+const CANCEL_MAX: Duration = Duration::from_secs(30);
+/// Runs that are listed unless told otherwise.
+const LIST_DEFAULT: u32 = 100;
+const LIST_MAX: u32 = 10_000;
+/// Between two looks at a run that another scheduler drives.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Cheap to clone.
+#[derive(Clone)]
+pub struct Ingest(Arc<Inner>);
+
+struct Inner {
+    files: Files,
+    statements: Statements,
+    /// The database of requests that name none.
+    postgres: Option<Secret>,
+    failpoint: Option<Arc<Failpoint>>,
+    /// For a moment, never over an await.
+    runs: Mutex<BTreeMap<String, Entry>>,
+    /// Held by the one change that is made, over its I/O.
+    changes: tokio::sync::Mutex<Changes>,
+    /// Connections for looking on, by address of the database.
+    connections: tokio::sync::Mutex<HashMap<String, Arc<Store>>>,
+}
+
+#[derive(Default)]
+struct Changes {
+    /// The scheduler ends: nothing is started any more.
+    closed: bool,
+}
+
+struct Entry {
+    file: RunFile,
+    view: Arc<watch::Sender<IngestRun>>,
+    driven: Option<Driven>,
+}
+
+/// A run that is driven here. Dropped, it is no longer.
+struct Driven {
+    cancel: watch::Sender<bool>,
+    /// None once it has ended by itself.
+    task: Option<AbortHandle>,
+}
+
+impl Drop for Driven {
+    fn drop(&mut self) {
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+    }
+}
+
+impl Ingest {
+    /// Reads the runs of a state directory and goes on with those that have not ended.
+    ///
+    /// # Errors
+    /// The store is away, or a file cannot be read.
+    pub async fn open(
+        store: Arc<dyn ObjectStore>,
+        root: &Path,
+        statements: Statements,
+        postgres: Option<Secret>,
+        failpoint: Option<Failpoint>,
+    ) -> Result<Self> {
+        let ingest = Self(Arc::new(Inner {
+            files: Files::new(store, root),
+            statements,
+            postgres,
+            failpoint: failpoint.map(Arc::new),
+            runs: Mutex::default(),
+            changes: tokio::sync::Mutex::default(),
+            connections: tokio::sync::Mutex::default(),
+        }));
+        for file in ingest.0.files.read().await? {
+            let view = Arc::new(watch::Sender::new(sketch(&file)));
+            let active = file.wanted.end().is_none();
+            let id = file.run_id.clone();
+            ingest.runs().insert(id.clone(), Entry { file, view, driven: None });
+            if active {
+                info!(run_id = id, "resuming ingest run");
+                ingest.drive(&id, None);
+            }
+        }
+        Ok(ingest)
+    }
+
+    fn runs(&self) -> MutexGuard<'_, BTreeMap<String, Entry>> {
+        // Entries are whole whatever panicked while they were held: they change by assignment alone.
+        self.0.runs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends what drives runs; they go on at the next start of a scheduler.
+    pub async fn shutdown(&self) {
+        self.0.changes.lock().await.closed = true;
+        for entry in self.runs().values_mut() {
+            entry.driven = None;
+        }
+    }
+
+    /// Starts a run, or finds it.
+    ///
+    /// # Errors
+    /// `INGEST_INVALID_REQUEST`, `INGEST_RUN_EXISTS`, what PostgreSQL says.
+    pub async fn start(&self, request: StartIngestRequest) -> Result<IngestRun> {
+        let parsed = Request::parse(&request, self.0.postgres.as_ref())?;
+        let id = match request.run_id.as_str() {
+            "" => uuid::Uuid::new_v4().to_string(),
+            id => {
+                check_run_id(id)?;
+                id.to_string()
+            }
+        };
+        let owner = request.owner;
+        let ingest = self.clone();
+        // To its end even when the client goes away, which would leave database and file at odds.
+        let started = tokio::spawn(async move { ingest.start_checked(id, parsed, owner).await });
+        started.await.map_err(Error::internal)?
+    }
+
+    async fn start_checked(&self, id: String, request: Request, owner: String) -> Result<IngestRun> {
+        let known = self.runs().get(&id).map(|entry| entry.file.request.clone());
+        if let Some(known) = known {
+            let mut differences = differences(&known.public(), &request.public());
+            let (before, now) = (place(&known.postgres), place(&request.postgres));
+            if before != now {
+                differences.push(format!("postgres was {before} and is {now}"));
+            }
+            if !differences.is_empty() {
+                return Err(run_exists(&id, &differences));
+            }
+        }
+        // Others are not kept waiting for a database that is away.
+        let mut store = Store::open(&request.postgres).await?;
+        let changes = self.0.changes.lock().await;
+        if changes.closed {
+            return Err(Error::transient("SCHEDULER_ENDS", "the scheduler is shutting down: start the run again"));
+        }
+        if let Some(view) = self.driven(&id) {
+            self.hand_over(&id, owner).await?;
+            return Ok(view);
+        }
+        let seed = if request.seed.is_empty() { made_up_seed() } else { request.seed.clone() };
+        let begun = store.begin(&id, &request, &seed).await?;
+        let found = store.get(&id).await?.ok_or_else(|| Error::internal("a run that was just written is gone"))?;
+        match begun {
+            Begun::New | Begun::Resumed => {}
+            Begun::Known if !is_active(found.state()) => return Ok(found),
+            // Active, and not here: another scheduler drives it, or none does any more.
+            Begun::Known => {}
+        }
+        match store.take(&id).await {
+            Ok(()) => {}
+            Err(error) if error.class == "INGEST_RUN_BUSY" => return Ok(found),
+            Err(error) => return Err(error),
+        }
+        let before = self.runs().get(&id).map(|entry| entry.file.owner.clone()).unwrap_or_default();
+        let owner = if owner.is_empty() { before } else { owner };
+        let file = RunFile { run_id: id.clone(), request, owner, wanted: Wanted::Run };
+        self.0.files.write(&file).await?;
+        let view = Arc::new(watch::Sender::new(found.clone()));
+        self.runs().insert(id.clone(), Entry { file, view, driven: None });
+        info!(run_id = id, "ingest run started");
+        self.drive(&id, Some(store));
+        Ok(found)
+    }
+
+    /// Whoever starts a run that is driven already owns it from then on.
+    async fn hand_over(&self, id: &str, owner: String) -> Result<()> {
+        let file = match self.runs().get_mut(id) {
+            Some(entry) if !owner.is_empty() && entry.file.owner != owner => {
+                entry.file.owner = owner;
+                entry.file.clone()
+            }
+            _ => return Ok(()),
+        };
+        self.0.files.write(&file).await
+    }
+
+    /// The run as it is, if it is driven here.
+    fn driven(&self, id: &str) -> Option<IngestRun> {
+        self.runs().get(id).filter(|entry| entry.driven.is_some()).map(|entry| entry.view.borrow().clone())
+    }
+
+    /// Drives a run of this scheduler. `store`: a connection that has taken it.
+    fn drive(&self, id: &str, store: Option<Store>) {
+        let mut runs = self.runs();
+        let Some(entry) = runs.get_mut(id) else { return };
+        let (cancel, cancelled) = watch::channel(entry.file.wanted == Wanted::Cancel);
+        let run = Run {
+            id: id.to_string(),
+            request: entry.file.request.clone(),
+            statements: self.0.statements.clone(),
+            view: Arc::clone(&entry.view),
+            cancelled,
+            failpoint: self.0.failpoint.clone(),
+            store,
+        };
+        let (ingest, id) = (self.clone(), id.to_string());
+        let task = tokio::spawn(async move {
+            let end = AssertUnwindSafe(run.to_end()).catch_unwind().await.unwrap_or_else(|panic| {
+                let text = panic.downcast_ref::<String>().map(String::as_str);
+                let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+                let error = Error::internal(text.unwrap_or("the run panicked"));
+                End { state: IngestState::Failed, message: error.message, error_class: error.class }
+            });
+            ingest.ended(&id, end).await;
+        });
+        entry.driven = Some(Driven { cancel, task: Some(task.abort_handle()) });
+    }
+
+    /// Records that a run ended.
+    async fn ended(&self, id: &str, end: End) {
+        let _changes = self.0.changes.lock().await;
+        let file = {
+            let mut runs = self.runs();
+            let Some(entry) = runs.get_mut(id) else { return };
+            entry.file.wanted = Wanted::ended(&end);
+            entry.file.clone()
+        };
+        info!(run_id = id, state = end.state.as_str_name(), message = end.message, "ingest run ended");
+        if let Err(error) = self.0.files.write(&file).await {
+            tracing::warn!(run_id = id, %error, "how an ingest run ended is not in its file: it is looked at again at the next start");
+        }
+        let view = {
+            let mut runs = self.runs();
+            let Some(entry) = runs.get_mut(id) else { return };
+            // This is its own task, which is not to be ended before it is done.
+            if let Some(driven) = &mut entry.driven {
+                driven.task = None;
+            }
+            entry.driven = None;
+            Arc::clone(&entry.view)
+        };
+        view.send_modify(|run| show_end(run, &end));
+    }
+
+    /// One run.
+    ///
+    /// # Errors
+    /// `INGEST_RUN_NOT_FOUND`, what PostgreSQL says.
+    pub async fn get(&self, id: &str) -> Result<IngestRun> {
+        if let Some(view) = self.driven(id) {
+            return Ok(view);
+        }
+        let known = self.runs().get(id).map(|entry| entry.file.clone());
+        let address = known.as_ref().map(|file| file.request.postgres.clone()).or_else(|| self.0.postgres.clone());
+        let found = match address {
+            Some(address) => {
+                let store = self.connection(&address).await?;
+                store.get(id).await?
+            }
+            None => None,
+        };
+        let mut found = found.ok_or_else(|| not_found(id))?;
+        // It ended while the database was away.
+        if let Some(end) = known.and_then(|file| file.wanted.end())
+            && is_active(found.state())
+        {
+            show_end(&mut found, &end);
+        }
+        Ok(found)
+    }
+
+    /// Runs, newest first: those of every database that this scheduler knows of and that answers.
+    ///
+    /// # Errors
+    /// What PostgreSQL says, when none answers.
+    pub async fn list(&self, limit: u32) -> Result<Vec<IngestRun>> {
+        let limit = if limit == 0 { LIST_DEFAULT } else { limit.min(LIST_MAX) };
+        let mut addresses: BTreeMap<String, Secret> = BTreeMap::new();
+        let mut known: BTreeMap<String, IngestRun> = BTreeMap::new();
+        for address in self.0.postgres.iter() {
+            addresses.insert(place(address), address.clone());
+        }
+        for (id, entry) in self.runs().iter() {
+            let address = &entry.file.request.postgres;
+            addresses.insert(place(address), address.clone());
+            known.insert(id.clone(), entry.view.borrow().clone());
+        }
+        let mut all: BTreeMap<String, IngestRun> = BTreeMap::new();
+        let mut trouble = None;
+        for (place, address) in addresses {
+            let listed = async { self.connection(&address).await?.list(i64::from(limit)).await };
+            match listed.await {
+                Ok(runs) => all.extend(runs.into_iter().map(|run| (run.run_id.clone(), run))),
+                Err(error) => {
+                    tracing::warn!(postgres = place, %error, "the ingest runs of a database cannot be listed");
+                    trouble = Some(error);
+                }
+            }
+        }
+        if let Some(error) = trouble
+            && all.is_empty()
+            && known.is_empty()
+        {
+            return Err(error);
+        }
+        // What is driven here is known best here; so is what a database that is away does not tell.
+        for (id, run) in known {
+            if is_active(run.state()) || !all.contains_key(&id) {
+                all.insert(id, run);
+            }
+        }
+        let mut runs: Vec<_> = all.into_values().collect();
+        let started = |run: &IngestRun| run.started_at.map_or((0, 0), |at| (at.seconds, at.nanos));
+        runs.sort_by(|one, two| started(two).cmp(&started(one)).then_with(|| one.run_id.cmp(&two.run_id)));
+        runs.truncate(limit as usize);
+        Ok(runs)
+    }
+
+    /// Runs of this scheduler as it knows them without asking a database.
+    pub fn known(&self) -> Vec<IngestRun> {
+        self.runs().values().map(|entry| entry.view.borrow().clone()).collect()
+    }
+
+    /// The run as it is now, and what tells of its changes until it has ended.
+    ///
+    /// # Errors
+    /// As [`Ingest::get`].
+    pub async fn watch(&self, id: &str) -> Result<(IngestRun, Changing)> {
+        let now = self.get(id).await?;
+        let here = self.runs().get(id).filter(|entry| entry.driven.is_some()).map(|entry| entry.view.subscribe());
+        Ok((now, Changing { ingest: self.clone(), id: id.to_string(), here }))
+    }
+
+    /// Cancels a run; what is staged and published stays. With an `owner` who does not own the run it is left as it is.
+    ///
+    /// # Errors
+    /// `INGEST_RUN_NOT_FOUND`, `INGEST_RUN_BUSY` when another scheduler drives it.
+    pub async fn cancel(&self, id: &str, owner: &str) -> Result<IngestRun> {
+        let ingest = self.clone();
+        let (id, owner) = (id.to_string(), owner.to_string());
+        tokio::spawn(async move { ingest.cancel_whole(&id, &owner).await }).await.map_err(Error::internal)?
+    }
+
+    async fn cancel_whole(&self, id: &str, owner: &str) -> Result<IngestRun> {
+        let changes = self.0.changes.lock().await;
+        let owned = self.runs().get(id).map(|entry| entry.file.owner.clone());
+        if !owner.is_empty() && owned.is_some_and(|owned| owned != owner) {
+            return self.get(id).await;
+        }
+        let told = {
+            let mut runs = self.runs();
+            match runs.get_mut(id).filter(|entry| entry.driven.is_some()) {
+                Some(entry) => {
+                    entry.file.wanted = Wanted::Cancel;
+                    Some((entry.file.clone(), entry.view.subscribe()))
+                }
+                None => None,
+            }
+        };
+        let Some((file, mut view)) = told else {
+            return self.cancel_elsewhere(id).await;
+        };
+        // First the wish, which a restart finds.
+        self.0.files.write(&file).await?;
+        if let Some(driven) = self.runs().get(id).and_then(|entry| entry.driven.as_ref()) {
+            // The receiver is gone when the run has ended by itself.
+            let _ = driven.cancel.send(true);
+        }
+        drop(changes);
+        let ended = async {
+            // The sender stays as long as this service.
+            view.wait_for(|run| !is_active(run.state())).await.map(|run| run.clone()).ok()
+        };
+        match tokio::time::timeout(CANCEL_MAX, ended).await {
+            Ok(Some(run)) => Ok(run),
+            // It goes on ending.
+            _ => self.get(id).await,
+        }
+    }
+
+    /// A run that is not driven here.
+    async fn cancel_elsewhere(&self, id: &str) -> Result<IngestRun> {
+        let run = self.get(id).await?;
+        if !is_active(run.state()) {
+            return Ok(run);
+        }
+        let known = self.runs().get(id).map(|entry| entry.file.request.postgres.clone());
+        let address = known.or_else(|| self.0.postgres.clone()).ok_or_else(|| not_found(id))?;
+        // A connection of its own, as taking a run lasts as long as the connection.
+        let store = Store::connect(&address).await?;
+        store.take(id).await?;
+        store.set(id, IngestState::Cancelled, "cancelled; start it again to go on", "").await?;
+        store.get(id).await?.ok_or_else(|| not_found(id))
+    }
+
+    /// A connection for looking on.
+    async fn connection(&self, address: &Secret) -> Result<Arc<Store>> {
+        // By the whole address: a password may have changed.
+        let key = address.expose();
+        if let Some(store) = self.0.connections.lock().await.get(key).filter(|store| !store.is_closed()) {
+            return Ok(Arc::clone(store));
+        }
+        // Others are not kept waiting for a database that is away.
+        let store = Arc::new(Store::open(address).await?);
+        self.0.connections.lock().await.insert(key.to_string(), Arc::clone(&store));
+        Ok(store)
+    }
+}
+
+/// Tells of the changes of a run.
+pub struct Changing {
+    ingest: Ingest,
+    id: String,
+    here: Option<watch::Receiver<IngestRun>>,
+}
+
+impl Changing {
+    /// The run after its next change.
+    ///
+    /// # Errors
+    /// What PostgreSQL says, of a run that is driven elsewhere.
+    pub async fn next(&mut self) -> Result<IngestRun> {
+        if let Some(here) = &mut self.here {
+            if here.changed().await.is_ok() {
+                return Ok(here.borrow_and_update().clone());
+            }
+            self.here = None;
+        }
+        // Nobody tells: asking again is all there is.
+        tokio::time::sleep(LOOK_EVERY).await;
+        self.ingest.get(&self.id).await
+    }
+}
+
+fn show_end(run: &mut IngestRun, end: &End) {
+    run.set_state(end.state);
+    run.message.clone_from(&end.message);
+    run.error_class.clone_from(&end.error_class);
+    if run.ended_at.is_none() {
+        run.ended_at = Some(std::time::SystemTime::now().into());
+    }
+}
+
+/// What is known of a run by its file alone.
+fn sketch(file: &RunFile) -> IngestRun {
+    let mut run = IngestRun {
+        run_id: file.run_id.clone(),
+        source: file.request.public()["source"].as_str().unwrap_or_default().to_string(),
+        topic: file.request.topic.clone(),
+        seed: file.request.seed.clone(),
+        format: file.request.format.to_string(),
+        requested: file.request.users,
+        message: "resuming".into(),
+        ..IngestRun::default()
+    };
+    run.set_state(IngestState::Pending);
+    if let Some(end) = file.wanted.end() {
+        show_end(&mut run, &end);
+        run.ended_at = None;
+    }
+    run
+}
+
+fn not_found(id: &str) -> Error {
+    Error::new(
+        ErrorKind::NotFound,
+        "INGEST_RUN_NOT_FOUND",
+        format!("there is no ingest run {id}: headwater ingest list shows those that this scheduler knows of"),
+    )
+}
+
+/// Where a database is, without who asks.
+fn place(address: &Secret) -> String {
+    let text = address.expose();
+    let text = text.strip_prefix("jdbc:").unwrap_or(text);
+    match url::Url::parse(text) {
+        Ok(url) => {
+            let port = url.port().unwrap_or(5432);
+            format!("{}:{port}{}", url.host_str().unwrap_or("localhost"), url.path())
+        }
+        Err(_) => "an address that cannot be read".into(),
+    }
+}
+
+/// Not of 18 characters, by which the API would choose one nationality.
+fn made_up_seed() -> String {
+    const LETTERS: &[u8] = b"abcdefghijklmnopqrstuvwxyz0123456789";
+    let mut rng = rand::rng();
+    (0..16).map(|_| char::from(LETTERS[rng.random_range(0..LETTERS.len())])).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_of_databases() {
+        let check = |address: &str, expect: &str| assert_eq!(place(&Secret::new(address)), expect);
+        check("postgresql://u:hunter2@h:1/d?sslmode=require", "h:1/d");
+        check("postgres://h/d", "h:5432/d");
+        check("jdbc:postgresql://h/d", "h:5432/d");
+        check("nonsense", "an address that cannot be read");
+    }
+
+    #[test]
+    fn seeds_differ() {
+        let seed = made_up_seed();
+        assert_eq!(seed.len(), 16);
+        assert_ne!(seed, made_up_seed());
+    }
+}

@@ -1,0 +1,201 @@
+//! On a real PostgreSQL, each test in a database of its own.
+
+use super::*;
+use headwater_proto::engine::StartIngestRequest;
+
+/// A database of a test; none without a server, which is said.
+struct Database {
+    admin: Client,
+    name: String,
+    address: Secret,
+}
+
+impl Database {
+    async fn new(test: &str) -> Option<Self> {
+        let Ok(server) = std::env::var("POSTGRES_ADDRESS") else {
+            assert!(
+                std::env::var("HEADWATER_REQUIRE_SERVICES").as_deref() != Ok("1"),
+                "POSTGRES_ADDRESS is not set, and HEADWATER_REQUIRE_SERVICES=1"
+            );
+            println!("skipped: ingest store {test}: POSTGRES_ADDRESS is not set");
+            return None;
+        };
+        let root = Secret::new(format!("postgresql://postgres@{server}/postgres"));
+        let admin = postgres::connect(&options(&root)).await.expect("postgres");
+        let name = format!("ingest_{test}_{}", Uuid::new_v4().simple());
+        admin.batch_execute(&format!("CREATE DATABASE {name}")).await.expect("a database");
+        let address = Secret::new(format!("postgresql://postgres@{server}/{name}"));
+        Some(Self { admin, name, address })
+    }
+
+    async fn remove(self) {
+        let drop = format!("DROP DATABASE {} WITH (FORCE)", self.name);
+        self.admin.batch_execute(&drop).await.expect("dropped");
+    }
+}
+
+fn request(users: u64, publish_only: bool) -> Request {
+    let request = StartIngestRequest {
+        users,
+        publish_only,
+        topic: "t".into(),
+        kafka: "k:1".into(),
+        postgres: "postgresql://h/d".into(),
+        page_size: 2,
+        ..StartIngestRequest::default()
+    };
+    Request::parse(&request, None).expect("good")
+}
+
+fn user(number: u128) -> String {
+    Uuid::from_u128(number).to_string()
+}
+
+/// Puts users where executors put them: (position, id, why it is rejected).
+async fn arrive(store: &Store, run: &str, page: i32, users: &[(i32, Option<String>, Option<&str>)]) {
+    for (position, id, rejected) in users {
+        let insert = "INSERT INTO headwater.ingest_arrivals (run_id, page, position, id, first_name, rejected)
+                      VALUES ($1, $2, $3, $4, 'A', $5) ON CONFLICT DO NOTHING";
+        store.client.execute(insert, &[&run, &page, position, id, rejected]).await.expect("arrives");
+    }
+}
+
+/// fetched, staged, published, rejected, duplicates.
+async fn ledger(store: &Store, run: &str) -> [u64; 5] {
+    let run = store.get(run).await.expect("postgres").expect("the run");
+    [run.fetched, run.staged, run.published, run.rejected, run.duplicates]
+}
+
+async fn deliver(store: &Store, run: &str, attempt: i32, records: &[(i32, i64, u128)]) {
+    for (partition, offset, number) in records {
+        let insert = "INSERT INTO headwater.ingest_deliveries VALUES ($1, $2, $3, $4, $5)";
+        let id = Uuid::from_u128(*number);
+        store.client.execute(insert, &[&run, &attempt, partition, offset, &id]).await.expect("is found");
+    }
+}
+
+#[tokio::test]
+async fn a_run_is_begun_once() {
+    let Some(database) = Database::new("begun").await else { return };
+    // Schedulers that start at once make the schema once.
+    let (one, two) = tokio::join!(Store::open(&database.address), Store::open(&database.address));
+    let (mut store, other) = (one.expect("opens"), two.expect("opens"));
+    assert_eq!(store.begin("it's", &request(3, false), "seed").await.expect("begins"), Begun::New);
+    assert_eq!(store.begin("it's", &request(3, false), "other").await.expect("is known"), Begun::Known);
+    assert_eq!(store.seed("it's").await.expect("a seed"), "seed");
+    let error = store.begin("it's", &request(5, false), "seed").await.expect_err("is another");
+    assert_eq!((error.kind, error.class.as_str()), (ErrorKind::AlreadyExists, "INGEST_RUN_EXISTS"));
+    assert!(error.message.contains("users was 3 and is 5"), "{error}");
+    store.set("it's", IngestState::Failed, "m", "C").await.expect("is set");
+    let run = store.get("it's").await.expect("postgres").expect("the run");
+    assert_eq!((run.state(), run.error_class.as_str(), run.ended_at.is_some()), (IngestState::Failed, "C", true));
+    assert_eq!(store.begin("it's", &request(3, false), "x").await.expect("goes on"), Begun::Resumed);
+    let run = store.get("it's").await.expect("postgres").expect("the run");
+    assert_eq!((run.state(), run.error_class.as_str(), run.ended_at), (IngestState::Pending, "", None));
+    assert_eq!(store.list(10).await.expect("lists").len(), 1);
+    assert_eq!(store.get("none").await.expect("postgres"), None);
+    store.take("it's").await.expect("is free");
+    let busy = other.take("it's").await.expect_err("is taken");
+    assert_eq!((busy.kind, busy.class.as_str()), (ErrorKind::Transient, "INGEST_RUN_BUSY"));
+    drop((store, other));
+    database.remove().await;
+}
+
+#[tokio::test]
+async fn pages_are_settled_once_and_whole() {
+    let Some(database) = Database::new("settled").await else { return };
+    let mut store = Store::open(&database.address).await.expect("opens");
+    let asked = request(5, false);
+    store.begin("r", &asked, "s").await.expect("begins");
+    let pages = asked.pages();
+    assert_eq!(store.facts("r").await.expect("facts").missing, pages);
+    // Half a page waits.
+    arrive(&store, "r", 1, &[(0, Some(user(1)), None)]).await;
+    assert_eq!(store.settle("r", &pages).await.expect("settles"), 0);
+    arrive(&store, "r", 1, &[(1, Some(user(2)), None)]).await;
+    arrive(&store, "r", 2, &[(0, None, Some("missing id")), (1, Some(user(2)), None)]).await;
+    assert_eq!(store.settle("r", &pages).await.expect("settles"), 2);
+    assert_eq!(ledger(&store, "r").await, [4, 2, 0, 1, 1]);
+    // A task that ran again, late.
+    arrive(&store, "r", 1, &[(0, Some(user(1)), None), (1, Some(user(2)), None)]).await;
+    assert_eq!(store.settle("r", &pages).await.expect("settles"), 0);
+    arrive(&store, "r", 3, &[(0, Some("no uuid".into()), None)]).await;
+    assert_eq!(store.settle("r", &pages).await.expect("settles"), 1);
+    assert_eq!(ledger(&store, "r").await, [5, 2, 0, 2, 1]);
+    let run = store.get("r").await.expect("postgres").expect("the run");
+    let mut reasons: Vec<_> = run.rejected_by_reason.into_iter().collect();
+    reasons.sort();
+    assert_eq!(reasons, [("id is no uuid".to_string(), 1), ("missing id".to_string(), 1)]);
+    let facts = store.facts("r").await.expect("facts");
+    assert_eq!((facts.missing.len(), facts.unpublished.users), (0, 2));
+    assert_eq!(facts.unpublished.last_id, Uuid::from_u128(2));
+    store.sweep("r").await.expect("sweeps");
+    drop(store);
+    database.remove().await;
+}
+
+#[tokio::test]
+async fn who_arrived_is_marked_once() {
+    let Some(database) = Database::new("marked").await else { return };
+    let mut store = Store::open(&database.address).await.expect("opens");
+    let asked = request(4, false);
+    store.begin("r", &asked, "s").await.expect("begins");
+    for page in [1, 2] {
+        let first = 2 * page as u128;
+        arrive(&store, "r", page, &[(0, Some(user(first)), None), (1, Some(user(first + 1)), None)]).await;
+    }
+    store.settle("r", &asked.pages()).await.expect("settles");
+    let users = store.facts("r").await.expect("facts").unpublished;
+    let before = BTreeMap::from([(0, 10), (1, 0)]);
+    let attempt = store.open_attempt("r", "t", &before, users, 2).await.expect("opens");
+    assert_eq!(store.facts("r").await.expect("facts").unresolved, Some(attempt));
+    let claim = |slice: i32| format!("SELECT headwater.claim_slice('r', {attempt}, {slice})");
+    store.client.batch_execute(&claim(0)).await.expect("is free");
+    let twice = store.client.batch_execute(&claim(0)).await.expect_err("was claimed");
+    assert!(twice.as_db_error().is_some_and(|error| error.message().contains("INGEST_SLICE_CLAIMED")), "{twice:?}");
+    let closed = store.close_attempt("r", attempt).await.expect("closes");
+    assert_eq!((closed.claimed, &closed.start_offsets), (1, &before));
+    store.client.batch_execute(&claim(1)).await.expect_err("is closed");
+    // Half of them arrived, one twice, and somebody else's record.
+    deliver(&store, "r", attempt, &[(0, 10, 2), (1, 0, 3), (1, 5, 3), (0, 99, 77)]).await;
+    assert_eq!(store.mark("r", "t", attempt, true).await.expect("marks"), (2, 1));
+    assert_eq!(store.mark("r", "t", attempt, true).await.expect("marks"), (0, 0));
+    assert_eq!(ledger(&store, "r").await, [4, 4, 2, 0, 0]);
+    let facts = store.facts("r").await.expect("facts");
+    assert_eq!((facts.unresolved, facts.unpublished.users), (None, 2));
+    store.set("r", IngestState::Failed, "", "").await.expect("is set");
+
+    // Another run publishes the rest; both count it.
+    store.begin("p", &request(0, true), "").await.expect("begins");
+    assert_eq!(store.claim("p", true).await.expect("takes over"), (2, 0));
+    assert_eq!(store.claim("p", true).await.expect("takes over"), (0, 0));
+    let users = store.facts("p").await.expect("facts").unpublished;
+    assert_eq!(users.users, 2);
+    let attempt = store.open_attempt("p", "t", &before, users, 1).await.expect("opens");
+    deliver(&store, "p", attempt, &[(0, 12, 4), (0, 11, 5)]).await;
+    // Not resolved: the users of this run cannot be taken over.
+    store.set("p", IngestState::Failed, "", "").await.expect("is set");
+    store.begin("q", &request(0, true), "").await.expect("begins");
+    assert_eq!(store.claim("q", true).await.expect("takes over"), (0, 2));
+    assert_eq!(store.mark("p", "t", attempt, true).await.expect("marks"), (2, 0));
+    assert_eq!(ledger(&store, "p").await, [0, 2, 2, 0, 0]);
+    assert_eq!(ledger(&store, "r").await, [4, 4, 4, 0, 0]);
+    let run = store.get("r").await.expect("postgres").expect("the run");
+    assert_eq!(BTreeMap::from_iter(run.end_offsets), BTreeMap::from([(0, 13), (1, 1)]));
+    drop(store);
+    database.remove().await;
+}
+
+#[tokio::test]
+async fn the_budget_is_of_all_runs() {
+    let Some(database) = Database::new("budget").await else { return };
+    let mut store = Store::open(&database.address).await.expect("opens");
+    let pages = request(6, false).pages();
+    let grant = store.grant("s", &pages, Some(4)).await.expect("grants");
+    assert_eq!(grant, Budget::Pages(pages[..2].to_vec()));
+    let Budget::Wait(wait) = store.grant("s", &pages[2..], Some(4)).await.expect("answers") else { panic!("granted") };
+    assert!(wait > WINDOW / 2 && wait <= WINDOW, "{wait:?}");
+    assert_eq!(store.grant("other", &pages, None).await.expect("grants"), Budget::Pages(pages));
+    drop(store);
+    database.remove().await;
+}
