@@ -189,6 +189,7 @@ impl Session {
         let mut sql = self.sql.write().unwrap_or_else(PoisonError::into_inner);
         apply(&before.conf, after.conf, &mut sql.conf);
         apply(&before.views, after.views, &mut sql.views);
+        apply(&before.plans, after.plans, &mut sql.plans);
         done
     }
 
@@ -371,6 +372,10 @@ impl Relations {
         let id = Uuid::new_v4().to_string();
         lock(&self.0).insert(id.clone(), Arc::new(relation));
         id
+    }
+    /// Keeps a relation under an id that is known already.
+    pub fn put_as(&self, id: String, relation: Planned) {
+        lock(&self.0).insert(id, Arc::new(relation));
     }
     /// A relation.
     pub fn get(&self, id: &str) -> Option<Arc<Planned>> {

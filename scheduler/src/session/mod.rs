@@ -12,6 +12,7 @@ use datafusion::common::config::TableOptions;
 use datafusion::execution::SessionState;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::logical_expr::execution_props::ExecutionProps;
 use datafusion::optimizer::OptimizerRule;
 use datafusion::prelude::SessionConfig;
@@ -29,6 +30,21 @@ pub struct Session {
     pub conf: BTreeMap<String, String>,
     /// Temporary views by lower-case name.
     pub views: BTreeMap<String, TableDefinition>,
+    /// Temporary views of DataFrames by lower-case name, global ones as `global_temp.name`. A name is in one of the two
+    /// maps.
+    pub plans: BTreeMap<String, FrameView>,
+}
+
+/// A temporary view of a DataFrame.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FrameView {
+    /// As spelled when it was made.
+    pub name: String,
+    /// Makes its rows, under the names that it shows.
+    pub plan: LogicalPlan,
+    /// The DataFrame as it was sent, with the views that it named put in: a query that outlives the session is planned
+    /// from this again.
+    pub relation: Arc<headwater_proto::spark::Relation>,
 }
 
 impl Session {
@@ -38,7 +54,7 @@ impl Session {
     /// `INVALID_CONF_VALUE` for a setting that has no such value.
     pub fn new(conf: BTreeMap<String, String>) -> Result<Self> {
         session_config(&conf)?;
-        Ok(Self { conf, views: BTreeMap::new() })
+        Ok(Self { conf, ..Self::default() })
     }
 }
 

@@ -15,6 +15,7 @@ pub mod catalog;
 pub mod dialect;
 pub mod error;
 pub mod insert;
+pub mod names;
 pub mod operators;
 pub mod parser;
 pub mod planner;
