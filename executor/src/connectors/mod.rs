@@ -33,6 +33,7 @@ pub mod cassandra;
 pub mod console;
 pub mod files;
 pub mod kafka;
+pub mod memory;
 pub mod noop;
 pub mod rate;
 
@@ -317,6 +318,7 @@ pub fn find(format: &str) -> Result<Arc<dyn Connector>> {
         "csv" => Arc::new(files::Files::CSV),
         "text" => Arc::new(files::Files::TEXT),
         "noop" => Arc::new(noop::Noop),
+        "memory" => Arc::new(memory::Memory),
         "console" => Arc::new(console::Console),
         "rate" => Arc::new(rate::Rate::PER_SECOND),
         "rate-micro-batch" => Arc::new(rate::Rate::PER_BATCH),
@@ -329,7 +331,7 @@ pub fn find(format: &str) -> Result<Arc<dyn Connector>> {
                 "DATA_SOURCE_NOT_FOUND",
                 format!(
                     "failed to find data source {format}; there are kafka, org.apache.spark.sql.cassandra (cassandra), \
-                     parquet, json, csv, text, noop, console, rate, rate-micro-batch"
+                     parquet, json, csv, text, noop, console, memory, rate, rate-micro-batch"
                 ),
             ));
         }
