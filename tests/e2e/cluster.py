@@ -81,7 +81,7 @@ def in_child():
 class Process:
     """A server in a process group of its own; its output goes to a file."""
 
-    def __init__(self, log, *arguments):
+    def __init__(self, log, *arguments, variables=None):
         self.log = pathlib.Path(log)
         self.arguments = arguments
         with open(self.log, "ab") as output:
@@ -91,7 +91,7 @@ class Process:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                env=environment(),
+                env={**environment(), **(variables or {})},
                 start_new_session=True,
                 preexec_fn=in_child,
             )
@@ -195,8 +195,8 @@ class Cluster:
             self._discard()
             raise
 
-    def start_scheduler(self):
-        """At first on any ports, later on the same."""
+    def start_scheduler(self, **variables):
+        """At first on any ports, later on the same. `variables`: of its environment."""
         grpc = self.grpc.rpartition(":")[2] if self.grpc else "0"
         connect = self.connect.rpartition(":")[2] if self.connect else "0"
         http = self.http.rpartition(":")[2] if self.http else "0"
@@ -204,6 +204,7 @@ class Cluster:
             self.logs / "scheduler.log",
             *("scheduler", "--state-dir", str(self.state)),
             *("--grpc-port", grpc, "--connect-port", connect, "--http-port", http),
+            variables=variables,
         )
         self.grpc = self.scheduler.address("grpc")
         self.connect = self.scheduler.address("connect")

@@ -11,6 +11,7 @@ cache=${HEADWATER_SERVICES_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/headwater/servic
 mkdir -p "$cache"
 cache=$(cd "$cache" && pwd)
 java=${JAVA_HOME:+$JAVA_HOME/bin/}java
+# The 2.x goal `copy` takes an artifact whose parent POM is missing; 3.x refuses it.
 maven_dependency_plugin=org.apache.maven.plugins:maven-dependency-plugin:2.8
 # Quick to start and small, not fast in the long run: no second compiler, one collector thread.
 jvm_small=(-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Xms64m)
@@ -48,6 +49,10 @@ jars() {
   } >pom.xml
   mvn -B -q "$maven_dependency_plugin:copy-dependencies" -DincludeScope=runtime -DoutputDirectory=.
 }
+
+# artifact GROUP:ARTIFACT:VERSION:TYPE[:CLASSIFIER]: one file, into the current folder. The 2.x plugin takes an artifact
+# whose parent POM is missing; 3.x refuses it.
+artifact() { mvn -B -q "$maven_dependency_plugin:copy" -Dartifact="$1" -DoutputDirectory=.; }
 
 # --- processes ---
 
@@ -169,11 +174,29 @@ cql_ready() (
   [ "$code" = 8 ] && ((body[-1] >= $3)) # the count is the last eight bytes of the rows
 )
 
+# postgres_ready HOST PORT: a session as postgres is asked to log in, or let in; not "the database system is starting up".
+postgres_ready() (
+  connect "$1" "$2"
+  printf '\0\0\0\x29\0\x03\0\0user\0postgres\0database\0postgres\0\0' >&3
+  reply=($(numbers 1))
+  ((reply[0] == 82)) # R
+)
+
 # s3_ready HOST PORT: the list of buckets is 200.
 s3_ready() (
   connect "$1" "$2"
   printf 'GET / HTTP/1.0\r\nHost: %s\r\n\r\n' "$1" >&3
   [ "$(timeout 5 head -n 1 <&3 | cut -d' ' -f2)" = 200 ]
+)
+
+# http METHOD HOST PORT PATH [USER:PASSWORD [BODY]]: the status code.
+http() (
+  text=${6:-}
+  connect "$2" "$3"
+  printf '%s %s HTTP/1.0\r\nHost: %s\r\nContent-Type: application/json\r\nContent-Length: %s\r\n' "$1" "$4" "$2" "${#text}" >&3
+  [ -z "${5:-}" ] || printf 'Authorization: Basic %s\r\n' "$(printf %s "$5" | base64 -w0)" >&3
+  printf "\r\n%s" "$text" >&3
+  timeout 5 head -n 1 <&3 | cut -d' ' -f2
 )
 
 # --- the end of every service script, which defines `start` and may define its own `stop` ---

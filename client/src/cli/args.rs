@@ -402,6 +402,7 @@ pub use standalone::*;
 #[cfg(feature = "standalone")]
 mod standalone {
     use super::*;
+    use headwater_scheduler::connect::server::Token;
     use std::net::IpAddr;
 
     /// `headwater scheduler`.
@@ -445,6 +446,19 @@ variables, these above the file. ctrl-C or SIGTERM lets running batches end; a s
         #[arg(long, env = "HEADWATER_CONNECT_PORT", value_name = "PORT")]
         #[serde(skip_serializing_if = "Option::is_none")]
         pub connect_port: Option<u16>,
+        /// Token that Spark Connect clients must present (sc://HOST:PORT/;token=…); better in the environment or the
+        /// file, since others see a command line [default: none is asked for]
+        #[arg(long, env = "HEADWATER_CONNECT_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub connect_token: Option<Token>,
+        /// End a Spark session that nothing was asked of for this long [default: 1 hour]
+        #[arg(long, env = "HEADWATER_CONNECT_SESSION_TIMEOUT", value_name = "INTERVAL")]
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub connect_session_timeout: Option<String>,
+        /// Cancel what a Spark client runs when the client is gone for this long [default: 5 minutes]
+        #[arg(long, env = "HEADWATER_CONNECT_DETACHED_TIMEOUT", value_name = "INTERVAL")]
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub connect_detached_timeout: Option<String>,
         /// Port for /healthz, /metrics and the API; 0 picks one [default: 4040]
         #[arg(long, env = "HEADWATER_HTTP_PORT", value_name = "PORT")]
         #[serde(skip_serializing_if = "Option::is_none")]

@@ -24,9 +24,10 @@ use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use datafusion::physical_plan::ExecutionPlan;
 use headwater_proto::error::{Error, Result};
+use regex::Regex;
 use std::collections::BTreeMap;
 use std::fmt::{self, Debug};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, LazyLock, PoisonError, RwLock};
 use std::time::Duration;
 
 pub mod cassandra;
@@ -35,6 +36,8 @@ pub mod files;
 pub mod kafka;
 pub mod memory;
 pub mod noop;
+pub mod postgres;
+pub mod randomuser;
 pub mod rate;
 
 /// Options of a table, a stream or a write: keys are case-insensitive, as in Spark; the spelling given is kept.
@@ -68,7 +71,10 @@ impl Options {
     /// The same with every value that may be a secret replaced, for logs, the UI and the catalog listing.
     pub fn redacted(&self) -> BTreeMap<String, String> {
         self.iter()
-            .map(|(key, value)| (key.into(), if is_secret(key) { "*********(redacted)" } else { value }.into()))
+            .map(|(key, value)| {
+                let shown = if is_secret(key) { REDACTED.to_string() } else { without_credentials(value) };
+                (key.into(), shown)
+            })
             .collect()
     }
 }
@@ -83,9 +89,37 @@ impl Debug for Options {
 /// Spark's `spark.redaction.regex` is `(?i)secret|password|token|access[.]?key`; JAAS configurations hold passwords too.
 pub fn is_secret(key: &str) -> bool {
     let key = key.to_ascii_lowercase();
-    ["secret", "password", "token", "access.key", "accesskey", "access_key", "jaas", "credential", "ssl.key"]
-        .iter()
-        .any(|word| key.contains(word))
+    [
+        "secret",
+        "password",
+        "token",
+        "access.key",
+        "accesskey",
+        "access_key",
+        "jaas",
+        "credential",
+        "ssl.key",
+        "user.info",
+    ]
+    .iter()
+    .any(|word| key.contains(word))
+}
+
+/// What stands where a secret was.
+const REDACTED: &str = "*********(redacted)";
+
+/// The text with the passwords of addresses in it replaced: `//user:password@host` and `?password=…`.
+pub fn without_credentials(text: &str) -> String {
+    static ADDRESSES: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(r"(?i)(://[^:/?#@\s]*:)[^/?#\s]*@|([?&;][^=&;\s]*(?:password|secret|token)[^=&;\s]*=)[^&;\s]*")
+            .expect("the expression is constant")
+    });
+    let shown = ADDRESSES.replace_all(text, |found: &regex::Captures<'_>| match (found.get(1), found.get(2)) {
+        (Some(login), _) => format!("{}{REDACTED}@", login.as_str()),
+        (_, Some(key)) => format!("{}{REDACTED}", key.as_str()),
+        _ => String::new(),
+    });
+    shown.into_owned()
 }
 
 /// A place in a stream, as the JSON text that the offset log keeps (for Kafka `{"topic":{"0":17}}`).
@@ -320,6 +354,8 @@ pub fn find(format: &str) -> Result<Arc<dyn Connector>> {
         "noop" => Arc::new(noop::Noop),
         "memory" => Arc::new(memory::Memory),
         "console" => Arc::new(console::Console),
+        "postgres" | "postgresql" | "jdbc" => Arc::new(postgres::Postgres),
+        "randomuser" => Arc::new(randomuser::RandomUser),
         "rate" => Arc::new(rate::Rate::PER_SECOND),
         "rate-micro-batch" => Arc::new(rate::Rate::PER_BATCH),
         _ => {
@@ -331,7 +367,7 @@ pub fn find(format: &str) -> Result<Arc<dyn Connector>> {
                 "DATA_SOURCE_NOT_FOUND",
                 format!(
                     "failed to find data source {format}; there are kafka, org.apache.spark.sql.cassandra (cassandra), \
-                     parquet, json, csv, text, noop, console, memory, rate, rate-micro-batch"
+                     postgres (jdbc), randomuser, parquet, json, csv, text, noop, console, memory, rate, rate-micro-batch"
                 ),
             ));
         }
@@ -419,5 +455,14 @@ mod tests {
         let options = Options::new([("kafka.sasl.password", "hunter2"), ("topic", "t")]);
         assert!(!format!("{options:?}").contains("hunter2"));
         assert!(format!("{options:?}").contains("\"t\""));
+        let check = |text: &str, expect: &str| assert_eq!(without_credentials(text), expect);
+        check("postgresql://u:hun@ter/2@h:5432/db", "postgresql://u:*********(redacted)@ter/2@h:5432/db");
+        check("postgresql://u:hunter2@h:5432/db", "postgresql://u:*********(redacted)@h:5432/db");
+        check(
+            "jdbc:postgresql://h/db?user=u&password=hunter2&ssl=true",
+            "jdbc:postgresql://h/db?user=u&password=*********(redacted)&ssl=true",
+        );
+        check("http://h:1/a@b", "http://h:1/a@b");
+        check("a,b:9092 and x@y", "a,b:9092 and x@y");
     }
 }

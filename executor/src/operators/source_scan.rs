@@ -93,6 +93,12 @@ impl SourceScanExec {
         self.source
     }
 
+    /// What every reader of the scan is told.
+    #[cfg(test)]
+    pub(crate) fn config(&self) -> &str {
+        &self.config
+    }
+
     /// The same scan over other descriptors: how a cached plan gets the next batch's offset ranges.
     pub fn with_descriptors(&self, descriptors: &[String]) -> Result<Self> {
         Self::over(

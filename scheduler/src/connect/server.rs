@@ -31,15 +31,35 @@ pub struct Options {
     pub limits: sessions::Limits,
 }
 
-/// A secret.
-#[derive(Clone, PartialEq, Eq)]
+/// A secret. It is written in clear where settings are put together, and shown nowhere.
+#[derive(Clone, PartialEq, Eq, serde::Serialize)]
+#[serde(transparent)]
 pub struct Token(String);
 
+impl<'de> serde::Deserialize<'de> for Token {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        /// An error of this says nothing of the value.
+        #[derive(serde::Deserialize)]
+        #[serde(untagged)]
+        enum Any {
+            Text(String),
+        }
+        let Any::Text(token) = Any::deserialize(deserializer)
+            .map_err(|_| serde::de::Error::custom("the token of Spark Connect must be a text: put it into quotes"))?;
+        Ok(Self(token))
+    }
+}
+
+impl From<String> for Token {
+    fn from(token: String) -> Self {
+        Self(token)
+    }
+}
+
 impl Token {
-    /// This one. An empty one is none.
-    pub fn new(token: impl Into<String>) -> Option<Self> {
-        let token = token.into();
-        (!token.is_empty()).then_some(Self(token))
+    /// Whether it is no token.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// Whether a header `authorization` presents it. Takes as long for a wrong one as for the right one.
@@ -64,7 +84,8 @@ pub async fn serve(
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), tonic::transport::Error> {
     let sessions = Sessions::new(statements, options.limits);
-    let token = options.token;
+    // An empty one, as an unset variable of a shell gives, is none.
+    let token = options.token.filter(|token| !token.is_empty());
     let authorize = move |request: Request<()>| match &token {
         Some(token) if !request.metadata().get("authorization").is_some_and(|h| token.presented_by(h.as_bytes())) => {
             Err(Status::unauthenticated("give the server's token: sc://HOST:15002/;token=…"))
@@ -116,7 +137,7 @@ mod tests {
 
     #[test]
     fn tokens() {
-        let token = Token::new("s3cret").expect("a token");
+        let token = Token::from("s3cret".to_string());
         let check = |header: &str, expect: bool| assert_eq!(token.presented_by(header.as_bytes()), expect, "{header}");
         check("Bearer s3cret", true);
         check("Bearer s3cre", false);
@@ -125,6 +146,7 @@ mod tests {
         check("s3cret", false);
         check("", false);
         assert!(!format!("{:?}", Options { token: Some(token), ..Options::default() }).contains("s3cret"));
-        assert_eq!(Token::new(""), None);
+        let error = serde_json::from_str::<Token>("12345").expect_err("a number").to_string();
+        assert!(!error.contains("12345"), "{error}");
     }
 }

@@ -83,8 +83,13 @@ pub fn next(facts: &Facts, page_size: u32) -> Next {
     Next::Finish
 }
 
-/// Pages that one task fetches.
-pub fn pages_per_partition(page_size: u32) -> usize {
+/// Pages that one task fetches of so many.
+pub fn partition_pages(pages: usize) -> usize {
+    pages.div_ceil(FETCH_PARTITIONS).max(1)
+}
+
+/// Pages that one task fetches at most.
+fn pages_per_partition(page_size: u32) -> usize {
     (PARTITION_USERS / page_size.max(1) as usize).max(1)
 }
 
@@ -178,6 +183,7 @@ mod tests {
         check(Facts { unpublished: users(5), ..Facts::default() }, Next::Publish(users(5), 1));
         check(Facts { unpublished: users(2501), ..Facts::default() }, Next::Publish(users(2501), 2));
         check(Facts { unpublished: users(20_000), ..Facts::default() }, Next::Publish(users(20_000), 4));
+        assert_eq!((partition_pages(0), partition_pages(3), partition_pages(8), partition_pages(10)), (1, 1, 2, 3));
         assert_eq!((pages_per_partition(5000), pages_per_partition(100), pages_per_partition(0)), (1, 25, 2500));
     }
 

@@ -6,7 +6,7 @@
 //! | send | unpublished users in PostgreSQL, one slice | the topic |
 //! | scan | the topic, from an attempt's starting offsets | deliveries in PostgreSQL |
 
-use super::decide::pages_per_partition;
+use super::decide::partition_pages;
 use super::request::{Format, PUBLIC_SOURCE, Page, Request};
 use super::store::{self, ARRIVALS, DELIVERIES, USER_COLUMNS, USERS};
 use crate::execute::{Outcome, Statements};
@@ -44,7 +44,7 @@ impl Job {
             ("users", request.users.to_string()),
             ("pageSize", request.page_size.to_string()),
             ("pages", numbers.join(",")),
-            ("pagesPerPartition", pages_per_partition(request.page_size).to_string()),
+            ("pagesPerPartition", partition_pages(pages.len()).to_string()),
             ("seed", seed.to_string()),
             ("keepRaw", request.keep_raw.to_string()),
             // The budget is kept here, so that no task waits for it in a slot.

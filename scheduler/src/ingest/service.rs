@@ -48,7 +48,7 @@ struct Inner {
     runs: Mutex<BTreeMap<String, Entry>>,
     /// Held by the one change that is made, over its I/O.
     changes: tokio::sync::Mutex<Changes>,
-    /// Connections for looking on, by place of the database.
+    /// Connections for looking on, by address of the database.
     connections: tokio::sync::Mutex<HashMap<String, Arc<Store>>>,
 }
 
@@ -416,16 +416,14 @@ impl Ingest {
 
     /// A connection for looking on.
     async fn connection(&self, address: &Secret) -> Result<Arc<Store>> {
-        let mut connections = self.0.connections.lock().await;
         // By the whole address: a password may have changed.
-        let key = address.expose().to_string();
-        if let Some(store) = connections.get(&key)
-            && !store.is_closed()
-        {
+        let key = address.expose();
+        if let Some(store) = self.0.connections.lock().await.get(key).filter(|store| !store.is_closed()) {
             return Ok(Arc::clone(store));
         }
+        // Others are not kept waiting for a database that is away.
         let store = Arc::new(Store::open(address).await?);
-        connections.insert(key, Arc::clone(&store));
+        self.0.connections.lock().await.insert(key.to_string(), Arc::clone(&store));
         Ok(store)
     }
 }

@@ -6,6 +6,7 @@ use super::insert::{self, TargetColumns};
 use super::parser::{self, CreateTable, ExplainMode, Insert, Name, QueryText, Statement};
 use super::references::{self, Reference};
 use super::rewrite::{self, Spellings};
+use super::schema_functions;
 use super::stream_table::{self, StreamTable, UnboundStream};
 use super::streaming;
 use crate::session::{Session, session_config, session_state, with_defaults};
@@ -868,6 +869,7 @@ impl<'a> Build<'a> {
                     .and_then(|schema| schema.register_table(name.table().to_string(), provider))
                     .map_err(from_datafusion)?;
             }
+            schema_functions::bind_calls(&mut query, self.conf).await?;
             spellings.apply(&mut query);
             rewrite::select_items(&mut query, &|query| {
                 // Tables of the session are in memory: they answer at once.

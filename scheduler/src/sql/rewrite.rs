@@ -10,6 +10,7 @@ use datafusion::sql::sqlparser::ast::{
     OrderByKind, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, TableAlias, TableFactor,
     TableWithJoins, UnaryOperator, Value, VisitMut, VisitorMut, WildcardAdditionalOptions, With, visit_expressions_mut,
 };
+use headwater_executor::functions::bind::FUNCTIONS;
 use headwater_proto::error::{Error, Result};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
@@ -443,9 +444,13 @@ fn spark_name(expr: &Expr) -> Option<String> {
             null_treatment: None,
             ..
         }) => {
+            let name = bare(name)?.to_lowercase();
+            // A schema argument is no part of Spark's name.
+            let shown = if name == "from_json" || FUNCTIONS.contains(&name.as_str()) { 1 } else { usize::MAX };
             let arguments = list
                 .args
                 .iter()
+                .take(shown)
                 .map(|argument| match argument {
                     FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => spark_name(expr),
                     FunctionArg::Unnamed(FunctionArgExpr::Wildcard) => Some("1".into()),
@@ -456,10 +461,7 @@ fn spark_name(expr: &Expr) -> Option<String> {
                 Some(DuplicateTreatment::Distinct) => "DISTINCT ",
                 _ => "",
             };
-            let name = bare(name)?.to_lowercase();
-            // A schema argument is no part of Spark's name.
-            let shown = if name == "from_json" { &arguments[..arguments.len().min(1)] } else { &arguments[..] };
-            format!("{name}({distinct}{})", shown.join(", "))
+            format!("{name}({distinct}{})", arguments.join(", "))
         }
         _ => return None,
     })

@@ -1,0 +1,474 @@
+"""Ingestion on real processes: a replay of the API, real PostgreSQL, real Kafka, and a ledger that is compared user by
+user with what each of them holds, wherever a process was killed.
+
+PostgreSQL is read by pg.py, not by Headwater; the replay server counts what it was asked.
+"""
+
+import collections
+import gzip
+import json
+import os
+import signal
+import subprocess
+import sys
+import unittest
+import urllib.request
+import uuid
+
+from cluster import ROOT, Cluster, binary, environment, in_child, kafka, wait_until
+from pg import Database
+
+# A task sends some fifty users a second: its middle can be met.
+SLOW_SEND = ("--option", "kafka.queue.buffering.max.messages=10", "--option", "kafka.linger.ms=200")
+COLUMNS = (
+    "id first_name last_name gender address post_code email username dob registered_date phone picture country city "
+    "nat latitude longitude ingested_at"
+).split()
+SECRET_FIELDS = ("password", "salt", "md5", "sha1", "sha256")
+
+
+class Replay:
+    """tests/services/randomuser.py in a process of its own."""
+
+    def __init__(self, *arguments):
+        self._process = subprocess.Popen(
+            [sys.executable, str(ROOT / "tests/services/randomuser.py"), "--owner-stdin", *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            preexec_fn=in_child,
+        )
+        self.address = self._process.stdout.readline().decode().strip()
+        assert self.address, "the replay server did not start"
+        self.url = f"http://{self.address}/api/"
+
+    def stop(self):
+        self._process.kill()
+        self._process.wait()
+        self._process.stdin.close()
+        self._process.stdout.close()
+
+    def _request(self, method, path, body=None):
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(f"http://{self.address}{path}", data, method=method)
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return json.loads(answer.read() or b"null")
+
+    def faults(self, *faults):
+        self._request("POST", "/_faults", list(faults))
+
+    def behave(self):
+        self._request("DELETE", "/_faults")
+
+    def pages(self, seed):
+        """How often each page of a seed was answered well."""
+        pages = {}
+        for key, times in self._request("GET", "/_stats")["pages"].items():
+            name, page, _ = key.rsplit("/", 2)
+            if name == seed:
+                pages[int(page)] = times
+        return pages
+
+
+class IngestCase(unittest.TestCase):
+    """A cluster and a replay server for all tests of a class; a database, a topic and a seed for each test."""
+
+    needs = ("KAFKA_ADDRESS", "POSTGRES_ADDRESS")
+    replay_options = ()
+
+    @classmethod
+    def setUpClass(cls):
+        cls.replay = Replay(*cls.replay_options)
+        cls.addClassCleanup(cls.replay.stop)
+        cls.cluster = Cluster(cls.__name__.lower())
+        cls.addClassCleanup(cls.cluster.stop)
+
+    def setUp(self):
+        self.replay.behave()
+        name = self._testMethodName.removeprefix("test_")[:30]
+        self.database = Database(name)
+        self.addCleanup(self.database.drop)
+        self.id = f"{name} {os.urandom(4).hex()}"
+        self.topic = self.id.replace(" ", "_")
+        self.seed = f"s{os.urandom(6).hex()}"
+
+    def arguments(self, users=1_000, *more, run=None, page_size=100, seed=None):
+        return (
+            *("ingest", "start", "--source", self.replay.url, "--users", users, "--topic", self.topic),
+            *("--postgres", self.database.url, "--kafka", kafka(), "--page-size", page_size),
+            *("--seed", seed or self.seed, "--run-id", run or self.id, *more),
+        )
+
+    def start(self, *arguments, **options):
+        """Starts a run and lets it go."""
+        return json.loads(self.cluster.ok(*self.arguments(*arguments, **options), "--detach", "--json"))
+
+    def status(self, run=None):
+        return json.loads(self.cluster.ok("ingest", "status", run or self.id, "--json"))
+
+    def reaches(self, state, run=None, seconds=None):
+        ended = ("FINISHED", "FAILED", "CANCELLED")
+
+        def reached():
+            status = self.status(run)
+            assert status["state"] == state or status["state"] not in ended, f"{status['state']}: {status}"
+            return status if status["state"] == state else None
+
+        return wait_until(f"the run is {state}", reached, seconds)
+
+    def published(self):
+        """Records in the topic."""
+        described = self.cluster.run("topic", "describe", self.topic, "--kafka", kafka(), "--json")
+        if described.status != 0:
+            return 0
+        return sum(partition["latest"] or 0 for partition in json.loads(described.out)["partitions"])
+
+    def records(self):
+        """(key, value) of everything in the topic."""
+        count = self.published()
+        if not count:
+            return []
+        lines = self.cluster.ok(
+            *("topic", "tail", self.topic, "--kafka", kafka(), "--from", "beginning", "-n", count, "--json")
+        ).splitlines()
+        return [(record["key"], record["value"], record["partition"], record["offset"]) for record in map(json.loads, lines)]
+
+    def assert_ledger(self, run, users, rejected=0, duplicates=0, pages_once=True):
+        """The run's counts, staging and the topic agree user by user, and nobody is anywhere twice."""
+        staged = users - rejected - duplicates
+        counts = {name: run[name] for name in ("requested", "fetched", "staged", "published", "rejected", "duplicates")}
+        self.assertEqual(
+            counts,
+            {
+                "requested": users,
+                "fetched": users,
+                "staged": staged,
+                "published": staged,
+                "rejected": rejected,
+                "duplicates": duplicates,
+            },
+            run,
+        )
+        rows = self.database.execute(
+            "SELECT id, published_partition, published_offset FROM headwater.users "
+            f"WHERE run_id = '{run['runId']}' AND published_at IS NOT NULL AND published_topic = '{self.topic}'"
+        )
+        self.assertEqual(len(rows), staged)
+        records = self.records()
+        twice = [key for key, times in collections.Counter(key for key, *_ in records).items() if times > 1]
+        self.assertEqual(twice, [], f"{len(twice)} users are in the topic more than once")
+        places = {key: (str(partition), str(offset)) for key, _, partition, offset in records}
+        self.assertEqual({row[0]: row[1:] for row in rows}, places, "staging says where each record is")
+        self.assertEqual(self.database.value("SELECT count(*) FROM headwater.ingest_rejected"), str(rejected))
+        self.assertEqual(self.database.value("SELECT count(*) FROM headwater.ingest_arrivals"), "0", "nothing is left over")
+        ends = collections.defaultdict(int)
+        for _, _, partition, offset in records:
+            ends[str(partition)] = max(ends[str(partition)], offset + 1)
+        self.assertEqual(run["endOffsets"], dict(ends))
+        pages = self.replay.pages(run["seed"])
+        self.assertEqual(set(pages), set(range(1, len(pages) + 1)))
+        if pages_once:
+            self.assertEqual(set(pages.values()), {1}, "no page was asked for again")
+
+
+class Ledger(IngestCase):
+    def test_five_thousand_users(self):
+        """Recorded users and made-up ones, some of no use: each is where the ledger says, and no secret is anywhere."""
+        self.replay.faults(
+            {"kind": "wrong_types", "pages": [2], "positions": [0, 7]},
+            {"kind": "missing_id", "pages": [3], "positions": [5]},
+            {"kind": "duplicate", "pages": [4], "positions": [9]},
+        )
+        arguments = self.arguments(5_000, "--keep-raw", page_size=1_000, seed="headwater")
+        watched = self.cluster.run(*arguments)
+        self.assertEqual(watched.status, 0, str(watched))
+        self.assertEqual(watched.out.strip(), self.id)
+        self.assertIn("FINISHED: 5,000 fetched, 4,996 staged, 4,996 published, 4 rejected", watched.err)
+        run = self.status()
+        self.assert_ledger(run, 5_000, rejected=4)
+        self.assertEqual(sum(run["rejectedByReason"].values()), 4, run)
+        self.assertGreaterEqual(len(run["rejectedByReason"]), 3, run)
+        self.assert_records()
+        self.assert_no_secrets()
+
+        # The same request is the same run, and asks the API for nothing.
+        again = json.loads(self.cluster.ok(*arguments, "--json").splitlines()[-1])
+        self.assertEqual((again["state"], again["startedAt"]), ("FINISHED", run["startedAt"]))
+        self.assert_ledger(again, 5_000, rejected=4)
+        # Another is refused, with what differs.
+        refusal = self.cluster.refused(*self.arguments(4_000, "--keep-raw", page_size=1_000, seed="headwater"))
+        self.assertIn("INGEST_RUN_EXISTS", refusal)
+        self.assertIn("users was 5000 and is 4000", refusal)
+        # Another run of the same users finds them all there.
+        other = json.loads(
+            self.cluster.ok(*self.arguments(1_000, run=f"{self.id} again", page_size=1_000, seed="headwater"), "--json").splitlines()[-1]
+        )
+        self.assertEqual((other["duplicates"], other["staged"], other["published"]), (1_000, 0, 0), other)
+
+        listed = json.loads(self.cluster.ok("ingest", "list", "--json"))
+        self.assertIn(self.id, [entry["runId"] for entry in listed])
+        self.assertIn(self.id, self.cluster.ok("ingest", "list"))
+        self.assertIn("4,996", self.cluster.ok("ingest", "status", self.id))
+        api = json.loads(self.cluster.get("/api/v1/ingest"))
+        self.assertEqual([entry for entry in api if entry["runId"] == self.id][0]["published"], 4_996)
+        self.assertEqual(json.loads(self.cluster.get(f"/api/v1/ingest/{self.id.replace(' ', '%20')}"))["state"], "FINISHED")
+        metrics = self.cluster.get("/metrics")
+        self.assertIn(f'headwater_ingest_published_users{{run="{self.id}"}} 4996', metrics)
+        self.assertIn(f'headwater_ingest_active{{run="{self.id}"}} 0', metrics)
+
+        # Staging is a table like any other.
+        table = self.topic + "_staging"
+        self.cluster.ok(
+            "sql",
+            f"CREATE TABLE `{table}` USING postgres OPTIONS (url '{self.database.url}', dbtable 'headwater.users')",
+        )
+        rows = self.cluster.sql(f"SELECT count(*) AS users, count(DISTINCT id) AS ids FROM `{table}` WHERE published_at IS NOT NULL")
+        self.assertEqual(rows, [{"users": 4_996, "ids": 4_996}])
+
+    def assert_records(self):
+        """Each record is the row of staging, its key the id."""
+        names = [name for name in COLUMNS if name != "ingested_at"]
+        rows = self.database.execute(f"SELECT {', '.join(names)} FROM headwater.users")
+        rows = {row[0]: dict(zip(names, row)) for row in rows}
+        for key, value, *_ in self.records():
+            record = json.loads(value)
+            self.assertEqual(key, record["id"])
+            self.assertTrue(record.pop("ingested_at"))
+            expected = {name: text for name, text in rows[key].items() if text is not None}
+            for number in ("latitude", "longitude"):
+                expected[number] = float(expected[number])
+            self.assertEqual(record, expected)
+
+    def assert_no_secrets(self):
+        """Not one password, salt or digest of the recorded replies, in any table, record or log."""
+        secrets = set()
+        for path in (ROOT / "tests/fixtures/randomuser").glob("*.json.gz"):
+            for user in json.loads(gzip.decompress(path.read_bytes()))["results"]:
+                secrets.update(user["login"][field] for field in SECRET_FIELDS if len(user["login"][field]) >= 8)
+        self.assertGreater(len(secrets), 10_000)
+        words = set()
+        tables = self.database.execute("SELECT table_name FROM information_schema.tables WHERE table_schema = 'headwater'")
+        for (table,) in tables:
+            for row in self.database.execute(f"SELECT * FROM headwater.{table}"):
+                for value in row:
+                    words.update(split(value or ""))
+        for _, value, *_ in self.records():
+            words.update(split(value))
+        for log in self.cluster.logs.glob("*.log"):
+            words.update(split(log.read_text(errors="replace")))
+        # Some passwords are everyday words, which stand in addresses too: all digests and salts, and no rare password.
+        found = {word for word in secrets & words if not word.isalpha()}
+        self.assertEqual(found, set())
+        raw = json.loads(self.database.value("SELECT raw FROM headwater.users LIMIT 1"))
+        self.assertTrue(raw["login"]["uuid"])
+        self.assertFalse(set(raw["login"]) & set(SECRET_FIELDS), raw["login"])
+
+    def test_a_storm_of_refusals(self):
+        """429, 500, errors in a 200 and bodies that are cut: every page comes once in the end."""
+        self.replay.faults(
+            {"kind": "429", "times": 12, "retry_after": 1, "seed": self.seed},
+            {"kind": "500", "times": 2, "pages": [3], "seed": self.seed},
+            {"kind": "error", "times": 2, "pages": [4], "seed": self.seed},
+            {"kind": "cut", "times": 2, "pages": [5], "seed": self.seed},
+            {"kind": "one", "times": 1, "pages": [6], "seed": self.seed},
+        )
+        self.start(1_000)
+        self.assert_ledger(self.reaches("FINISHED", seconds=180), 1_000)
+
+    def test_the_budget_of_the_source(self):
+        """No more is asked than the limit allows, and the run says what it waits for."""
+        self.start(1_000, "--option", "headwater.usersPerWindow=400")
+        waiting = wait_until("the run waits", lambda: self.status() if "users in 5 minutes" in self.status()["message"] else None)
+        self.assertEqual((waiting["state"], waiting["fetched"]), ("FETCHING", 400))
+        self.assertEqual(set(self.replay.pages(self.seed)), {1, 2, 3, 4})
+        self.assertIn("CANCELLED", self.cluster.ok("ingest", "cancel", self.id))
+
+    def test_publish_alone(self):
+        """Users of a run that was cancelled before it published go out by another."""
+        self.replay.faults({"kind": "hang", "pages": [10], "seed": self.seed})
+        self.start(1_000)
+        wait_until("pages are staged", lambda: self.status()["staged"] >= 100)
+        self.cluster.ok("ingest", "cancel", self.id)
+        staged = self.status()["staged"]
+        out = self.cluster.ok(
+            *("ingest", "start", "--publish-only", "--topic", self.topic, "--postgres", self.database.url),
+            *("--kafka", kafka(), "--json"),
+        )
+        run = json.loads(out.splitlines()[-1])
+        self.assertEqual((run["state"], run["fetched"], run["staged"], run["published"]), ("FINISHED", 0, staged, staged))
+        keys = [key for key, *_ in self.records()]
+        self.assertEqual((len(keys), len(set(keys))), (staged, staged))
+        # The first run goes on with what it lacks, and counts those as published.
+        self.replay.behave()
+        self.start(1_000)
+        self.assert_ledger(self.reaches("FINISHED"), 1_000)
+
+    def test_cancelled_and_resumed(self):
+        self.replay.faults({"kind": "hang", "pages": [7], "seed": self.seed})
+        self.start(1_000)
+        wait_until("pages are staged", lambda: self.status()["staged"] >= 100)
+        self.cluster.ok("ingest", "cancel", self.id)
+        cancelled = self.status()
+        self.assertEqual(cancelled["state"], "CANCELLED")
+        self.assertEqual(self.status(), json.loads(self.cluster.ok("ingest", "cancel", self.id, "--json")), "again: nothing")
+        self.assertEqual(self.published(), 0)
+        watched = self.cluster.run("ingest", "watch", self.id)
+        self.assertEqual(watched.status, 1, str(watched))
+        self.replay.behave()
+        self.start(1_000)
+        # A page that was under way is asked for again; its users are the same.
+        self.assert_ledger(self.reaches("FINISHED"), 1_000, pages_once=False)
+
+    def test_cancelled_while_it_publishes(self):
+        self.start(1_000, *SLOW_SEND)
+        wait_until("some are sent", lambda: self.published() >= 50)
+        cancelled = json.loads(self.cluster.ok("ingest", "cancel", self.id, "--json"))
+        self.assertEqual(cancelled["state"], "CANCELLED")
+        self.assertTrue(0 < cancelled["published"] < 1_000, cancelled)
+        self.start(1_000, *SLOW_SEND)
+        self.assert_ledger(self.reaches("FINISHED"), 1_000)
+
+    def test_watching_is_not_running(self):
+        """ctrl-C ends the watching, not the run."""
+        self.replay.faults({"kind": "429", "retry_after": 2, "times": 3, "pages": [2], "seed": self.seed})
+        watcher = subprocess.Popen(
+            [binary(), *map(str, self.arguments(300)), "--scheduler", self.cluster.grpc],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment(),
+            preexec_fn=in_child,
+        )
+        self.assertEqual(watcher.stdout.readline().decode().strip(), self.id)
+        wait_until("it runs", lambda: self.status()["state"] == "FETCHING")
+        watcher.send_signal(signal.SIGINT)
+        _, err = watcher.communicate(timeout=30)
+        self.assertEqual(watcher.returncode, 130)
+        self.assertIn("the run goes on", err.decode())
+        self.replay.behave()
+        self.assert_ledger(self.reaches("FINISHED"), 300, pages_once=False)
+
+    def test_what_is_wrong_is_named(self):
+        quick = ("--option", "headwater.retryTimeout=2 seconds", "--postgres", self.database.url)
+        base = ("ingest", "start", "--users", 100, "--topic", self.topic, "--json")
+
+        def fails(source, brokers, expect):
+            result = self.cluster.run(*base, "--source", source, "--kafka", brokers, *quick)
+            self.assertEqual(result.status, 1, str(result))
+            self.assertIn(expect, result.err)
+            run = json.loads(result.out.splitlines()[-1])
+            self.assertEqual((run["state"], f"[{run['errorClass']}]"), ("FAILED", expect))
+
+        fails(self.replay.url, "127.0.0.1:1", "[KAFKA_UNREACHABLE]")
+        fails("http://127.0.0.1:1/api/", kafka(), "[RANDOMUSER_UNREACHABLE]")
+        refused = self.cluster.refused(
+            *base, "--source", self.replay.url, "--kafka", kafka(), "--postgres", "postgresql://u:hunter2canary@127.0.0.1:1/d"
+        )
+        self.assertIn("[POSTGRES_UNREACHABLE]", refused)
+        self.assertNotIn("hunter2canary", refused)
+        for more, expect in [
+            (("--postgres", self.database.url, "--nat", "XX"), "nat: "),
+            (("--postgres", self.database.url, "--format", "avro"), "schema_registry: "),
+            (("--postgres", self.database.url, "--option", "seed=x"), "no option seed"),
+            ((), "postgres: "),
+        ]:
+            self.assertIn(expect, self.cluster.refused(*base, "--source", self.replay.url, "--kafka", kafka(), *more))
+        self.assertIn("INGEST_RUN_NOT_FOUND", self.cluster.refused("ingest", "status", "nobody"))
+        self.assertIn("INGEST_RUN_NOT_FOUND", self.cluster.refused("ingest", "cancel", "nobody"))
+        for log in self.cluster.logs.glob("*.log"):
+            self.assertNotIn("hunter2canary", log.read_text(errors="replace"))
+
+
+class Killed(IngestCase):
+    """SIGKILL at every step; then the ledger."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.replay = Replay()
+        cls.addClassCleanup(cls.replay.stop)
+
+    def setUp(self):
+        self.cluster = Cluster(self._testMethodName)
+        self.addCleanup(self.cluster.stop)
+        super().setUp()
+
+    def test_executor_while_it_fetches(self):
+        self.replay.faults({"kind": "429", "retry_after": 3, "times": 2, "pages": [20], "seed": self.seed})
+        self.start(3_000)
+        wait_until("some are staged", lambda: self.status()["staged"] > 0)
+        self.cluster.executors[0].kill()
+        self.assertLess(self.status()["staged"], 3_000, "the fault came too late")
+        self.replay.behave()
+        self.assert_ledger(self.reaches("FINISHED", seconds=180), 3_000, pages_once=False)
+
+    def test_executor_while_it_publishes(self):
+        self.start(4_000, *SLOW_SEND)
+        wait_until("some are sent", lambda: self.published() >= 50)
+        self.cluster.executors[0].kill()
+        self.assertLess(self.published(), 4_000, "the fault came too late")
+        self.assert_ledger(self.reaches("FINISHED", seconds=240), 4_000)
+
+    def test_both_executors_while_they_publish(self):
+        self.start(2_000, *SLOW_SEND)
+        wait_until("some are sent", lambda: self.published() >= 50)
+        for executor in list(self.cluster.executors):
+            executor.kill()
+        self.assertLess(self.published(), 2_000, "the fault came too late")
+        self.cluster.start_executor()
+        self.assert_ledger(self.reaches("FINISHED", seconds=240), 2_000)
+
+    def test_scheduler_while_it_publishes(self):
+        self.start(2_000, *SLOW_SEND)
+        wait_until("some are sent", lambda: self.published() >= 50)
+        self.cluster.scheduler.kill()
+        self.cluster.start_scheduler()  # nobody tells the run to go on
+        self.cluster.wait_for_executors(2)
+        self.assertLess(self.status()["published"], 2_000, "the fault came too late")
+        self.assert_ledger(self.reaches("FINISHED", seconds=240), 2_000)
+
+    def test_scheduler_at_every_step(self):
+        for step in ("after-fetch", "after-settle", "after-attempt", "after-send", "after-scan", "after-mark"):
+            with self.subTest(step):
+                self.seed = f"s{uuid.uuid4().hex[:12]}"
+                self.id, self.topic = f"{step} {self.seed}", f"{step}_{self.seed}"
+                self.cluster.scheduler.terminate()
+                self.cluster.start_scheduler(HEADWATER_INGEST_FAILPOINT=f"{step}:1")
+                self.cluster.wait_for_executors(2)
+                self.start(1_500)
+                wait_until("the scheduler has died", lambda: not self.cluster.scheduler.alive())
+                self.assertIn("failpoint reached", self.cluster.scheduler.text())
+                self.cluster.start_scheduler()
+                self.cluster.wait_for_executors(2)
+                run = self.reaches("FINISHED", seconds=180)
+                self.database_is_of(run)
+                self.assert_ledger(run, 1_500, pages_once=step != "after-fetch")
+
+    def database_is_of(self, run):
+        """The rejected and arrived of all runs are none, so that the ledger of one is that of the database."""
+        self.assertEqual(self.database.value(f"SELECT count(*) FROM headwater.users WHERE run_id = '{run['runId']}'"), "1500")
+
+    def test_a_client_that_watches_sees_it_through(self):
+        """The scheduler dies and comes back: `ingest start` waits and ends well."""
+        self.replay.faults({"kind": "429", "retry_after": 5, "times": 2, "pages": [9], "seed": self.seed})
+        watcher = subprocess.Popen(
+            [binary(), *map(str, self.arguments(1_000)), "--scheduler", self.cluster.grpc],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment(),
+            preexec_fn=in_child,
+        )
+        self.assertEqual(watcher.stdout.readline().decode().strip(), self.id)
+        wait_until("some are staged", lambda: self.status()["staged"] > 0)
+        self.cluster.scheduler.kill()
+        self.cluster.start_scheduler()
+        _, err = watcher.communicate(timeout=180)
+        self.assertEqual(watcher.returncode, 0, err.decode())
+        self.assertIn("FINISHED: 1,000 fetched", err.decode())
+        self.assert_ledger(self.status(), 1_000, pages_once=False)
+
+
+def split(text):
+    """The words of a text, as JSON and SQL delimit them."""
+    return text.replace('"', " ").replace("'", " ").replace(",", " ").split()
+
+
+if __name__ == "__main__":
+    unittest.main()
