@@ -12,8 +12,8 @@ use arrow::array::{
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::compute::take;
 use arrow::datatypes::{
-    DataType, Date32Type, DurationMicrosecondType, Field, FieldRef, Fields, Int32Type, Int64Type, IntervalUnit,
-    IntervalMonthDayNanoType, IntervalYearMonthType, TimestampMicrosecondType,
+    DataType, Date32Type, DurationMicrosecondType, Field, FieldRef, Fields, Int32Type, Int64Type,
+    IntervalMonthDayNanoType, IntervalUnit, IntervalYearMonthType, TimestampMicrosecondType,
 };
 use arrow::row::{RowConverter, Rows, SortField};
 use datafusion::common::ScalarValue;
@@ -75,8 +75,7 @@ pub fn functions() -> Vec<Function> {
             call.bool_rows(|i| {
                 let known: HashSet<_> =
                     range(l, i).filter(|at| l.values().is_valid(*at)).map(|at| left.row(at)).collect();
-                let found =
-                    range(r, i).filter(|at| r.values().is_valid(*at)).any(|at| known.contains(&right.row(at)));
+                let found = range(r, i).filter(|at| r.values().is_valid(*at)).any(|at| known.contains(&right.row(at)));
                 let nulls = has_null(l, i) || has_null(r, i);
                 let both = !range(l, i).is_empty() && !range(r, i).is_empty();
                 Ok(if found { Some(true) } else { (!(nulls && both)).then_some(false) })
@@ -104,7 +103,10 @@ pub fn functions() -> Vec<Function> {
             gather(call, all.values(), |i| {
                 let (from, count) = (call.ints(1).value(i), call.ints(2).value(i));
                 if from == 0 {
-                    return invalid("INVALID_PARAMETER_VALUE.START", "`slice` counts from 1 or from the end: start is 0");
+                    return invalid(
+                        "INVALID_PARAMETER_VALUE.START",
+                        "`slice` counts from 1 or from the end: start is 0",
+                    );
                 }
                 if count < 0 {
                     return invalid("INVALID_PARAMETER_VALUE.LENGTH", format!("`slice` of length {count}"));
@@ -121,9 +123,12 @@ pub fn functions() -> Vec<Function> {
             let all = call.lists(0);
             let values = arrow::compute::concat(&[all.values().as_ref(), call.args[1].as_ref()])?;
             let base = all.values().len();
-            gather_where(call, &values, |i| all.is_valid(i), |i| {
-                Ok(range(all, i).map(Some).chain([Some(base + i)]).collect())
-            })
+            gather_where(
+                call,
+                &values,
+                |i| all.is_valid(i),
+                |i| Ok(range(all, i).map(Some).chain([Some(base + i)]).collect()),
+            )
         })
         .nulls()
         .coerced(|types| list_and_item("array_append", types)),
@@ -131,9 +136,12 @@ pub fn functions() -> Vec<Function> {
             let all = call.lists(0);
             let values = arrow::compute::concat(&[all.values().as_ref(), call.args[1].as_ref()])?;
             let base = all.values().len();
-            gather_where(call, &values, |i| all.is_valid(i), |i| {
-                Ok([Some(base + i)].into_iter().chain(range(all, i).map(Some)).collect())
-            })
+            gather_where(
+                call,
+                &values,
+                |i| all.is_valid(i),
+                |i| Ok([Some(base + i)].into_iter().chain(range(all, i).map(Some)).collect()),
+            )
         })
         .nulls()
         .coerced(|types| list_and_item("array_prepend", types)),
@@ -164,9 +172,12 @@ pub fn functions() -> Vec<Function> {
         }),
         Function::new("array_repeat", &[Any, Int], Returns::Of(|types| Ok(ddl::array_of(types[0].clone()))), |call| {
             let counts = call.ints(1);
-            gather_where(call, &call.args[0], |i| counts.is_valid(i), |i| {
-                Ok(vec![Some(i); counts.value(i).max(0) as usize])
-            })
+            gather_where(
+                call,
+                &call.args[0],
+                |i| counts.is_valid(i),
+                |i| Ok(vec![Some(i); counts.value(i).max(0) as usize]),
+            )
         })
         .nulls(),
         Function::new("reverse", &[Any], SAME, |call| match call.args[0].data_type() {
@@ -244,27 +255,35 @@ pub fn functions() -> Vec<Function> {
         }),
         // Maps.
         Function::new("map", &[], Returns::Of(map_type), make_map).rest(Any).nulls().coerced(map_types),
-        Function::new("map_from_arrays", &[List, List], Returns::Of(|types| {
-            Ok(ddl::map_of(item_of(&types[0]), item_of(&types[1])))
-        }), |call| {
-            let (keys, values) = (call.lists(0), call.lists(1));
-            let rows = (0..call.rows).map(|i| (!call.skip(i)).then(|| (range(keys, i), range(values, i))));
-            map_from(keys.values(), values.values(), rows, call)
-        }),
-        Function::new("map_from_entries", &[List], Returns::Of(|types| match item_of(&types[0]) {
-            DataType::Struct(fields) if fields.len() == 2 => {
-                Ok(ddl::map_of(fields[0].data_type().clone(), fields[1].data_type().clone()))
-            }
-            other => Err(mismatch("map_from_entries", 0, "\"ARRAY\" of pairs", &other)),
-        }), |call| {
-            let all = call.lists(0);
-            let entries = all.values().as_struct();
-            let rows = (0..call.rows).map(|i| {
-                let whole = !call.skip(i) && range(all, i).all(|at| entries.is_valid(at));
-                whole.then(|| (range(all, i), range(all, i)))
-            });
-            map_from(entries.column(0), entries.column(1), rows, call)
-        }),
+        Function::new(
+            "map_from_arrays",
+            &[List, List],
+            Returns::Of(|types| Ok(ddl::map_of(item_of(&types[0]), item_of(&types[1])))),
+            |call| {
+                let (keys, values) = (call.lists(0), call.lists(1));
+                let rows = (0..call.rows).map(|i| (!call.skip(i)).then(|| (range(keys, i), range(values, i))));
+                map_from(keys.values(), values.values(), rows, call)
+            },
+        ),
+        Function::new(
+            "map_from_entries",
+            &[List],
+            Returns::Of(|types| match item_of(&types[0]) {
+                DataType::Struct(fields) if fields.len() == 2 => {
+                    Ok(ddl::map_of(fields[0].data_type().clone(), fields[1].data_type().clone()))
+                }
+                other => Err(mismatch("map_from_entries", 0, "\"ARRAY\" of pairs", &other)),
+            }),
+            |call| {
+                let all = call.lists(0);
+                let entries = all.values().as_struct();
+                let rows = (0..call.rows).map(|i| {
+                    let whole = !call.skip(i) && range(all, i).all(|at| entries.is_valid(at));
+                    whole.then(|| (range(all, i), range(all, i)))
+                });
+                map_from(entries.column(0), entries.column(1), rows, call)
+            },
+        ),
         Function::new("map_keys", &[Map], Returns::Of(|types| Ok(ddl::array_of(entry_types(&types[0]).0))), |call| {
             let maps = call.maps(0);
             gather(call, maps.keys(), |i| Ok(map_range(maps, i).map(Some).collect()))
@@ -273,42 +292,57 @@ pub fn functions() -> Vec<Function> {
             let maps = call.maps(0);
             gather(call, maps.values(), |i| Ok(map_range(maps, i).map(Some).collect()))
         }),
-        Function::new("map_entries", &[Map], Returns::Of(|types| {
-            let (key, value) = entry_types(&types[0]);
-            let fields = vec![Field::new("key", key, false), Field::new("value", value, true)];
-            Ok(ddl::array_of(DataType::Struct(fields.into())))
-        }), |call| {
-            let maps = call.maps(0);
-            let entries: ArrayRef = Arc::new(maps.entries().clone());
-            gather(call, &entries, |i| Ok(map_range(maps, i).map(Some).collect()))
-        }),
+        Function::new(
+            "map_entries",
+            &[Map],
+            Returns::Of(|types| {
+                let (key, value) = entry_types(&types[0]);
+                let fields = vec![Field::new("key", key, false), Field::new("value", value, true)];
+                Ok(ddl::array_of(DataType::Struct(fields.into())))
+            }),
+            |call| {
+                let maps = call.maps(0);
+                let entries: ArrayRef = Arc::new(maps.entries().clone());
+                gather(call, &entries, |i| Ok(map_range(maps, i).map(Some).collect()))
+            },
+        ),
         Function::new("map_contains_key", &[Map, Any], BOOLEAN, |call| {
             let maps = call.maps(0);
             let (values, keys) = comparable(maps.keys(), &call.args[1])?;
             call.bool_rows(|i| Ok(Some(map_range(maps, i).any(|at| values.row(at) == keys.row(i)))))
         })
         .coerced(|types| keyed("map_contains_key", types)),
-        Function::new("map_concat", &[], Returns::Of(|types| {
-            Ok(types.first().cloned().unwrap_or_else(|| ddl::map_of(DataType::Utf8, DataType::Utf8)))
-        }), map_concat)
+        Function::new(
+            "map_concat",
+            &[],
+            Returns::Of(|types| {
+                Ok(types.first().cloned().unwrap_or_else(|| ddl::map_of(DataType::Utf8, DataType::Utf8)))
+            }),
+            map_concat,
+        )
         .rest(Map)
         .coerced(|types| match coercion::common(types) {
             Some(common) => Ok(vec![common; types.len()]),
             None => invalid("DATATYPE_MISMATCH.MAP_CONCAT_DIFF_TYPES", "`map_concat` takes maps of one type"),
         }),
-        Function::new("get_field_of_each", &[List, Text], Returns::Constant(|types, constants| {
-            let (_, data_type) = field_of_each(types, constants)?;
-            Ok(ddl::array_of(data_type))
-        }), |call| {
-            let all = call.lists(0);
-            let structs = all.values().as_struct();
-            let name = if call.rows == 0 { "" } else { call.text(1).value(0) };
-            let Some(at) = structs.fields().iter().position(|field| field.name().eq_ignore_ascii_case(name)) else {
-                return Ok(arrow::array::new_null_array(call.return_type, call.rows));
-            };
-            let column = structs.column(at);
-            gather(call, column, |i| Ok(range(all, i).map(|at| structs.is_valid(at).then_some(at)).collect()))
-        }),
+        Function::new(
+            "get_field_of_each",
+            &[List, Text],
+            Returns::Constant(|types, constants| {
+                let (_, data_type) = field_of_each(types, constants)?;
+                Ok(ddl::array_of(data_type))
+            }),
+            |call| {
+                let all = call.lists(0);
+                let structs = all.values().as_struct();
+                let name = if call.rows == 0 { "" } else { call.text(1).value(0) };
+                let Some(at) = structs.fields().iter().position(|field| field.name().eq_ignore_ascii_case(name)) else {
+                    return Ok(arrow::array::new_null_array(call.return_type, call.rows));
+                };
+                let column = structs.column(at);
+                gather(call, column, |i| Ok(range(all, i).map(|at| structs.is_valid(at).then_some(at)).collect()))
+            },
+        ),
     ]
 }
 
@@ -409,7 +443,10 @@ fn keyed(name: &str, types: &[DataType]) -> Result<Vec<DataType>> {
         DataType::Null => Ok(vec![ddl::array_of(DataType::Null), DataType::Int32]),
         other if name == "[]" => invalid(
             "INVALID_EXTRACT_BASE_FIELD_TYPE",
-            format!("cannot extract a value from {}: it needs a complex type (STRUCT, ARRAY, MAP)", ddl::type_name(other)),
+            format!(
+                "cannot extract a value from {}: it needs a complex type (STRUCT, ARRAY, MAP)",
+                ddl::type_name(other)
+            ),
         ),
         other => Err(mismatch(name, 0, "(\"ARRAY\" or \"MAP\")", other)),
     }
@@ -466,7 +503,8 @@ fn item(call: &Call<'_>, indexing: Indexing) -> Result<ArrayRef> {
         if !strict {
             return Ok(None);
         }
-        let class = if indexing == Indexing::FromOne { "INVALID_ARRAY_INDEX_IN_ELEMENT_AT" } else { "INVALID_ARRAY_INDEX" };
+        let class =
+            if indexing == Indexing::FromOne { "INVALID_ARRAY_INDEX_IN_ELEMENT_AT" } else { "INVALID_ARRAY_INDEX" };
         invalid(
             class,
             format!("the index {at} is out of bounds: the array has {length} elements; use `get` or `try_element_at`"),
@@ -570,33 +608,41 @@ fn insert(call: &Call<'_>) -> Result<ArrayRef> {
     let (all, at) = (call.lists(0), call.ints(1));
     let values = arrow::compute::concat(&[all.values().as_ref(), call.args[2].as_ref()])?;
     let base = all.values().len();
-    gather_where(call, &values, |i| all.is_valid(i) && at.is_valid(i), |i| {
-        let mut own: Vec<Option<usize>> = range(all, i).map(Some).collect();
-        let at = i64::from(at.value(i));
-        let length = own.len() as i64;
-        match at {
-            0 => {
-                return invalid("INVALID_INDEX_OF_ZERO", "the index 0 is invalid: an index shall be either < 0 or > 0");
-            }
-            at if at > 0 => {
-                own.resize(own.len().max(at as usize - 1), None);
-                own.insert(at as usize - 1, Some(base + i));
-            }
-            at => {
-                // -1 is behind the last.
-                let place = length + at + 1;
-                if place >= 0 {
-                    own.insert(place as usize, Some(base + i));
-                } else {
-                    let mut padded = vec![Some(base + i)];
-                    padded.extend(std::iter::repeat_n(None, (-place) as usize));
-                    padded.extend(own);
-                    own = padded;
+    gather_where(
+        call,
+        &values,
+        |i| all.is_valid(i) && at.is_valid(i),
+        |i| {
+            let mut own: Vec<Option<usize>> = range(all, i).map(Some).collect();
+            let at = i64::from(at.value(i));
+            let length = own.len() as i64;
+            match at {
+                0 => {
+                    return invalid(
+                        "INVALID_INDEX_OF_ZERO",
+                        "the index 0 is invalid: an index shall be either < 0 or > 0",
+                    );
+                }
+                at if at > 0 => {
+                    own.resize(own.len().max(at as usize - 1), None);
+                    own.insert(at as usize - 1, Some(base + i));
+                }
+                at => {
+                    // -1 is behind the last.
+                    let place = length + at + 1;
+                    if place >= 0 {
+                        own.insert(place as usize, Some(base + i));
+                    } else {
+                        let mut padded = vec![Some(base + i)];
+                        padded.extend(std::iter::repeat_n(None, (-place) as usize));
+                        padded.extend(own);
+                        own = padded;
+                    }
                 }
             }
-        }
-        Ok(own)
-    })
+            Ok(own)
+        },
+    )
 }
 
 fn flatten(call: &Call<'_>) -> Result<ArrayRef> {
@@ -690,7 +736,13 @@ fn sequence(call: &Call<'_>) -> Result<ArrayRef> {
                 Ok(one.as_primitive::<Int64Type>().value(0))
             };
             let (from, to) = (ends(0)?, ends(1)?);
-            let step = if call.has(2) { ends(2)? } else if from <= to { 1 } else { -1 };
+            let step = if call.has(2) {
+                ends(2)?
+            } else if from <= to {
+                1
+            } else {
+                -1
+            };
             if step == 0 && from != to || step > 0 && from > to || step < 0 && from < to {
                 wrong()?;
             }
@@ -711,7 +763,9 @@ fn sequence(call: &Call<'_>) -> Result<ArrayRef> {
             (0, if from <= to { 1 } else { -1 }, 0)
         } else {
             match call.args[2].data_type() {
-                T::Interval(IntervalUnit::YearMonth) => (call.args[2].as_primitive::<IntervalYearMonthType>().value(i), 0, 0),
+                T::Interval(IntervalUnit::YearMonth) => {
+                    (call.args[2].as_primitive::<IntervalYearMonthType>().value(i), 0, 0)
+                }
                 T::Interval(_) => {
                     let step = call.args[2].as_primitive::<IntervalMonthDayNanoType>().value(i);
                     (step.months, step.days, step.nanoseconds / 1000)
@@ -763,11 +817,16 @@ fn too_long(length: i64) -> Result<()> {
 
 fn map_types(types: &[DataType]) -> Result<Vec<DataType>> {
     if types.len() % 2 == 1 {
-        return invalid("WRONG_NUM_ARGS.WITHOUT_SUGGESTION", format!("the `map` requires 2n (n > 0) parameters but the actual number is {}", types.len()));
+        return invalid(
+            "WRONG_NUM_ARGS.WITHOUT_SUGGESTION",
+            format!("the `map` requires 2n (n > 0) parameters but the actual number is {}", types.len()),
+        );
     }
     let of = |offset: usize| coercion::common(types.iter().skip(offset).step_by(2));
     match (of(0), of(1)) {
-        (Some(key), Some(value)) => Ok((0..types.len()).map(|i| if i % 2 == 0 { key.clone() } else { value.clone() }).collect()),
+        (Some(key), Some(value)) => {
+            Ok((0..types.len()).map(|i| if i % 2 == 0 { key.clone() } else { value.clone() }).collect())
+        }
         (None, _) => invalid("DATATYPE_MISMATCH.CREATE_MAP_KEY_DIFF_TYPES", "keys of a map must have one type"),
         (_, None) => invalid("DATATYPE_MISMATCH.CREATE_MAP_VALUE_DIFF_TYPES", "values of a map must have one type"),
     }
@@ -819,7 +878,10 @@ pub fn map_from(
             continue;
         };
         if own_keys.len() != own_values.len() {
-            return invalid("MAP_KEY_VALUE_DIFF_SIZES", "the key array and value array of a map must have the same length");
+            return invalid(
+                "MAP_KEY_VALUE_DIFF_SIZES",
+                "the key array and value array of a map must have the same length",
+            );
         }
         let mut seen = HashSet::new();
         for at in own_keys.clone() {

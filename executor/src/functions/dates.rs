@@ -2,9 +2,7 @@
 
 use super::arithmetic::{add_interval, add_months, month_length};
 use super::cast::{self, Options};
-use super::datetime::{
-    MICROS_PER_DAY, MICROS_PER_SECOND, Pattern, Zone, civil_from_days, days_from_civil,
-};
+use super::datetime::{MICROS_PER_DAY, MICROS_PER_SECOND, Pattern, Zone, civil_from_days, days_from_civil};
 use super::ddl;
 use super::native::{Call, Function, Param, Returns, external, invalid};
 use arrow::array::{Array, ArrayRef, AsArray};
@@ -71,7 +69,9 @@ pub fn functions() -> Vec<Function> {
     macro_rules! of_date {
         ($name:literal, $f:expr) => {
             Function::new($name, &[Date], INT, |call| {
-                call.rows::<Int32Type>(|i| Ok(Some($f(civil_from_days(i64::from(call.dates(0).value(i))), call.dates(0).value(i)))))
+                call.rows::<Int32Type>(|i| {
+                    Ok(Some($f(civil_from_days(i64::from(call.dates(0).value(i))), call.dates(0).value(i))))
+                })
             })
         };
     }
@@ -154,7 +154,9 @@ pub fn functions() -> Vec<Function> {
             .with_context(),
         Function::new("date_format", &[Timestamp, Text], TEXT, |call| {
             let mut known = Formats::default();
-            call.text_rows(|i| known.format(call.text(1).value(i), call.times(0).value(i), &call.context.zone).map(Some))
+            call.text_rows(|i| {
+                known.format(call.text(1).value(i), call.times(0).value(i), &call.context.zone).map(Some)
+            })
         })
         .with_context(),
         Function::new("from_unixtime", &[Long], TEXT, |call| {
@@ -296,8 +298,10 @@ pub fn functions() -> Vec<Function> {
             })
             .with_context(),
         Function::new("timestampdiff", &[Text, Timestamp, Timestamp], LONG, timestampdiff).with_context(),
-        Function::new("current_timezone", &[], TEXT, |call| call.text_rows(|_| Ok(Some(call.context.zone_name.clone()))))
-            .with_context(),
+        Function::new("current_timezone", &[], TEXT, |call| {
+            call.text_rows(|_| Ok(Some(call.context.zone_name.clone())))
+        })
+        .with_context(),
         // Begin and end of the window of `duration` µs, every `slide` µs from `start`, that a time is in: the `k`th.
         Function::new("window_start", &[Any, Long, Long, Long, Long], Returns::Arg(0), |call| {
             call.rows::<TimestampMicrosecondType>(|i| {

@@ -20,42 +20,51 @@ pub const COLUMN: &str = "generated";
 pub const ROW: &str = "generated_row";
 
 /// All kinds.
-pub const KINDS: &[&str] = &[
-    "explode",
-    "explode_outer",
-    "posexplode",
-    "posexplode_outer",
-    "inline",
-    "inline_outer",
-    "stack",
-    "json_tuple",
-];
+pub const KINDS: &[&str] =
+    &["explode", "explode_outer", "posexplode", "posexplode_outer", "inline", "inline_outer", "stack", "json_tuple"];
 
 /// The functions.
 pub fn functions() -> Vec<Function> {
     vec![
-        Function::new(ROWS, &[Param::Text], Returns::Constant(|types, constants| {
-            Ok(ddl::array_of(DataType::Struct(fields(kind(constants)?, &types[1..], &constants[1..])?)))
-        }), rows)
+        Function::new(
+            ROWS,
+            &[Param::Text],
+            Returns::Constant(|types, constants| {
+                Ok(ddl::array_of(DataType::Struct(fields(kind(constants)?, &types[1..], &constants[1..])?)))
+            }),
+            rows,
+        )
         .rest(Param::Any)
         .nulls(),
-        Function::new(COLUMN, &[Param::Text, Param::Any], Returns::Constant(|types, constants| {
-            let fields = fields(kind(constants)?, &types[2..], &constants[2..])?;
-            let at = match constants[1] {
-                Some(ScalarValue::Int32(Some(at))) => *at as usize,
-                Some(ScalarValue::Int64(Some(at))) => *at as usize,
-                _ => usize::MAX,
-            };
-            match fields.get(at) {
-                Some(field) => Ok(field.data_type().clone()),
-                None => invalid("UDTF_ALIAS_NUMBER_MISMATCH", format!("the generator makes {} columns", fields.len())),
-            }
-        }), pending)
+        Function::new(
+            COLUMN,
+            &[Param::Text, Param::Any],
+            Returns::Constant(|types, constants| {
+                let fields = fields(kind(constants)?, &types[2..], &constants[2..])?;
+                let at = match constants[1] {
+                    Some(ScalarValue::Int32(Some(at))) => *at as usize,
+                    Some(ScalarValue::Int64(Some(at))) => *at as usize,
+                    _ => usize::MAX,
+                };
+                match fields.get(at) {
+                    Some(field) => Ok(field.data_type().clone()),
+                    None => {
+                        invalid("UDTF_ALIAS_NUMBER_MISMATCH", format!("the generator makes {} columns", fields.len()))
+                    }
+                }
+            }),
+            pending,
+        )
         .rest(Param::Any)
         .nulls(),
-        Function::new(ROW, &[Param::Text], Returns::Constant(|types, constants| {
-            Ok(DataType::Struct(fields(kind(constants)?, &types[1..], &constants[1..])?))
-        }), pending)
+        Function::new(
+            ROW,
+            &[Param::Text],
+            Returns::Constant(|types, constants| {
+                Ok(DataType::Struct(fields(kind(constants)?, &types[1..], &constants[1..])?))
+            }),
+            pending,
+        )
         .rest(Param::Any)
         .nulls(),
     ]
@@ -113,7 +122,10 @@ pub fn fields(kind: &str, types: &[DataType], constants: &[Option<&ScalarValue>]
             for at in 0..columns {
                 let own = types.iter().skip(1 + at).step_by(columns);
                 let Some(common) = super::coercion::common(own) else {
-                    return invalid("DATATYPE_MISMATCH.STACK_COLUMN_DIFF_TYPES", format!("column {at} of `stack` has values of different types"));
+                    return invalid(
+                        "DATATYPE_MISMATCH.STACK_COLUMN_DIFF_TYPES",
+                        format!("column {at} of `stack` has values of different types"),
+                    );
                 };
                 all.push(field(&format!("col{at}"), &common));
             }
@@ -130,7 +142,12 @@ fn stack_columns(types: &[DataType], constants: &[Option<&ScalarValue>]) -> Resu
     let rows = match constants.first().copied().flatten() {
         Some(ScalarValue::Int32(Some(rows))) if *rows > 0 => *rows as usize,
         Some(ScalarValue::Int64(Some(rows))) if *rows > 0 => *rows as usize,
-        _ => return invalid("DATATYPE_MISMATCH.NON_FOLDABLE_INPUT", "`stack` needs a positive literal as its number of rows"),
+        _ => {
+            return invalid(
+                "DATATYPE_MISMATCH.NON_FOLDABLE_INPUT",
+                "`stack` needs a positive literal as its number of rows",
+            );
+        }
     };
     Ok((types.len() - 1).div_ceil(rows))
 }
@@ -154,11 +171,7 @@ fn rows(call: &Call<'_>) -> Result<ArrayRef> {
             let values = if base == "inline" {
                 let structs = list.values().as_struct();
                 let nulls = structs.nulls();
-                structs
-                    .columns()
-                    .iter()
-                    .map(|column| with_nulls(column, nulls))
-                    .collect::<Result<Vec<_>>>()?
+                structs.columns().iter().map(|column| with_nulls(column, nulls)).collect::<Result<Vec<_>>>()?
             } else {
                 vec![Arc::clone(list.values())]
             };
@@ -251,9 +264,7 @@ fn json_tuple(call: &Call<'_>) -> Result<ArrayRef> {
             });
         }
     }
-    let columns = columns
-        .into_iter()
-        .map(|column| Arc::new(arrow::array::StringArray::from(column)) as ArrayRef)
-        .collect();
+    let columns =
+        columns.into_iter().map(|column| Arc::new(arrow::array::StringArray::from(column)) as ArrayRef).collect();
     structs(call, columns, vec![1; call.rows], vec![true; call.rows])
 }

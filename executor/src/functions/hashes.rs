@@ -43,15 +43,35 @@ fn value(array: &ArrayRef, row: usize, seed: u32) -> Result<u32> {
         T::Int64 => long(array.as_primitive::<Int64Type>().value(row) as u64, seed),
         T::Timestamp(..) => long(array.as_primitive::<TimestampMicrosecondType>().value(row) as u64, seed),
         T::Duration(_) => long(array.as_primitive::<DurationMicrosecondType>().value(row) as u64, seed),
-        T::Interval(IntervalUnit::YearMonth) => int(array.as_primitive::<IntervalYearMonthType>().value(row) as u32, seed),
+        T::Interval(IntervalUnit::YearMonth) => {
+            int(array.as_primitive::<IntervalYearMonthType>().value(row) as u32, seed)
+        }
         // -0.0 is 0.0, and every NaN Java's.
         T::Float32 => {
             let n = array.as_primitive::<Float32Type>().value(row);
-            int(if n == 0.0 { 0 } else if n.is_nan() { 0x7fc0_0000 } else { n.to_bits() }, seed)
+            int(
+                if n == 0.0 {
+                    0
+                } else if n.is_nan() {
+                    0x7fc0_0000
+                } else {
+                    n.to_bits()
+                },
+                seed,
+            )
         }
         T::Float64 => {
             let n = array.as_primitive::<Float64Type>().value(row);
-            long(if n == 0.0 { 0 } else if n.is_nan() { 0x7ff8_0000_0000_0000 } else { n.to_bits() }, seed)
+            long(
+                if n == 0.0 {
+                    0
+                } else if n.is_nan() {
+                    0x7ff8_0000_0000_0000
+                } else {
+                    n.to_bits()
+                },
+                seed,
+            )
         }
         T::Decimal128(precision, _) => {
             let n = array.as_primitive::<Decimal128Type>().value(row);

@@ -4,9 +4,7 @@ use super::cast::number::rescale;
 use super::coercion::{PRECISION_MAX, as_decimal, is_decimal, is_fractional};
 use super::native::{Call, Function, Param, Returns, external, invalid};
 use arrow::array::{Array, ArrayRef, AsArray, UInt64Array};
-use arrow::datatypes::{
-    DataType, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
-};
+use arrow::datatypes::{DataType, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type};
 use datafusion::common::ScalarValue;
 use datafusion::error::Result;
 use headwater_proto::error::Error;
@@ -139,7 +137,8 @@ pub fn functions() -> Vec<Function> {
                 if count <= 0 || low == high || value.is_nan() || !low.is_finite() || !high.is_finite() {
                     return Ok(None);
                 }
-                let (below, above) = if low < high { (value < low, value >= high) } else { (value > low, value <= high) };
+                let (below, above) =
+                    if low < high { (value < low, value >= high) } else { (value > low, value <= high) };
                 if below {
                     return Ok(Some(0));
                 }
@@ -158,7 +157,10 @@ pub fn functions() -> Vec<Function> {
             call.rows::<Int8Type>(|i| {
                 let at = call.ints(1).value(i);
                 if !(0..64).contains(&at) {
-                    return invalid("INVALID_PARAMETER_VALUE.BIT_POSITION_RANGE", format!("bit {at} is not in [0, 64)"));
+                    return invalid(
+                        "INVALID_PARAMETER_VALUE.BIT_POSITION_RANGE",
+                        format!("bit {at} is not in [0, 64)"),
+                    );
                 }
                 Ok(Some((call.longs(0).value(i) >> at & 1) as i8))
             })
@@ -370,7 +372,10 @@ fn ceiling(call: &Call<'_>, up: bool) -> Result<ArrayRef> {
         };
         match value.filter(|n| super::cast::number::fits(*n, precision)) {
             Some(n) => Ok(Some(n)),
-            None => Err(external(Error::invalid("NUMERIC_VALUE_OUT_OF_RANGE.WITH_SUGGESTION", "the result has too many digits"))),
+            None => Err(external(Error::invalid(
+                "NUMERIC_VALUE_OUT_OF_RANGE.WITH_SUGGESTION",
+                "the result has too many digits",
+            ))),
         }
     })
 }

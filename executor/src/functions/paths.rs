@@ -35,7 +35,10 @@ pub fn functions() -> Vec<Function> {
         Function::new("schema_of_json", &[Param::Text], TEXT, |call: &Call<'_>| {
             call.text_rows(|i| match serde_json::from_str::<Value>(call.text(0).value(i)) {
                 Ok(value) => Ok(Some(ddl::type_name(&inferred(&value)))),
-                Err(_) => invalid("MALFORMED_RECORD_IN_PARSING.WITHOUT_SUGGESTION", "schema_of_json takes an example of valid JSON"),
+                Err(_) => invalid(
+                    "MALFORMED_RECORD_IN_PARSING.WITHOUT_SUGGESTION",
+                    "schema_of_json takes an example of valid JSON",
+                ),
             })
         }),
         Function::new("json_tuple_at", &[Param::Text, Param::Text], TEXT, |call: &Call<'_>| {
@@ -89,7 +92,13 @@ fn found(value: &Value, path: &[Step]) -> Option<String> {
     let every = path.contains(&Step::Every);
     match all.as_slice() {
         [] => None,
-        [one] => if every && !matches!(path.last(), Some(Step::Every)) || !every { shown(one) } else { Some(one.to_string()) },
+        [one] => {
+            if every && !matches!(path.last(), Some(Step::Every)) || !every {
+                shown(one)
+            } else {
+                Some(one.to_string())
+            }
+        }
         many => Some(Value::Array(many.iter().map(|one| (*one).clone()).collect()).to_string()),
     }
 }
@@ -151,7 +160,8 @@ fn inferred(value: &Value) -> DataType {
         Value::Object(fields) => {
             let mut fields: Vec<(&String, &Value)> = fields.iter().collect();
             fields.sort_by_key(|(name, _)| name.as_str());
-            let fields = fields.into_iter().map(|(name, value)| arrow::datatypes::Field::new(name, inferred(value), true));
+            let fields =
+                fields.into_iter().map(|(name, value)| arrow::datatypes::Field::new(name, inferred(value), true));
             DataType::Struct(fields.collect())
         }
     }

@@ -57,7 +57,10 @@ pub fn functions() -> Vec<Function> {
         Function::new("zeroifnull", &[Any], Returns::Arg(0), never).nulls(),
         Function::new("equal_null", &[Any, Any], BOOLEAN, never).nulls(),
         Function::new("typeof", &[Any], Returns::Type(|| DataType::Utf8), never).nulls(),
-        Function::new("coalesce", &[Common], Returns::Of(common_of), never).rest(Common).nulls().alias(&["nvl", "ifnull"]),
+        Function::new("coalesce", &[Common], Returns::Of(common_of), never)
+            .rest(Common)
+            .nulls()
+            .alias(&["nvl", "ifnull"]),
         Function::new("now", &[], Returns::Type(ddl::timestamp), never).alias(&["current_timestamp"]).volatile(),
         Function::new("current_date", &[], Returns::Type(|| DataType::Date32), never).alias(&["curdate"]).volatile(),
         Function::new("localtimestamp", &[], Returns::Type(|| DataType::Timestamp(TimeUnit::Microsecond, None)), never)
@@ -100,7 +103,8 @@ pub fn functions() -> Vec<Function> {
             Ok(Arc::new(StringArray::from(vec!["default"; call.rows])))
         })
         .alias(&["current_schema"]),
-        Function::new("window", &[Param::Timestamp, Text], Returns::Constant(window_type), window).optional(&[Text, Text]),
+        Function::new("window", &[Param::Timestamp, Text], Returns::Constant(window_type), window)
+            .optional(&[Text, Text]),
         Function::new("uuid", &[], Returns::Type(|| DataType::Utf8), |call| {
             call.text_rows(|_| Ok(Some(uuid::Uuid::new_v4().to_string())))
         })

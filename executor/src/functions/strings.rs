@@ -5,7 +5,9 @@ use super::coercion::{is_binary, is_text};
 use super::ddl;
 use super::native::{Call, Function, Param, Returns, external, invalid};
 use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, ListBuilder, StringArray, StringBuilder};
-use arrow::datatypes::{DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int32Type, Int64Type, TimestampMicrosecondType};
+use arrow::datatypes::{
+    DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int32Type, Int64Type, TimestampMicrosecondType,
+};
 use datafusion::error::Result;
 use headwater_proto::error::Error;
 use regex::Regex;
@@ -163,8 +165,11 @@ pub fn functions() -> Vec<Function> {
                 Some(bytes) => Ok(Some(bytes)),
                 None => invalid(
                     "CONVERSION_INVALID_INPUT",
-                    format!("the value '{}' (\"STRING\") cannot be converted to \"BINARY\" because it is malformed: use \
-                             try_to_binary", call.text(0).value(i)),
+                    format!(
+                        "the value '{}' (\"STRING\") cannot be converted to \"BINARY\" because it is malformed: use \
+                             try_to_binary",
+                        call.text(0).value(i)
+                    ),
                 ),
             })
         }),
@@ -172,10 +177,19 @@ pub fn functions() -> Vec<Function> {
             call.binary_rows(|i| encode(call.text(0).value(i), call.text(1).value(i)).map(Some))
         }),
         // With more arguments the analyzer makes it a CASE.
-        Function::new("decode", &[Any, Any], Returns::Of(|types| {
-            let results = types.iter().skip(2).step_by(2).chain(types.last().filter(|_| types.len() % 2 == 0));
-            Ok(if types.len() == 2 { DataType::Utf8 } else { super::coercion::common(results).unwrap_or(DataType::Utf8) })
-        }), |call| call.text_rows(|i| decode(call.binary(0).value(i), call.text(1).value(i)).map(Some)))
+        Function::new(
+            "decode",
+            &[Any, Any],
+            Returns::Of(|types| {
+                let results = types.iter().skip(2).step_by(2).chain(types.last().filter(|_| types.len() % 2 == 0));
+                Ok(if types.len() == 2 {
+                    DataType::Utf8
+                } else {
+                    super::coercion::common(results).unwrap_or(DataType::Utf8)
+                })
+            }),
+            |call| call.text_rows(|i| decode(call.binary(0).value(i), call.text(1).value(i)).map(Some)),
+        )
         .rest(Any)
         .coerced(|types| Ok(if types.len() == 2 { vec![DataType::Binary, DataType::Utf8] } else { types.to_vec() })),
         Function::new("hex", &[Any], TEXT, hex).coerced(|types| {
@@ -245,7 +259,11 @@ fn initcap(text: &str) -> String {
     let mut begin = true;
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
-        if begin { out.extend(c.to_uppercase()) } else { out.extend(c.to_lowercase()) }
+        if begin {
+            out.extend(c.to_uppercase())
+        } else {
+            out.extend(c.to_lowercase())
+        }
         begin = c == ' ';
     }
     out
@@ -318,10 +336,7 @@ fn concat_types(types: &[DataType]) -> Result<Vec<DataType>> {
     if lists {
         return match super::coercion::common(types) {
             Some(common) => Ok(vec![common; types.len()]),
-            None => invalid(
-                "DATATYPE_MISMATCH.DATA_DIFF_TYPES",
-                "`concat` takes arrays of one type: cast them",
-            ),
+            None => invalid("DATATYPE_MISMATCH.DATA_DIFF_TYPES", "`concat` takes arrays of one type: cast them"),
         };
     }
     let binary = !types.is_empty() && types.iter().all(|one| is_binary(one) || *one == DataType::Null);
@@ -821,7 +836,8 @@ fn format_number(call: &Call<'_>) -> Result<ArrayRef> {
                 let (whole, fraction) = pattern.split_once('.').unwrap_or((pattern, ""));
                 let (least, most) = (fraction.matches('0').count(), fraction.len());
                 let mut text = rounded_text(&digits, most);
-                while text.contains('.') && text.len() - text.find('.').unwrap_or(0) - 1 > least && text.ends_with('0') {
+                while text.contains('.') && text.len() - text.find('.').unwrap_or(0) - 1 > least && text.ends_with('0')
+                {
                     text.pop();
                 }
                 let text = text.trim_end_matches('.').to_string();
@@ -840,10 +856,8 @@ fn format_number(call: &Call<'_>) -> Result<ArrayRef> {
 
 /// Java's `%[flags][width][.precision]conversion`.
 fn format_string(call: &Call<'_>) -> Result<ArrayRef> {
-    let texts: Vec<ArrayRef> = call.args[1..]
-        .iter()
-        .map(|arg| super::cast::text::of(arg, &call.context))
-        .collect::<Result<_>>()?;
+    let texts: Vec<ArrayRef> =
+        call.args[1..].iter().map(|arg| super::cast::text::of(arg, &call.context)).collect::<Result<_>>()?;
     call.text_rows(|i| {
         if call.text(0).is_null(i) {
             return Ok(None);
@@ -1094,7 +1108,8 @@ impl NumberFormat {
     fn parse(format: &str) -> Result<Self> {
         let upper = format.to_ascii_uppercase();
         let mut rest = upper.as_str();
-        let bad = || invalid("INVALID_FORMAT.UNEXPECTED_TOKEN", format!("the number format '{format}' is not supported"));
+        let bad =
+            || invalid("INVALID_FORMAT.UNEXPECTED_TOKEN", format!("the number format '{format}' is not supported"));
         let mut found = Self { whole: vec![], fraction: 0, dollar: false, sign_first: None, sign_last: None };
         if let Some(after) = rest.strip_prefix("MI").or_else(|| rest.strip_prefix('S')) {
             found.sign_first = Some(if rest.starts_with('S') { 'S' } else { 'M' });
@@ -1141,15 +1156,20 @@ fn to_number(call: &Call<'_>, lenient: bool) -> Result<ArrayRef> {
         let parse = || -> Option<i128> {
             let text = text.trim();
             let (negative, text) = match (format.sign_first, format.sign_last) {
-                (Some(_), _) => text.strip_prefix('-').map_or((false, text.strip_prefix('+').unwrap_or(text)), |t| (true, t)),
-                (_, Some(_)) => text.strip_suffix('-').map_or((false, text.strip_suffix('+').unwrap_or(text)), |t| (true, t)),
+                (Some(_), _) => {
+                    text.strip_prefix('-').map_or((false, text.strip_prefix('+').unwrap_or(text)), |t| (true, t))
+                }
+                (_, Some(_)) => {
+                    text.strip_suffix('-').map_or((false, text.strip_suffix('+').unwrap_or(text)), |t| (true, t))
+                }
                 _ => (false, text),
             };
             let text = if format.dollar { text.strip_prefix('$')? } else { text };
             let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
             let whole: String = whole.chars().filter(|c| *c != ',').collect();
             let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
-            if whole.len() > format.digits() || fraction.len() > format.fraction || !digits(&whole) || !digits(fraction) {
+            if whole.len() > format.digits() || fraction.len() > format.fraction || !digits(&whole) || !digits(fraction)
+            {
                 return None;
             }
             if whole.is_empty() && fraction.is_empty() {
@@ -1178,7 +1198,8 @@ fn to_char(call: &Call<'_>) -> Result<ArrayRef> {
             let times = times.as_primitive::<TimestampMicrosecondType>();
             let mut known = super::dates::Formats::default();
             let _ = call.args[0].as_primitive_opt::<Date32Type>();
-            return call.text_rows(|i| known.format(call.text(1).value(i), times.value(i), &call.context.zone).map(Some));
+            return call
+                .text_rows(|i| known.format(call.text(1).value(i), times.value(i), &call.context.zone).map(Some));
         }
         other if is_binary(other) => {
             return call.text_rows(|i| {
@@ -1187,7 +1208,10 @@ fn to_char(call: &Call<'_>) -> Result<ArrayRef> {
                     "hex" => Ok(Some(hex_of(bytes))),
                     "base64" => Ok(Some(base64(bytes))),
                     "utf-8" => decode(bytes, "UTF-8").map(Some),
-                    form => invalid("INVALID_PARAMETER_VALUE.BINARY_FORMAT", format!("`to_char` has no format {form:?}: use 'hex', 'base64' or 'utf-8'")),
+                    form => invalid(
+                        "INVALID_PARAMETER_VALUE.BINARY_FORMAT",
+                        format!("`to_char` has no format {form:?}: use 'hex', 'base64' or 'utf-8'"),
+                    ),
                 }
             });
         }
@@ -1201,7 +1225,11 @@ fn to_char(call: &Call<'_>) -> Result<ArrayRef> {
         let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
         if whole.len() > format.digits() {
             let hashes = "#".repeat(format.whole.len());
-            return Ok(Some(if format.fraction > 0 { format!("{hashes}.{}", "#".repeat(format.fraction)) } else { hashes }));
+            return Ok(Some(if format.fraction > 0 {
+                format!("{hashes}.{}", "#".repeat(format.fraction))
+            } else {
+                hashes
+            }));
         }
         let zeros = format.whole.iter().position(|c| *c == '0');
         let mut digits: Vec<char> = whole.trim_start_matches('0').chars().collect();
@@ -1245,14 +1273,20 @@ mod tests {
 
     #[test]
     fn pieces_of_text() {
-        assert_eq!((slice(9, 5, None), slice(9, -3, None), slice(3, 0, Some(2)), slice(3, -5, Some(4))), ((4, 9), (6, 9), (0, 2), (0, 2)));
+        assert_eq!(
+            (slice(9, 5, None), slice(9, -3, None), slice(3, 0, Some(2)), slice(3, -5, Some(4))),
+            ((4, 9), (6, 9), (0, 2), (0, 2))
+        );
         assert_eq!((position("foobarbar", "bar", 5), position("foo", "z", 1), position("a", "a", 0)), (7, 0, 0));
         assert_eq!(substring_index("www.apache.org", ".", -2), "apache.org");
         assert_eq!(translate("AaBbCc", "abc", "123"), "A1B2C3");
         assert_eq!(levenshtein("kitten", "sitting"), 3);
         assert_eq!((base64(b"Spark").as_str(), unbase64("U3Bhcms=")), ("U3Bhcms=", Some(b"Spark".to_vec())));
         assert_eq!(unbase64("a"), None);
-        assert_eq!((grouped("-1234567.9"), rounded_text("12332.123456", 4)), ("-1,234,567.9".into(), "12332.1235".into()));
+        assert_eq!(
+            (grouped("-1234567.9"), rounded_text("12332.123456", 4)),
+            ("-1,234,567.9".into(), "12332.1235".into())
+        );
         assert_eq!((rounded_text("0.125", 2), half_up_text("0.125", 2)), ("0.12".into(), "0.13".into()));
         assert_eq!(replacement("$2$1\\$x"), "${2}${1}$$x");
     }

@@ -9,9 +9,13 @@ use crate::sql::types::SparkTypePlanner;
 use crate::streaming::query::BATCH_DEADLINE;
 use crate::streaming::trigger::parse_interval;
 use ballista_core::optimizer::ballista_default_optimizer_rules;
+use datafusion::catalog::MemoryCatalogProviderList;
+use datafusion::common::config::TableOptions;
 use datafusion::execution::SessionState;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::execution_props::ExecutionProps;
 use datafusion::optimizer::OptimizerRule;
 use datafusion::optimizer::analyzer::resolve_grouping_function::ResolveGroupingFunction;
 use datafusion::optimizer::analyzer::type_coercion::TypeCoercion;
@@ -19,7 +23,7 @@ use datafusion::prelude::SessionConfig;
 use headwater_executor::connectors::Options;
 use headwater_proto::error::{Error, Result};
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 pub use headwater_executor::functions::registry::function_registry;
 
@@ -30,6 +34,21 @@ pub struct Session {
     pub conf: BTreeMap<String, String>,
     /// Temporary views by lower-case name.
     pub views: BTreeMap<String, TableDefinition>,
+    /// Temporary views of DataFrames by lower-case name, global ones as `global_temp.name`. A name is in one of the two
+    /// maps.
+    pub plans: BTreeMap<String, FrameView>,
+}
+
+/// A temporary view of a DataFrame.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FrameView {
+    /// As spelled when it was made.
+    pub name: String,
+    /// Makes its rows, under the names that it shows.
+    pub plan: LogicalPlan,
+    /// The DataFrame as it was sent, with the views that it named put in: a query that outlives the session is planned
+    /// from this again.
+    pub relation: Arc<headwater_proto::spark::Relation>,
 }
 
 impl Session {
@@ -39,7 +58,7 @@ impl Session {
     /// `INVALID_CONF_VALUE` for a setting that has no such value.
     pub fn new(conf: BTreeMap<String, String>) -> Result<Self> {
         session_config(&conf)?;
-        Ok(Self { conf, views: BTreeMap::new() })
+        Ok(Self { conf, ..Self::default() })
     }
 }
 
@@ -103,9 +122,24 @@ pub fn session_config(conf: &BTreeMap<String, String>) -> Result<SessionConfig> 
 }
 
 /// The state that queries are planned in: every function, Spark's types and rules, no tables.
+///
+/// One is made for every statement, and making hundreds of functions takes longer than planning a small one: what is
+/// the same for all is made once.
 pub fn session_state(config: SessionConfig, runtime: Arc<RuntimeEnv>) -> SessionState {
+    static COMMON: LazyLock<SessionState> = LazyLock::new(common_state);
+    SessionStateBuilder::new_from_existing(COMMON.clone())
+        // These three are of one state alone: its tables, what follows from its settings, its time.
+        .with_catalog_list(Arc::new(MemoryCatalogProviderList::new()))
+        .with_table_options(TableOptions::default_from_session_config(config.options()))
+        .with_execution_props(ExecutionProps::new())
+        .with_config(config)
+        .with_runtime_env(runtime)
+        .build()
+}
+
+fn common_state() -> SessionState {
     let mut builder = headwater_executor::functions::registry::with_session_functions(
-        SessionStateBuilder::new().with_config(config).with_runtime_env(runtime),
+        SessionStateBuilder::new().with_config(crate::cluster::session_config()),
     )
     .with_type_planner(Arc::new(SparkTypePlanner))
     .with_optimizer_rules(optimizer_rules())

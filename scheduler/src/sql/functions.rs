@@ -12,9 +12,7 @@ use datafusion::execution::SessionState;
 use datafusion::logical_expr::expr::{
     AggregateFunction, AggregateFunctionParams, Case, Cast, NullTreatment, ScalarFunction, TryCast, WindowFunction,
 };
-use datafusion::logical_expr::{
-    Expr, ExprSchemable, ScalarUDF, SortExpr, WindowFunctionDefinition, lit, when,
-};
+use datafusion::logical_expr::{Expr, ExprSchemable, ScalarUDF, SortExpr, WindowFunctionDefinition, lit, when};
 use headwater_executor::functions::arithmetic::Op;
 use headwater_executor::functions::{self, ddl};
 use headwater_proto::error::{Error, Result};
@@ -75,7 +73,11 @@ pub fn respelled(name: &str) -> &str {
 /// Names that Spark lists as functions and that are operators or syntax.
 pub fn is_syntax(name: &str) -> bool {
     let symbol = !name.bytes().any(|b| b.is_ascii_alphanumeric());
-    symbol || matches!(name, "and" | "or" | "not" | "in" | "between" | "case" | "when" | "div" | "like" | "ilike" | "cast" | "try_cast")
+    symbol
+        || matches!(
+            name,
+            "and" | "or" | "not" | "in" | "between" | "case" | "when" | "div" | "like" | "ilike" | "cast" | "try_cast"
+        )
 }
 
 /// Functions that have a meaning in streams alone.
@@ -85,13 +87,7 @@ pub const STREAMING_ONLY: &[&str] = &[];
 ///
 /// # Errors
 /// `UNRESOLVED_ROUTINE`; `WRONG_NUM_ARGS`; `DISTINCT` where it has no meaning.
-pub fn resolve(
-    name: &str,
-    args: Vec<Expr>,
-    distinct: bool,
-    schema: &DFSchema,
-    state: &SessionState,
-) -> Result<Expr> {
+pub fn resolve(name: &str, args: Vec<Expr>, distinct: bool, schema: &DFSchema, state: &SessionState) -> Result<Expr> {
     let lower = name.to_ascii_lowercase();
     if let Some(expr) = special(&lower, &args, schema)? {
         return Ok(expr);
@@ -120,7 +116,8 @@ pub fn resolve(
     let (mut args, null_treatment) = ignoring_nulls(&lower, args)?;
     let aggregate = |name: &str, args: Vec<Expr>, filter: Option<Expr>, order_by: Vec<SortExpr>| {
         let func = state.udaf(name).map_err(from_datafusion)?;
-        let params = AggregateFunctionParams { args, distinct, filter: filter.map(Box::new), order_by, null_treatment: None };
+        let params =
+            AggregateFunctionParams { args, distinct, filter: filter.map(Box::new), order_by, null_treatment: None };
         Ok(Expr::AggregateFunction(AggregateFunction { func, params }))
     };
     match (lower.as_str(), args.as_slice()) {

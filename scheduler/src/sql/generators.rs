@@ -83,7 +83,10 @@ pub fn expand(select: &mut Select, schema_of: &dyn Fn(&Select, Vec<SelectItem>) 
         let Some((mut kind, args)) = generator(&view.lateral_view) else {
             return Err(Error::invalid(
                 "UNSUPPORTED_GENERATOR.NOT_GENERATOR",
-                format!("LATERAL VIEW {}: this is no generator: use explode, posexplode, inline, stack or json_tuple", view.lateral_view),
+                format!(
+                    "LATERAL VIEW {}: this is no generator: use explode, posexplode, inline, stack or json_tuple",
+                    view.lateral_view
+                ),
             ));
         };
         if view.outer && !kind.ends_with("_outer") {
@@ -211,10 +214,7 @@ fn table_functions(
     Ok(())
 }
 
-fn select_list(
-    select: &mut Select,
-    schema_of: &dyn Fn(&Select, Vec<SelectItem>) -> Result<DFSchemaRef>,
-) -> Result<()> {
+fn select_list(select: &mut Select, schema_of: &dyn Fn(&Select, Vec<SelectItem>) -> Result<DFSchemaRef>) -> Result<()> {
     if !select.projection.iter().any(|item| item_expr(item).is_some_and(has_generator)) {
         return Ok(());
     }
@@ -283,7 +283,11 @@ pub fn column(kind: &str, at: usize, args: Vec<PlanExpr>) -> PlanExpr {
 ///
 /// # Errors
 /// Arguments that it does not take.
-pub fn fields(kind: &str, args: &[PlanExpr], schema: &datafusion::common::DFSchema) -> Result<arrow::datatypes::Fields> {
+pub fn fields(
+    kind: &str,
+    args: &[PlanExpr],
+    schema: &datafusion::common::DFSchema,
+) -> Result<arrow::datatypes::Fields> {
     use datafusion::logical_expr::ExprSchemable;
     let types = args
         .iter()
@@ -325,7 +329,8 @@ impl AnalyzerRule for Generators {
 
 /// A join with a lateral subquery that only generates is a projection of generators over its left side.
 fn lateral(join: Join) -> PlanResult<Transformed<LogicalPlan>> {
-    let inner = matches!(join.join_type, JoinType::Inner | JoinType::Left) && join.on.is_empty() && join.filter.is_none();
+    let inner =
+        matches!(join.join_type, JoinType::Inner | JoinType::Left) && join.on.is_empty() && join.filter.is_none();
     let generated = || {
         let LogicalPlan::SubqueryAlias(alias) = join.right.as_ref() else { return None };
         let LogicalPlan::Subquery(subquery) = alias.input.as_ref() else { return None };
@@ -354,7 +359,9 @@ fn generator_call(expr: &PlanExpr) -> Option<(&str, usize, &[PlanExpr])> {
     match expr {
         PlanExpr::Alias(Alias { expr, .. }) => generator_call(expr),
         PlanExpr::ScalarFunction(ScalarFunction { func, args }) if func.name() == COLUMN => {
-            let [PlanExpr::Literal(kind, _), PlanExpr::Literal(at, _), rest @ ..] = args.as_slice() else { return None };
+            let [PlanExpr::Literal(kind, _), PlanExpr::Literal(at, _), rest @ ..] = args.as_slice() else {
+                return None;
+            };
             let at = match at {
                 ScalarValue::Int32(Some(at)) => *at as usize,
                 ScalarValue::Int64(Some(at)) => *at as usize,
@@ -408,12 +415,8 @@ fn unnested(projection: Projection) -> PlanResult<Transformed<LogicalPlan>> {
     let unnested = LogicalPlanBuilder::from(LogicalPlan::Projection(Projection::try_new(below, input)?))
         .unnest_column_with_options(Column::new_unqualified(&name), options)?
         .build()?;
-    let row_fields = unnested
-        .schema()
-        .fields()
-        .iter()
-        .find(|field| *field.name() == name)
-        .map(|field| field.data_type().clone());
+    let row_fields =
+        unnested.schema().fields().iter().find(|field| *field.name() == name).map(|field| field.data_type().clone());
     let Some(DataType::Struct(row_fields)) = row_fields else {
         return Err(external(Error::internal("a generator makes structs")));
     };

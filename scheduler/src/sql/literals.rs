@@ -2,9 +2,10 @@
 //! are of months or of days and time.
 
 use datafusion::sql::sqlparser::ast::{
-    CastKind, DataType, DateTimeField, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
-    FunctionArgumentClause, FunctionArguments, GroupByExpr, Ident, LimitClause, NullTreatment, ObjectName, OrderByExpr, OrderByKind, OrderByOptions, Query, Select, TableFactor,
-    UnaryOperator, Value, VisitMut, VisitorMut, WindowFrame, WindowType,
+    CastKind, DataType, DateTimeField, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause,
+    FunctionArgumentList, FunctionArguments, GroupByExpr, Ident, LimitClause, NullTreatment, ObjectName, OrderByExpr,
+    OrderByKind, OrderByOptions, Query, Select, TableFactor, UnaryOperator, Value, VisitMut, VisitorMut, WindowFrame,
+    WindowType,
 };
 use headwater_proto::error::{Error, Result};
 use std::ops::ControlFlow;
@@ -354,7 +355,10 @@ fn interval_call(interval: &datafusion::sql::sqlparser::ast::Interval) -> Result
 }
 
 fn invalid(text: &str) -> Error {
-    Error::invalid("INVALID_INTERVAL_FORMAT", format!("{text} is no interval: write INTERVAL '1 02:03:04' DAY TO SECOND"))
+    Error::invalid(
+        "INVALID_INTERVAL_FORMAT",
+        format!("{text} is no interval: write INTERVAL '1 02:03:04' DAY TO SECOND"),
+    )
 }
 
 #[derive(Debug, PartialEq)]
@@ -469,9 +473,7 @@ fn scaled(text: &str, size: i64) -> Option<i64> {
     if !fraction.is_empty() {
         let digits = &fraction[..fraction.len().min(9)];
         let part = digits.parse::<i64>().ok()?;
-        value = value.checked_add(
-            (i128::from(part) * i128::from(size) / 10_i128.pow(digits.len() as u32)) as i64,
-        )?;
+        value = value.checked_add((i128::from(part) * i128::from(size) / 10_i128.pow(digits.len() as u32)) as i64)?;
     }
     Some(if negative { -value } else { value })
 }

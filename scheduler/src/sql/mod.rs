@@ -19,6 +19,7 @@ pub mod functions;
 pub mod generators;
 pub mod insert;
 pub mod literals;
+pub mod names;
 pub mod operators;
 pub mod parser;
 pub mod planner;

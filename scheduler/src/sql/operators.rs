@@ -65,9 +65,7 @@ impl ExprPlanner for SparkOperators {
             GetFieldAccess::ListIndex { key } => {
                 Ok(PlannerResult::Planned(functions::call("spark_get_item", vec![expr, *key])))
             }
-            GetFieldAccess::NamedStructField { name }
-                if matches!(expr.get_type(schema), Ok(DataType::Map(..))) =>
-            {
+            GetFieldAccess::NamedStructField { name } if matches!(expr.get_type(schema), Ok(DataType::Map(..))) => {
                 let key = Expr::Literal(name, None);
                 Ok(PlannerResult::Planned(functions::call("spark_get_item", vec![expr, key])))
             }

@@ -10,7 +10,7 @@ use super::rewrite::{self, Spellings};
 use super::schema_functions;
 use super::stream_table::{self, StreamTable, UnboundStream};
 use super::streaming;
-use crate::session::{Session, session_config, session_state, with_defaults};
+use crate::session::{FrameView, Session, session_config, session_state, with_defaults};
 use crate::streaming::progress::Explained;
 use arrow::array::{ArrayRef, BooleanArray, RecordBatch, StringArray};
 use arrow::datatypes::{Schema, SchemaRef};
@@ -164,6 +164,54 @@ impl Planner {
     pub fn with_connectors(mut self, find: FindConnector) -> Self {
         self.find = find;
         self
+    }
+
+    /// The connector of a format name.
+    ///
+    /// # Errors
+    /// `DATA_SOURCE_NOT_FOUND`.
+    pub fn connector(&self, format: &str) -> Result<Arc<dyn Connector>> {
+        (self.find)(format)
+    }
+
+    /// The columns of a table or view.
+    ///
+    /// # Errors
+    /// `TABLE_OR_VIEW_NOT_FOUND`; those of the connector and of a view's query.
+    pub async fn table_schema(&self, name: &Name, session: &Session) -> Result<SchemaRef> {
+        let table = Lookup::Session(self, session).table(name)?;
+        self.schema_of(&table, session).await
+    }
+
+    /// A table or view: temporary ones first. `` parquet.`/path` `` is a table too.
+    ///
+    /// # Errors
+    /// `TABLE_OR_VIEW_NOT_FOUND`.
+    pub fn lookup(&self, name: &Name, session: &Session) -> Result<TableDefinition> {
+        Lookup::Session(self, session).table(name)
+    }
+
+    /// Rows fitted to a table's columns, by position or by name.
+    ///
+    /// # Errors
+    /// `INSERT_COLUMN_ARITY_MISMATCH`, `INCOMPATIBLE_DATA_FOR_TABLE`.
+    pub async fn fitted(
+        &self,
+        input: LogicalPlan,
+        target: &TableDefinition,
+        by_name: bool,
+        conf: &BTreeMap<String, String>,
+    ) -> Result<LogicalPlan> {
+        let columns = self.target_columns(target, conf).await?;
+        insert::fit(input, &Name(vec![target.name.clone()]), &columns, &[], by_name)
+    }
+
+    /// The names of all functions.
+    ///
+    /// # Errors
+    /// None that a session without settings could have.
+    pub fn function_names(&self) -> Result<Vec<String>> {
+        self.functions()
     }
 
     /// The catalog.
@@ -462,7 +510,9 @@ impl Planner {
         if taken == Taken::Keep && self.catalog.get(&name).is_some() {
             return Ok(Planned::Done(format!("table {name} exists already")));
         }
-        if session.views.contains_key(&name.to_lowercase()) && taken != Taken::Replace {
+        let hides =
+            session.views.contains_key(&name.to_lowercase()) || session.plans.contains_key(&name.to_lowercase());
+        if hides && taken != Taken::Replace {
             // As in Spark, the temporary view would hide the table.
             return Err(Error::new(
                 ErrorKind::AlreadyExists,
@@ -569,7 +619,7 @@ impl Planner {
         let taken = taken(*or_replace, *if_not_exists);
         let created = if *temporary {
             let key = name.to_lowercase();
-            let exists = session.views.contains_key(&key);
+            let exists = session.views.contains_key(&key) || session.plans.contains_key(&key);
             if exists && taken == Taken::Refuse {
                 return Err(Error::new(
                     ErrorKind::AlreadyExists,
@@ -579,6 +629,7 @@ impl Planner {
             }
             let create = !exists || taken == Taken::Replace;
             if create {
+                session.plans.remove(&key);
                 session.views.insert(key, view);
             }
             create
@@ -621,6 +672,11 @@ impl Planner {
         if found.is_view() != view {
             return Err(wrong_kind(&found.name, kind, if found.is_view() { "view" } else { "table" }));
         }
+        if let Some(key) = view_key(name)
+            && session.plans.remove(&key).is_some()
+        {
+            return Ok(Planned::Done(format!("dropped view {}", found.name)));
+        }
         let key = own_name(name)?.to_lowercase();
         if session.views.remove(&key).is_none() {
             self.catalog.remove(&key).await?;
@@ -636,6 +692,7 @@ impl Planner {
             .filter(|table| !views || table.is_view())
             .map(|table| (table.name, false))
             .chain(session.views.values().map(|view| (view.name.clone(), true)))
+            .chain(session.plans.values().map(|view| (view.name.clone(), true)))
             .filter(|(name, _)| matches_pattern(name, pattern))
             .collect();
         rows.sort();
@@ -693,6 +750,12 @@ impl Planner {
     }
 
     async fn schema_of(&self, table: &TableDefinition, session: &Session) -> Result<SchemaRef> {
+        if table.is_view()
+            && table.query.is_none()
+            && let Some(view) = session.plans.get(&table.name.to_lowercase())
+        {
+            return Ok(Arc::clone(view.plan.schema().inner()));
+        }
         if let Some(query) = &table.query {
             let query = parser::parse_query(query)?;
             let mut build = Build::batch(self, session);
@@ -775,9 +838,18 @@ struct Used {
 }
 
 impl Lookup<'_> {
+    /// A temporary view of a DataFrame.
+    fn frame_view(&self, name: &Name) -> Option<&FrameView> {
+        let Lookup::Session(_, session) = self else { return None };
+        session.plans.get(&view_key(name)?)
+    }
+
     fn table(&self, name: &Name) -> Result<TableDefinition> {
         if let Some(files) = files_at(name) {
             return Ok(files);
+        }
+        if let Some(view) = self.frame_view(name) {
+            return Ok(TableDefinition::new(&view.name, VIEW, Options::default()));
         }
         let own = own_name(name);
         let key = own.as_ref().map(|name| name.to_lowercase()).unwrap_or_default();
@@ -886,7 +958,21 @@ impl<'a> Build<'a> {
     }
 
     async fn provider(&mut self, reference: &Reference, depth: usize) -> Result<Arc<dyn TableProvider>> {
+        if let Some(view) = self.lookup.frame_view(&reference.name)
+            && !reference.stream
+        {
+            return Ok(Arc::new(ViewTable::new(view.plan.clone(), None)));
+        }
         let table = self.lookup.table(&reference.name)?;
+        if table.is_view() && table.query.is_none() {
+            return Err(Error::invalid(
+                "UNSUPPORTED_STREAMING_OPERATOR",
+                format!(
+                    "{0} is a temporary view of a DataFrame: use it without STREAM, in a query of its session",
+                    table.name
+                ),
+            ));
+        }
         if let Some(text) = &table.query {
             if reference.stream {
                 return Err(Error::invalid(
@@ -953,6 +1039,17 @@ fn own_name(name: &Name) -> Result<String> {
             "SCHEMA_NOT_FOUND",
             format!("{name}: there is one schema, spark_catalog.default: use the table's name alone"),
         )),
+    }
+}
+
+/// The key of a temporary view of a DataFrame; global ones have a namespace of their own.
+fn view_key(name: &Name) -> Option<String> {
+    match name.0.as_slice() {
+        [view] => Some(view.to_lowercase()),
+        [namespace, view] if namespace.eq_ignore_ascii_case("global_temp") => {
+            Some(format!("global_temp.{}", view.to_lowercase()))
+        }
+        _ => None,
     }
 }
 
@@ -1061,7 +1158,7 @@ fn set(key: Option<&str>, value: Option<&str>, session: &mut Session) -> Result<
 }
 
 /// A statement that makes the same table, but for secrets.
-fn show_create(table: &TableDefinition) -> String {
+pub fn show_create(table: &TableDefinition) -> String {
     let quote = |text: &str| format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"));
     let name = ddl::quote_if_needed(&table.name);
     let comment = table.comment.as_ref().map(|comment| format!("\nCOMMENT {}", quote(comment))).unwrap_or_default();
@@ -1102,7 +1199,7 @@ fn bracketed(pairs: &BTreeMap<String, String>) -> String {
 }
 
 /// Spark's pattern: `*` is anything, `|` divides alternatives, case is ignored.
-fn matches_pattern(name: &str, pattern: Option<&str>) -> bool {
+pub fn matches_pattern(name: &str, pattern: Option<&str>) -> bool {
     let Some(pattern) = pattern else { return true };
     let name = name.to_lowercase();
     pattern.to_lowercase().split('|').any(|pattern| {

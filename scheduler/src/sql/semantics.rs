@@ -102,7 +102,12 @@ impl Rewriter {
                 let mut all = vec![*expr, *low, *high];
                 self.to_compared(&mut all, schema)?;
                 let [expr, low, high] = take(all);
-                Ok(Transformed::yes(Expr::Between(Between::new(Box::new(expr), negated, Box::new(low), Box::new(high)))))
+                Ok(Transformed::yes(Expr::Between(Between::new(
+                    Box::new(expr),
+                    negated,
+                    Box::new(low),
+                    Box::new(high),
+                ))))
             }
             Expr::InList(InList { expr, list, negated }) => {
                 let mut all = vec![*expr];
@@ -314,8 +319,7 @@ impl Rewriter {
             }
         }
         let ours = func.inner().as_ref().downcast_ref::<Function>().is_some();
-        if ours && let Some(expr) = special(func.name(), &args, schema).map_err(external)?
-        {
+        if ours && let Some(expr) = special(func.name(), &args, schema).map_err(external)? {
             return Ok(Transformed::yes(self.rewrite(expr, schema)?.data));
         }
         let Some(own_function) = func.inner().as_ref().downcast_ref::<Function>() else {

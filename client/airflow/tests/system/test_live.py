@@ -377,6 +377,16 @@ def test_killing_sql(world):
     wait_until("no task runs", lambda: not busy())
 
 
+@pytest.mark.skipif(not os.environ.get("PYSPARK_4_3_0"), reason="PYSPARK_4_3_0 not set: no Python with that PySpark")
+def test_a_script(world):
+    """It waits for its query for ever; the task is done when that has committed a batch, and the query goes on."""
+    run = world.airflow.trigger("submit_script")
+    assert world.airflow.wait_for_run("submit_script", run) == "success", world.airflow.logs("submit_script", run, "submit")
+    query = world.headwater.query("rate_script")
+    assert query["state"] in ("RUNNING", "WAITING"), query
+    assert f"started {query['id']}" in world.airflow.logs("submit_script", run, "submit")
+
+
 @pytest.mark.skipif(not os.environ.get("HEADWATER_MEASURE"), reason="HEADWATER_MEASURE not set: nothing to measure")
 def test_measure(world):
     """From the DAG's trigger to the last of 20,000 users readable in Cassandra."""
