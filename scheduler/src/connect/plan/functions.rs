@@ -13,6 +13,7 @@ use datafusion::logical_expr::expr::{
     AggregateFunction, BinaryExpr, Case, Cast, InList, Like, NullTreatment, ScalarFunction, WindowFunction,
 };
 use datafusion::logical_expr::{Expr, ExprSchemable, Operator, WindowFunctionDefinition, lit};
+use headwater_executor::functions::arithmetic::Op;
 use headwater_proto::error::{Error, Result};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -45,8 +46,6 @@ const OTHER_NAMES: &[(&str, &str)] = &[
     ("ceiling", "ceil"),
     ("char_length", "character_length"),
     ("count_if", "count_if"),
-    ("element_at", "array_element"),
-    ("endswith", "ends_with"),
     ("every", "bool_and"),
     ("first", "first_value"),
     ("ifnull", "nvl"),
@@ -59,7 +58,6 @@ const OTHER_NAMES: &[(&str, &str)] = &[
     ("any", "bool_or"),
     ("some", "bool_or"),
     ("sign", "signum"),
-    ("startswith", "starts_with"),
     ("std", "stddev"),
     ("stddev_samp", "stddev"),
     ("substr", "substring"),
@@ -96,6 +94,12 @@ pub fn resolve(mut call: Call<'_>) -> Result<Expr> {
     let null_treatment = ignore_nulls(&lower, &mut call.arguments)?;
     if lower == "count" {
         return count(call);
+    }
+    if matches!(
+        lower.as_str(),
+        "max_by" | "min_by" | "percentile" | "median" | "listagg" | "string_agg" | "count_if" | "ltrim" | "rtrim"
+    ) {
+        return crate::sql::functions::resolve(call.name, call.arguments, call.distinct, call.schema, call.state);
     }
     let candidates = std::iter::once(lower.as_str())
         .chain(OTHER_NAMES.iter().filter(|(spark, _)| *spark == lower).map(|(_, ours)| *ours));
@@ -180,10 +184,6 @@ fn count(call: Call<'_>) -> Result<Expr> {
 fn operator(call: &mut Call<'_>) -> Result<Option<Expr>> {
     let lower = call.name.to_ascii_lowercase();
     let binary = match lower.as_str() {
-        "+" => Some(Operator::Plus),
-        "-" => Some(Operator::Minus),
-        "*" => Some(Operator::Multiply),
-        "%" | "mod" => Some(Operator::Modulo),
         "==" | "=" => Some(Operator::Eq),
         "!=" | "<>" => Some(Operator::NotEq),
         "<=>" | "equal_null" => Some(Operator::IsNotDistinctFrom),
@@ -202,12 +202,22 @@ fn operator(call: &mut Call<'_>) -> Result<Option<Expr>> {
     let expr = match (lower.as_str(), binary, arguments.as_slice()) {
         ("-", _, [one]) => Expr::Negative(Box::new(one.clone())),
         ("+", _, [one]) => one.clone(),
+        ("+" | "-" | "*" | "/" | "%" | "mod" | "div", _, [left, right]) => {
+            let operator = match lower.as_str() {
+                "+" => Op::Add,
+                "-" => Op::Subtract,
+                "*" => Op::Multiply,
+                "/" => Op::Divide,
+                "div" => Op::WholeDivide,
+                _ => Op::Remainder,
+            };
+            operators::binary(operator, left.clone(), right.clone(), call.schema)
+        }
+        ("+" | "-" | "*" | "/" | "%" | "mod" | "div", _, other) => return Err(wrong_arguments(&lower, other.len())),
         (_, Some(operator), [left, right]) => {
             Expr::BinaryExpr(BinaryExpr::new(Box::new(left.clone()), operator, Box::new(right.clone())))
         }
         (_, Some(_), other) => return Err(wrong_arguments(&lower, other.len())),
-        ("/", _, [left, right]) => operators::divide(left.clone(), right.clone(), call.schema),
-        ("div", _, [left, right]) => operators::integer_divide(left.clone(), right.clone()),
         ("negative", _, [one]) => Expr::Negative(Box::new(one.clone())),
         ("positive", _, [one]) => one.clone(),
         ("not" | "!", _, [one]) => Expr::Not(Box::new(one.clone())),
@@ -291,7 +301,7 @@ mod tests {
 
     #[test]
     fn operators_are_syntax() {
-        check("+", vec![col("a"), lit(1)], false, Ok("a + Int32(1)"));
+        check("+", vec![col("a"), lit(1)], false, Ok("spark_add(a, Int32(1))"));
         check("-", vec![col("a")], false, Ok("(- a)"));
         check("==", vec![col("a"), lit(1)], false, Ok("a = Int32(1)"));
         check("<=>", vec![col("a"), lit(1)], false, Ok("a IS NOT DISTINCT FROM Int32(1)"));
