@@ -68,11 +68,3 @@ pub struct PerSession {
     /// Turns true, or is dropped, to end the session's listener bus.
     listener: Mutex<Option<watch::Sender<bool>>>,
 }
-
-/// A scan of a stream.
-pub async fn read(
-    _session: &Arc<Session>,
-    _read: &headwater_proto::spark::Read,
-) -> Result<datafusion::logical_expr::LogicalPlan> {
-    Err(Error::invalid("UNSUPPORTED_FEATURE", "streams are not read yet"))
-}
