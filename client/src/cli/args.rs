@@ -402,7 +402,6 @@ pub use standalone::*;
 #[cfg(feature = "standalone")]
 mod standalone {
     use super::*;
-    use headwater_scheduler::connect::server::Token;
     use std::net::IpAddr;
 
     /// `headwater scheduler`.
@@ -450,7 +449,7 @@ variables, these above the file. ctrl-C or SIGTERM lets running batches end; a s
         /// file, since others see a command line [default: none is asked for]
         #[arg(long, env = "HEADWATER_CONNECT_TOKEN", value_name = "TOKEN", hide_env_values = true)]
         #[serde(skip_serializing_if = "Option::is_none")]
-        pub connect_token: Option<Token>,
+        pub connect_token: Option<Secret>,
         /// End a Spark session that nothing was asked of for this long [default: 1 hour]
         #[arg(long, env = "HEADWATER_CONNECT_SESSION_TIMEOUT", value_name = "INTERVAL")]
         #[serde(skip_serializing_if = "Option::is_none")]

@@ -14,7 +14,7 @@ use figment::Figment;
 use figment::providers::{Format, Serialized, Toml};
 use headwater_executor::process::{self as executor, ExecutorOptions};
 use headwater_proto::secret::Secret;
-use headwater_scheduler::connect::server::{self as connect, Token};
+use headwater_scheduler::connect::server as connect;
 use headwater_scheduler::process::{self as scheduler, SchedulerHandle, SchedulerOptions};
 use headwater_scheduler::streaming::trigger::parse_interval;
 use serde::de::DeserializeOwned;
@@ -34,7 +34,7 @@ struct SchedulerSettings {
     grpc_port: u16,
     connect_port: u16,
     #[serde(skip_serializing_if = "Option::is_none")]
-    connect_token: Option<Token>,
+    connect_token: Option<Secret>,
     #[serde(skip_serializing_if = "Option::is_none")]
     connect_session_timeout: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -75,7 +75,7 @@ struct StandaloneSettings {
     grpc_port: u16,
     connect_port: u16,
     #[serde(skip_serializing_if = "Option::is_none")]
-    connect_token: Option<Token>,
+    connect_token: Option<Secret>,
     #[serde(skip_serializing_if = "Option::is_none")]
     connect_session_timeout: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -298,7 +298,7 @@ pub async fn executor(args: ExecutorArgs, log: &LogArgs) -> Result<(), Error> {
 }
 
 fn connect_options(
-    token: Option<Token>,
+    token: Option<Secret>,
     session_timeout: Option<&str>,
     detached_timeout: Option<&str>,
 ) -> Result<connect::Options, Error> {
@@ -407,9 +407,9 @@ mod tests {
 
     #[test]
     fn every_flag_is_a_key() {
-        let file = "state-dir = \"s\"\nbind = \"::1\"\ngrpc-port = 1\nconnect-port = 2\nhttp-port = 3\npostgres = \"postgresql://h/d\"\nexecutors = 4\n\
+        let file = "state-dir = \"s\"\nbind = \"::1\"\ngrpc-port = 1\nconnect-port = 2\nhttp-port = 3\nexecutors = 4\n\
                     connect-token = \"t\"\nconnect-session-timeout = \"2 hours\"\n\
-                    connect-detached-timeout = \"1 minute\"\n\
+                    connect-detached-timeout = \"1 minute\"\npostgres = \"postgresql://h/d\"\n\
                     task-slots = 5\nwork-dir = \"w\"\nlog = \"info\"\nlog-format = \"json\"";
         let flags = StandaloneFlags::default();
         let settings: StandaloneSettings =
@@ -419,7 +419,7 @@ mod tests {
         let (session, detached) = (settings.connect_session_timeout, settings.connect_detached_timeout);
         let options =
             connect_options(settings.connect_token, session.as_deref(), detached.as_deref()).expect("good settings");
-        assert_eq!(options.token, Some(Token::from("t".to_string())));
+        assert_eq!(options.token, Some(Secret::new("t")));
         assert_eq!((options.limits.idle.as_secs(), options.limits.operation.detached_timeout.as_secs()), (7200, 60));
         for wrong in ["0 seconds", "soon"] {
             let error = connect_options(None, Some(wrong), None).expect_err(wrong).to_string();

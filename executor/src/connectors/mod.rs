@@ -34,6 +34,7 @@ pub mod cassandra;
 pub mod console;
 pub mod files;
 pub mod kafka;
+pub mod memory;
 pub mod noop;
 pub mod postgres;
 pub mod randomuser;
@@ -351,6 +352,7 @@ pub fn find(format: &str) -> Result<Arc<dyn Connector>> {
         "csv" => Arc::new(files::Files::CSV),
         "text" => Arc::new(files::Files::TEXT),
         "noop" => Arc::new(noop::Noop),
+        "memory" => Arc::new(memory::Memory),
         "console" => Arc::new(console::Console),
         "postgres" | "postgresql" | "jdbc" => Arc::new(postgres::Postgres),
         "randomuser" => Arc::new(randomuser::RandomUser),
@@ -365,7 +367,7 @@ pub fn find(format: &str) -> Result<Arc<dyn Connector>> {
                 "DATA_SOURCE_NOT_FOUND",
                 format!(
                     "failed to find data source {format}; there are kafka, org.apache.spark.sql.cassandra (cassandra), \
-                     postgres (jdbc), randomuser, parquet, json, csv, text, noop, console, rate, rate-micro-batch"
+                     postgres (jdbc), randomuser, parquet, json, csv, text, noop, console, memory, rate, rate-micro-batch"
                 ),
             ));
         }

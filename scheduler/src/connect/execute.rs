@@ -56,6 +56,7 @@ const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Runs a plan as an operation's task.
 pub fn start(session: &Arc<Session>, operation: &Arc<Operation>, plan: spark::Plan, chunk_bytes: Option<usize>) {
+    tracing::debug!(operation_id = operation.id(), session_id = session.id(), "operation started");
     let responder = Responder::new(Arc::clone(operation), chunk_bytes);
     let (session, teller) = (Arc::clone(session), Arc::clone(session));
     operation.run(async move { run(&session, plan, &responder).await }, move |error| teller.status(error));

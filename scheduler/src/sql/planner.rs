@@ -3,6 +3,7 @@
 use super::catalog::{Catalog, FILE_FORMATS, TableDefinition, Taken, VIEW, not_found};
 use super::error::from_datafusion;
 use super::insert::{self, TargetColumns};
+use super::literals;
 use super::parser::{self, CreateTable, ExplainMode, Insert, Name, QueryText, Statement};
 use super::references::{self, Reference};
 use super::rewrite::{self, Spellings};
@@ -949,6 +950,7 @@ impl<'a> Build<'a> {
                 let plan = plan.ok_or_else(|| Error::internal("a table in memory made the planner wait"))?;
                 Ok(Arc::clone(plan.map_err(from_datafusion)?.schema()))
             })?;
+            literals::type_literals(&mut query)?;
             let plan = state.statement_to_plan(as_statement(query)).await.map_err(from_datafusion)?;
             Ok((state, plan))
         }

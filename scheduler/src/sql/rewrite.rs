@@ -252,7 +252,14 @@ impl VisitorMut for Expand<'_> {
     }
 
     fn post_visit_select(&mut self, select: &mut Select) -> ControlFlow<Error> {
-        let outcome = self.stars(select).and_then(|()| {
+        let generators = super::generators::expand(select, &|select, items| {
+            let mut query = self.query_of_from(select);
+            if let SetExpr::Select(select) = query.body.as_mut() {
+                select.projection = items;
+            }
+            (self.schema_of)(query)
+        });
+        let outcome = generators.and_then(|()| self.stars(select)).and_then(|()| {
             name_items(select);
             self.lateral_aliases(select)
         });

@@ -990,6 +990,68 @@ mod tests {
         }
     }
 
+    #[test]
+    fn files_of_queries_are_read() {
+        let flow = r#"{"id": "6f1d2f0e-8f0c-4f6e-9d6c-0d4c7f1f2a3b", "name": "f", "trigger": "default",
+            "flow": {"name": "f", "query": "SELECT 1", "target": {"name": "t", "format": "noop"}, "tables": {}, "conf": {}},
+            "checkpoint": "/c", "desired": {"state": "RUNNING"}, "lastBatchId": 7}"#;
+        let definition: Definition = serde_json::from_str(flow).expect("of before there were DataFrames");
+        assert!(definition.named && !definition.temporary && matches!(definition.work, Work::Flow(_)));
+        let frame = r#"{"id": "6f1d2f0e-8f0c-4f6e-9d6c-0d4c7f1f2a3b", "name": "app-6f1d2f0e", "named": false,
+            "dataFrame": {"relation": "0a00", "target": {"name": "kafka", "format": "kafka"}, "mode": "Append", "conf": {}},
+            "trigger": "5 seconds", "checkpoint": "/c", "desired": {"state": "STOPPED"}, "lastBatchId": 7, "endedMs": 5}"#;
+        let definition: Definition = serde_json::from_str(frame).expect("a DataFrame's");
+        assert!(!definition.named && matches!(definition.work, Work::DataFrame(_)));
+        let again = serde_json::to_string(&definition).expect("JSON");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&again).expect("JSON")["endedMs"], 5);
+
+        let check = |named: bool, temporary: bool, desired: Desired, ended_ms: Option<i64>, expect: bool| {
+            let definition = Definition { named, temporary, desired, ended_ms, ..definition.clone() };
+            assert_eq!(definition.is_forgotten(3_600_005), expect, "{definition:?}");
+        };
+        check(false, false, Desired::Stopped, Some(5), true);
+        check(false, false, Desired::Finished, Some(6), false);
+        check(false, false, Desired::Stopped, None, false);
+        check(true, false, Desired::Stopped, Some(5), false);
+        check(true, true, Desired::Finished, Some(5), true);
+        check(false, false, Desired::Failed { error: "e".into() }, Some(5), false);
+        check(false, false, Desired::Running, Some(5), false);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_waits_for_a_run_hears_of_its_end() {
+        let bench = Bench::new().await;
+        let options = StartOptions { name: Some("q".into()), owner: Some("me".into()), ..Default::default() };
+        let mut events = bench.manager.events();
+        let first = bench.manager.start(bench.flow.clone(), options.clone()).await.unwrap();
+        assert_eq!(bench.manager.active_of("me").len(), 1);
+        assert!(bench.manager.active_of("you").is_empty());
+        let waiting = bench.manager.clone();
+        let (id, run) = (first.id.clone(), first.run_id.clone());
+        let ended = tokio::spawn(async move { waiting.await_end(&id, &run).await });
+        // The same checkpoint again: the run before is stopped, and is another one.
+        let again = StartOptions { replace_active: true, checkpoint: Some(first.checkpoint.clone()), ..options };
+        let second = bench.manager.start(bench.flow.clone(), again).await.unwrap();
+        assert!(first.id == second.id && first.run_id != second.run_id);
+        assert!(ended.await.unwrap().unwrap().error.is_none());
+        assert!(bench.manager.run_view(&first.id, &first.run_id).unwrap().ended.is_some());
+        assert!(bench.manager.run_view(&first.id, &second.run_id).unwrap().ended.is_none());
+        // A run that only a scheduler before knew.
+        assert_eq!(bench.manager.run_view(&first.id, "unknown").unwrap().run_id, second.run_id);
+        bench.manager.stop_run(&first.id, &first.run_id).await.unwrap();
+        assert!(bench.manager.active(&first.id).is_some(), "an old handle stops no newer run");
+
+        let run = second.run_id.parse().unwrap();
+        let failure = Error::fatal("NEW", "this run");
+        bench.manager.ended(first.id.parse().unwrap(), run, End::Failed(failure)).await;
+        let any = bench.manager.await_any_end("me", 1).await.unwrap();
+        assert_eq!((any.run_id, any.ended.unwrap().error.unwrap().class), (second.run_id, "NEW".to_string()));
+        let terminated = std::iter::from_fn(|| events.try_recv().ok())
+            .filter(|event| matches!(event.kind, EventKind::Terminated { .. }) && event.owner.as_deref() == Some("me"));
+        assert_eq!(terminated.count(), 2);
+        assert_eq!(bench.manager.run_view("nonsense", "r").unwrap_err().class, "STREAMING_QUERY_NOT_FOUND");
+    }
+
     #[tokio::test(flavor = "multi_thread")]
     async fn the_end_of_an_old_run_does_not_touch_a_newer_one() {
         let bench = Bench::new().await;

@@ -236,6 +236,17 @@ class Streaming(unittest.TestCase):
             ids.add(query.id)
         self.assertEqual(len(ids), 3)
 
+    def test_memory(self):
+        name = f"seen{time.time_ns()}"
+        query = self.stream().writeStream.format("memory").queryName(name).start()
+        self.queries.append(query)
+        self.write({"id": 1, "name": "a"}, {"id": 2, "name": "b"})
+        query.processAllAvailable()
+        self.assertEqual(self.spark.sql(f"SELECT count(*) FROM {name}").collect()[0][0], 2)
+        self.write({"id": 3, "name": "c"})
+        query.processAllAvailable()
+        self.assertEqual(sorted(row[0] for row in self.spark.table(name).collect()), [1, 2, 3])
+
     # --- what is refused ---
 
     def test_what_is_refused(self):

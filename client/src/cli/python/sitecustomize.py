@@ -108,7 +108,10 @@ class Context:
     def getConf(self):
         known = getattr(self._session.conf, "getAll", None)
         if known is None:
-            known = {row[0]: row[1] for row in self._session.sql("SET").collect()}
+            from pyspark.sql.connect.proto import ConfigRequest
+
+            operation = ConfigRequest.Operation(get_all=ConfigRequest.GetAll())
+            known = dict(self._session.client.config(operation).pairs)
         return Conf({**known, "spark.app.id": self.applicationId, "spark.master": self.master})
 
     def setLogLevel(self, logLevel):

@@ -4,13 +4,14 @@ use super::definition::{Blob, DataFrameDefinition, logical};
 use super::listener;
 use crate::connect::plan;
 use crate::connect::sessions::Session;
+use crate::session::Session as SqlSession;
 use crate::sql::catalog::{TableDefinition, Taken};
 use crate::sql::streaming::is_streaming;
 use crate::streaming::manager::StartOptions;
 use crate::streaming::trigger::{Trigger, parse_interval};
 use datafusion::common::tree_node::TreeNode;
 use datafusion::logical_expr::LogicalPlan;
-use headwater_executor::connectors::{Options, WriteMode};
+use headwater_executor::connectors::{Options, WriteMode, memory};
 use headwater_executor::functions::ddl;
 use headwater_proto::error::{Error, Result};
 use headwater_proto::spark;
@@ -84,7 +85,12 @@ pub async fn start(
             .is_some_and(|value| value.eq_ignore_ascii_case("false")),
         temporary,
     };
+    let format = definition.target.format.clone();
     let status = session.statements().manager.start(definition, options).await?;
+    if let Some(name) = request.name.as_ref().filter(|_| format.eq_ignore_ascii_case("memory")) {
+        let table = TableDefinition::new(name, "memory", Options::new([(memory::QUERY, status.id.as_str())]));
+        session.with_sql(async |sql: &mut SqlSession| drop(sql.views.insert(name.to_lowercase(), table))).await;
+    }
     Ok(spark::WriteStreamOperationStartResult {
         query_started_event_json: Some(listener::started(&status.id, &status.run_id, request.name.as_deref())),
         name: request.name.unwrap_or_default(),

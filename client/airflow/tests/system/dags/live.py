@@ -42,3 +42,13 @@ with DAG("sql_for_ever", **COMMON) as sql_for_ever:
         task_id="sql",
         sql="SELECT count(*) AS n FROM range(100000000) a CROSS JOIN range(100000000) b WHERE a.value * b.value % 7 = 3",
     )
+
+with DAG("submit_script", **COMMON) as submit_script:
+    HeadwaterSubmitOperator(
+        task_id="submit",
+        application="rate.py",
+        queries=["rate_script"],
+        wait_for="first_batch",
+        python=os.environ.get("PYSPARK_4_3_0", "python3"),
+        headwater=os.environ["HEADWATER_BIN"],
+    )
