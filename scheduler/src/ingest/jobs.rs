@@ -52,6 +52,8 @@ impl Job {
             // The budget is kept here, so that no task waits for it in a slot.
             ("usersPerWindow", "0".to_string()),
             ("requestsPerSecond", "0".to_string()),
+            // Soon told to the run, which says so and tries on.
+            ("retries", "3".to_string()),
             ("retryAfterMax", "30s".to_string()),
         ]);
         if request.source != PUBLIC_SOURCE {
@@ -93,6 +95,10 @@ impl Job {
             if target.get(key).is_none() {
                 target.set(key, value.to_string());
             }
+        }
+        // A producer for each slice: tasks that share one wait for each other's records.
+        if target.get("kafka.client.id").is_none() {
+            target.set("kafka.client.id", format!("headwater-ingest-{part}"));
         }
         target.set("topic", &request.topic);
         Self {

@@ -129,8 +129,7 @@ impl Run {
                     waiting = Some(left);
                 }
                 Next::Publish(users, slices) => {
-                    self.publish(users, slices).await?;
-                    *progressed = true;
+                    self.publish(users, slices, progressed).await?;
                 }
                 Next::Finish => {
                     self.store()?.sweep(&run).await?;
@@ -251,7 +250,7 @@ impl Run {
         Ok(())
     }
 
-    async fn publish(&mut self, users: Unpublished, slices: i32) -> Result<()> {
+    async fn publish(&mut self, users: Unpublished, slices: i32, progressed: &mut bool) -> Result<()> {
         let run = self.id.clone();
         self.say(Some(IngestState::Publishing), format!("publishing {} users to {}", users.users, self.request.topic))
             .await;
@@ -270,6 +269,7 @@ impl Run {
             self.say(None, format!("{}; looking for what arrived", in_place(error.clone()))).await;
         }
         let marked = self.resolve(&attempt, sent.is_ok()).await?;
+        *progressed |= marked > 0;
         sent.map_err(in_place)?;
         if marked < users.users {
             return Err(Error::fatal(
@@ -398,7 +398,8 @@ fn in_place(error: Error) -> Error {
     if error.message.contains(SLICE_CLAIMED) {
         return Error::transient(
             SLICE_CLAIMED,
-            "a task that publishes was lost or failed; its users are looked for in the topic before any is sent again",
+            "a task that publishes was lost or failed, and is not simply run again: its users are looked for in the topic \
+             before any is sent again (a failure's cause is in the log of its executor)",
         );
     }
     error

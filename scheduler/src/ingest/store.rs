@@ -444,14 +444,26 @@ impl Store {
     /// Gives how many were marked, and how many records there were beside the first of each user.
     pub async fn mark(&mut self, run: &str, topic: &str, attempt: i32, resolved: bool) -> Result<(u64, u64)> {
         let transaction = self.transaction().await?;
-        let mark = "WITH found AS (
-                      SELECT DISTINCT ON (user_id) user_id, topic_partition, record_offset
-                      FROM headwater.ingest_deliveries WHERE run_id = $1 AND attempt = $2
-                      ORDER BY user_id, topic_partition, record_offset
-                    ), marked AS (
+        // What the planner believes of tables that were just filled makes it compare everybody with everybody.
+        bounded("mark what was published", transaction.batch_execute(&format!("ANALYZE {DELIVERIES}"))).await?;
+        let doubled = "SELECT count(*) - count(DISTINCT d.user_id) FROM headwater.ingest_deliveries d
+                       WHERE d.run_id = $1 AND d.attempt = $2 AND EXISTS (
+                         SELECT FROM headwater.users u WHERE u.id = d.user_id AND u.publisher = $1)";
+        let doubled: i64 =
+            bounded("mark what was published", transaction.query_one(doubled, &[&run, &attempt])).await?.get(0);
+        if doubled > 0 {
+            let later = "DELETE FROM headwater.ingest_deliveries d WHERE d.run_id = $1 AND d.attempt = $2 AND EXISTS (
+                           SELECT FROM headwater.ingest_deliveries e
+                           WHERE e.run_id = $1 AND e.attempt = $2 AND e.user_id = d.user_id
+                           AND (e.topic_partition, e.record_offset) < (d.topic_partition, d.record_offset))";
+            bounded("mark what was published", transaction.execute(later, &[&run, &attempt])).await?;
+        }
+        let mark = "WITH marked AS (
                       UPDATE headwater.users u SET published_at = now(), published_topic = $3::text,
-                        published_partition = f.topic_partition, published_offset = f.record_offset
-                      FROM found f WHERE u.id = f.user_id AND u.publisher = $1 AND u.published_at IS NULL
+                        published_partition = d.topic_partition, published_offset = d.record_offset
+                      FROM headwater.ingest_deliveries d
+                      WHERE d.run_id = $1 AND d.attempt = $2
+                        AND u.id = d.user_id AND u.publisher = $1 AND u.published_at IS NULL
                       RETURNING u.run_id, u.published_partition, u.published_offset
                     )
                     SELECT run_id, published_partition, count(*), max(published_offset) + 1 FROM marked GROUP BY 1, 2";
@@ -487,11 +499,6 @@ impl Store {
                           updated_at = now() WHERE run_id = $1";
             bounded("mark what was published", transaction.execute(update, &[name, users, &Json(&all)])).await?;
         }
-        let doubled = "SELECT count(*) - count(DISTINCT d.user_id) FROM headwater.ingest_deliveries d
-                       JOIN headwater.users u ON u.id = d.user_id AND u.publisher = $1
-                       WHERE d.run_id = $1 AND d.attempt = $2";
-        let doubled: i64 =
-            bounded("mark what was published", transaction.query_one(doubled, &[&run, &attempt])).await?.get(0);
         let delete = "DELETE FROM headwater.ingest_deliveries WHERE run_id = $1 AND attempt = $2";
         bounded("mark what was published", transaction.execute(delete, &[&run, &attempt])).await?;
         if resolved {

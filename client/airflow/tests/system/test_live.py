@@ -199,8 +199,8 @@ class World:
             try:
                 return cassandra.execute(f"SELECT {what} FROM {KEYSPACE}.{self.name}")
             except cql.Error as error:
-                # The latter while it is being made.
-                if not any(text in str(error) for text in ("does not exist", "Unknown CF")):
+                # The second while it is being made; the last two are a server that is too busy to answer now.
+                if not any(text in str(error) for text in ("does not exist", "Unknown CF", "0x1200", "0x1300")):
                     raise
                 return []
 

@@ -157,6 +157,7 @@ CREATE TABLE headwater.ingest_deliveries (
     user_id         uuid NOT NULL,
     PRIMARY KEY (run_id, attempt, topic_partition, record_offset)
 );
+CREATE INDEX ingest_deliveries_user ON headwater.ingest_deliveries (user_id);
 
 -- Claims a slice for the task that calls, or fails. A closed attempt has nothing to claim; closing waits for claims
 -- that are being made.
