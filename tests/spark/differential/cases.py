@@ -30,7 +30,7 @@ VIEWS = {
         (6, '2021-01-03 00:00:00', '2021-01-03') AS t(k, ts, d)""",
     "nested": """SELECT * FROM VALUES
         (1, array(3, 1, NULL, 2), map('a', 1, 'b', NULL), named_struct('x', 1, 'y', 'one'), array(named_struct('p', 1, 'q', 'u'), named_struct('p', 2, 'q', 'v'))),
-        (2, array(), map(), named_struct('x', NULL, 'y', 'two'), array()),
+        (2, array(), map_from_arrays(CAST(array() AS ARRAY<STRING>), CAST(array() AS ARRAY<INT>)), named_struct('x', NULL, 'y', 'two'), array()),
         (3, NULL, NULL, NULL, NULL) AS t(k, a, m, s, l)""",
     "js": """SELECT * FROM VALUES (1, '{"a": 1, "b": {"c": [1, 2, {"d": "x"}]}, "e": null, "f": 1.5, "g": true}'), (2, '[1,2,3]'),
         (3, 'no json'), (4, NULL), (5, '{"a": "text", "b.c": 7}') AS t(k, j)""",
@@ -42,13 +42,13 @@ VIEWS = {
         CAST(900.5 + k * 13.37 AS DECIMAL(15,2)) AS l_extendedprice, CAST((k % 11) / 100 AS DECIMAL(15,2)) AS l_discount,
         CAST((k % 9) / 100 AS DECIMAL(15,2)) AS l_tax, substring('ANR', CAST(k % 3 AS INT) + 1, 1) AS l_returnflag,
         substring('OF', CAST(k % 2 AS INT) + 1, 1) AS l_linestatus, date_add(DATE'1993-01-01', CAST(k * 7 % 2000 AS INT)) AS l_shipdate,
-        elt(CAST(k % 4 AS INT) + 1, 'AIR', 'MAIL', 'SHIP', 'RAIL') AS l_shipmode, k % 20 AS l_partkey, k % 5 AS l_suppkey FROM (SELECT id AS k FROM range(1, 401))""",
+        elt(CAST(k % 4 AS INT) + 1, 'AIR', 'MAIL', 'SHIP', 'RAIL') AS l_shipmode, k % 20 AS l_partkey, k % 5 AS l_suppkey FROM (SELECT explode(sequence(1L, 400L)) AS k)""",
     "orders": """SELECT id AS o_orderkey, id % 30 AS o_custkey, CAST(1000 + id * 7.77 AS DECIMAL(15,2)) AS o_totalprice,
         date_add(DATE'1993-01-01', CAST(id * 5 % 1800 AS INT)) AS o_orderdate, elt(CAST(id % 3 AS INT) + 1, '1-URGENT', '2-HIGH', '5-LOW') AS o_orderpriority,
-        concat('comment ', CASE WHEN id % 7 = 0 THEN 'special requests' ELSE 'plain' END) AS o_comment FROM range(1, 401)""",
+        concat('comment ', CASE WHEN id % 7 = 0 THEN 'special requests' ELSE 'plain' END) AS o_comment FROM (SELECT explode(sequence(1L, 400L)) AS id)""",
     "customer": """SELECT id AS c_custkey, concat('Customer#', lpad(id, 9, '0')) AS c_name, concat(CAST(10 + id % 25 AS STRING), '-555') AS c_phone,
         CAST(id * 31.5 - 200 AS DECIMAL(15,2)) AS c_acctbal, elt(CAST(id % 3 AS INT) + 1, 'BUILDING', 'MACHINERY', 'AUTOMOBILE') AS c_mktsegment,
-        id % 5 AS c_nationkey FROM range(0, 40)""",
+        id % 5 AS c_nationkey FROM (SELECT explode(sequence(0L, 39L)) AS id)""",
 }
 
 EXPRESSIONS = {

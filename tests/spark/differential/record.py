@@ -31,8 +31,6 @@ def main():
             print(case.name, json.dumps(found, ensure_ascii=False)[:200], flush=True)
         groups.setdefault(case.name.split(".")[0], {})[case.name] = found
     answers.GOLDEN.mkdir(parents=True, exist_ok=True)
-    for path in answers.GOLDEN.glob("*.json"):
-        path.unlink()
     for group, found in groups.items():
         lines = [f"{json.dumps(name)}: {json.dumps(one, ensure_ascii=False)}" for name, one in found.items()]
         (answers.GOLDEN / f"{group}.json").write_text("{\n" + ",\n".join(lines) + "\n}\n")
