@@ -3,7 +3,7 @@
 use crate::sql::catalog::TableDefinition;
 use crate::sql::generators::Generators;
 use crate::sql::operators::SparkOperators;
-use crate::sql::rules::{BINARY_TO_STRING, CheapFirst, ShareExpensive, SparkCasts};
+use crate::sql::rules::{BINARY_TO_STRING, CheapFirst, LimitsOfMemory, ShareExpensive, SparkCasts};
 use crate::sql::semantics::SparkSemantics;
 use crate::sql::types::SparkTypePlanner;
 use crate::streaming::query::BATCH_DEADLINE;
@@ -143,7 +143,8 @@ fn common_state() -> SessionState {
     )
     .with_type_planner(Arc::new(SparkTypePlanner))
     .with_optimizer_rules(optimizer_rules())
-    .with_physical_optimizer_rule(Arc::new(CheapFirst));
+    .with_physical_optimizer_rule(Arc::new(CheapFirst))
+    .with_physical_optimizer_rule(Arc::new(LimitsOfMemory));
     builder.expr_planners().get_or_insert_with(Vec::new).insert(0, Arc::new(SparkOperators));
     if let Some(function) = crate::sql::functions::own(BINARY_TO_STRING) {
         builder = builder.with_analyzer_rules(vec![

@@ -3,9 +3,40 @@
 
 /// What Spark shows in capitals whatever the user wrote.
 const CAPITALS: &[&str] = &[
-    "acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "cbrt", "ceil", "cos", "cosh", "cot", "csc", "degrees",
-    "exp", "expm1", "floor", "hypot", "log10", "log1p", "log2", "power", "radians", "rlike", "sec", "signum", "sin",
-    "sinh", "sqrt", "tan", "tanh",
+    "acos",
+    "acosh",
+    "asin",
+    "asinh",
+    "atan",
+    "atan2",
+    "atanh",
+    "cbrt",
+    "ceil",
+    "cos",
+    "cosh",
+    "cot",
+    "csc",
+    "degrees",
+    "dense_rank",
+    "exp",
+    "expm1",
+    "floor",
+    "hypot",
+    "log10",
+    "log1p",
+    "log2",
+    "percent_rank",
+    "power",
+    "radians",
+    "rank",
+    "rlike",
+    "sec",
+    "signum",
+    "sin",
+    "sinh",
+    "sqrt",
+    "tan",
+    "tanh",
 ];
 
 /// Aggregates whose second argument (whether nulls are ignored) is not shown.
@@ -32,7 +63,6 @@ pub fn call(function: &str, arguments: &[String], distinct: bool) -> String {
     }
     match (lower.as_str(), arguments) {
         ("not" | "!", [one]) => format!("(NOT {one})"),
-        ("negative", [one]) => format!("(- {one})"),
         ("~", [one]) => format!("~{one}"),
         ("isnull", [one]) => format!("({one} IS NULL)"),
         ("isnotnull", [one]) => format!("({one} IS NOT NULL)"),

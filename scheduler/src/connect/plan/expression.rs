@@ -406,19 +406,13 @@ impl<'a> Expressions<'a> {
             Some(plan_id) => self.frame.find_of(plan_id, &parts, self.hidden)?,
             None => self.frame.find(&parts, self.hidden)?,
         };
+        // As it was asked for: names ignore case, and columns are called as they are spelled here.
         if found.path.is_empty() {
-            return Ok(Named::of_column(found.attribute));
+            let name = parts.last().cloned().unwrap_or_default();
+            return Ok(Named::of_column(Attribute { name, ..found.attribute }));
         }
         let (expr, text) = self.path(&found)?;
         let output = found.path.last().cloned();
-        // Spelled as the field is.
-        let output = match &expr {
-            Expr::ScalarFunction(call) => match call.args.last() {
-                Some(Expr::Literal(ScalarValue::Utf8(Some(field)), _)) => Some(field.clone()),
-                _ => output,
-            },
-            _ => output,
-        };
         Ok(Named { output, ..Named::new(expr, text) })
     }
 
@@ -629,7 +623,11 @@ impl<'a> Expressions<'a> {
             &order_by.iter().map(|(_, text)| text.clone()).collect::<Vec<_>>(),
             &frame_text,
         );
-        Ok(Named::new(Expr::WindowFunction(Box::new(WindowFunction { fun: definition, params })), text))
+        let counts = ["row_number", "rank", "dense_rank", "ntile"].contains(&definition_name(&definition));
+        let expr = Expr::WindowFunction(Box::new(WindowFunction { fun: definition, params }));
+        // DataFusion's numbers of rows are unsigned and twice as wide.
+        let expr = if counts { Expr::Cast(Cast::new(Box::new(expr), DataType::Int32)) } else { expr };
+        Ok(Named::new(expr, text))
     }
 
     fn window_frame(&self, spec: &p::window::WindowFrame) -> Result<(WindowFrame, String)> {
@@ -833,7 +831,10 @@ impl<'a> Expressions<'a> {
             state: self.state,
             conf: self.conf,
         };
-        Ok(Named::new(functions::resolve(call)?, text))
+        let expr = functions::resolve(call)?;
+        // Spark's is a TINYINT.
+        let expr = if lower == "grouping" { Expr::Cast(Cast::new(Box::new(expr), DataType::Int8)) } else { expr };
+        Ok(Named::new(expr, text))
     }
 
     fn structure(&self, name: &str, given: Vec<Named>) -> Result<Named> {

@@ -8,11 +8,12 @@ use crate::session::with_defaults;
 use crate::sql::catalog::FILE_FORMATS;
 use crate::sql::error::from_datafusion;
 use crate::sql::parser::{Name, Statement};
-use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, RecordBatchOptions, StructArray};
+use arrow::buffer::NullBuffer;
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::ipc::reader::StreamReader;
-use datafusion::catalog::TableProvider;
+use datafusion::catalog::{TableFunctionArgs, TableProvider};
 use datafusion::datasource::{MemTable, provider_as_source};
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder, lit};
 use headwater_executor::connectors::Options;
@@ -20,6 +21,9 @@ use headwater_proto::error::{Error, Result};
 use headwater_proto::spark;
 use headwater_proto::spark::read::{DataSource, NamedTable, ReadType};
 use std::sync::Arc;
+
+/// A range of so many rows is put into the plan: it then needs no job.
+const SMALL_RANGE: i128 = 10_000;
 
 /// Spark's `spark.sql.sources.default`.
 const DEFAULT_FORMAT: &str = "parquet";
@@ -255,7 +259,17 @@ impl Planner<'_> {
         if empty {
             return self.of_rows(RecordBatch::new_empty(schema));
         }
-        let table = function.create_table_provider(&[lit(start), lit(end), lit(step)]).map_err(from_datafusion)?;
+        let count = (i128::from(end) - i128::from(start)).abs() / i128::from(step.unsigned_abs());
+        if count <= SMALL_RANGE {
+            let ids = std::iter::successors(Some(start), |id| id.checked_add(step));
+            let ids = ids.take_while(|id| if step > 0 { *id < end } else { *id > end });
+            let ids: ArrayRef = Arc::new(Int64Array::from_iter_values(ids));
+            let rows = RecordBatch::try_new(schema, vec![ids]).map_err(Error::internal)?;
+            return self.of_rows(rows);
+        }
+        let bounds = [lit(start), lit(end), lit(step)];
+        let arguments = TableFunctionArgs::new(&bounds, &self.state);
+        let table = function.create_table_provider_with_args(arguments).map_err(from_datafusion)?;
         let frame = self.of_table("range", table)?;
         let columns = frame
             .columns()
@@ -309,13 +323,33 @@ fn fitted(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
         .iter()
         .zip(schema.fields())
         .map(|(column, field)| {
+            let column = masked(column, None);
             if column.data_type() == field.data_type() {
-                return Ok(Arc::clone(column));
+                return Ok(column);
             }
-            cast_with_options(column, field.data_type(), &options).map_err(|error| from_datafusion(error.into()))
+            cast_with_options(&column, field.data_type(), &options).map_err(|error| from_datafusion(error.into()))
         })
         .collect::<Result<Vec<_>>>()?;
     let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
     RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)
         .map_err(|error| Error::invalid("NOT_NULL_ASSERT_VIOLATION", format!("rows do not fit their schema: {error}")))
+}
+
+/// Fields of structs that are null are null: clients leave any value there, and DataFusion takes a field as it stands.
+fn masked(array: &ArrayRef, above: Option<&NullBuffer>) -> ArrayRef {
+    let nulls = NullBuffer::union(array.nulls(), above);
+    match array.data_type() {
+        DataType::Struct(fields) if !fields.is_empty() => {
+            let columns = array.as_struct().columns().iter().map(|column| masked(column, nulls.as_ref())).collect();
+            let fields = fields.iter().map(|field| Arc::new(field.as_ref().clone().with_nullable(true))).collect();
+            Arc::new(StructArray::new(fields, columns, nulls))
+        }
+        DataType::Null => Arc::clone(array),
+        _ if above.is_none() => Arc::clone(array),
+        _ => {
+            let data = array.to_data().into_builder().nulls(nulls).build();
+            // The same buffers with more nulls are as right as they were.
+            data.map_or_else(|_| Arc::clone(array), arrow::array::make_array)
+        }
+    }
 }

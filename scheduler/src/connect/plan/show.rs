@@ -27,7 +27,9 @@ impl Planner<'_> {
         let text = if message.vertical {
             vertical(&names, &cells, rows, truncate)
         } else {
-            show(&names, &cells, rows, truncate)
+            let table = show(&names, &cells, rows, truncate);
+            // Spark's last line has no end when it says that there is more.
+            if cells.len() > rows { table.trim_end().to_string() } else { table }
         };
         self.text_relation(SHOW_STRING, text)
     }
@@ -172,7 +174,7 @@ fn footer(rows: usize, rows_max: usize) -> String {
     if rows <= rows_max {
         return String::new();
     }
-    format!("only showing top {rows_max} {}\n", if rows_max == 1 { "row" } else { "rows" })
+    format!("only showing top {rows_max} {}", if rows_max == 1 { "row" } else { "rows" })
 }
 
 #[cfg(test)]
@@ -189,7 +191,7 @@ mod tests {
         let names = ["id".to_string(), "name".to_string()];
         assert_eq!(
             vertical(&names, &rows(&[&["1", "abcdef"], &["2", "b"]]), 1, 5),
-            "-RECORD 0-----\n id   | 1     \n name | ab... \nonly showing top 1 row\n"
+            "-RECORD 0-----\n id   | 1     \n name | ab... \nonly showing top 1 row"
         );
         assert_eq!(vertical(&names, &[], 20, 20), "(0 rows)\n");
     }

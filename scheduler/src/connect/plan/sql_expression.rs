@@ -176,9 +176,9 @@ pub fn expression(expr: &Expr) -> Result<spark::Expression> {
         Expr::UnaryOp { op, expr } => match (op, expr.as_ref()) {
             (UnaryOperator::Minus, Expr::Value(value)) => match &value.value {
                 Value::Number(number, _) => value_literal(&Value::Number(format!("-{number}"), false))?,
-                _ => one("negative", expr)?,
+                _ => one("-", expr)?,
             },
-            (UnaryOperator::Minus, _) => one("negative", expr)?,
+            (UnaryOperator::Minus, _) => one("-", expr)?,
             (UnaryOperator::Plus, _) => one("positive", expr)?,
             (UnaryOperator::Not | UnaryOperator::BangNot, _) => one("not", expr)?,
             (UnaryOperator::BitwiseNot, _) => one("~", expr)?,

@@ -122,11 +122,11 @@ impl Planner<'_> {
             return expressions.function("percentile_approx", vec![value, lit(part)], false);
         }
         // The element itself: of n, the ceil(part * n)-th.
-        let sorted = expressions.function(
-            "array_sort",
-            vec![expressions.function("array_agg", vec![value.clone()], false)?],
-            false,
-        )?;
+        let mut values = expressions.function("array_agg", vec![value.clone()], false)?;
+        if let Expr::AggregateFunction(aggregate) = &mut values {
+            aggregate.params.filter = Some(Box::new(value.clone().is_not_null()));
+        }
+        let sorted = expressions.function("array_sort", vec![values], false)?;
         let count =
             Expr::Cast(Cast::new(Box::new(expressions.function("count", vec![value], false)?), DataType::Float64));
         let rank = datafusion::functions::math::expr_fn::ceil(lit(part) * count);
