@@ -224,10 +224,7 @@ fn ceiling_type(types: &[DataType], constants: &[Option<&ScalarValue>]) -> Resul
         });
     }
     // With a scale numbers are decimals.
-    let (precision, scale) = match as_decimal(&types[0]) {
-        Some(found) => found,
-        None => (30, 15),
-    };
+    let (precision, scale) = as_decimal(&types[0]).unwrap_or((30, 15));
     let whole = i32::from(precision) - i32::from(scale) + 1;
     let kept = wanted.clamp(0, i32::from(scale));
     let precision = if wanted < 0 { whole.max(-wanted + 1) } else { whole + kept };

@@ -93,7 +93,7 @@ fn found(value: &Value, path: &[Step]) -> Option<String> {
     match all.as_slice() {
         [] => None,
         [one] => {
-            if every && !matches!(path.last(), Some(Step::Every)) || !every {
+            if !(every && matches!(path.last(), Some(Step::Every))) {
                 shown(one)
             } else {
                 Some(one.to_string())

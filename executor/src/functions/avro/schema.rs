@@ -66,7 +66,7 @@ impl Name {
     }
     /// Whether what `writer` wrote may be read as this.
     pub fn reads(&self, writer: &Name) -> bool {
-        self.short() == writer.short() || self.aliases.iter().any(|alias| *alias == writer.full)
+        self.short() == writer.short() || self.aliases.contains(&writer.full)
     }
 }
 

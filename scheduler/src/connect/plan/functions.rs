@@ -5,16 +5,14 @@
 
 use super::expression::{unresolved_routine, unsupported, wrong_arguments};
 use crate::sql::error::from_datafusion;
-use crate::sql::operators;
+use crate::sql::{functions as names, operators};
 use arrow::datatypes::DataType;
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::execution::SessionState;
-use datafusion::logical_expr::expr::{
-    AggregateFunction, BinaryExpr, Case, Cast, InList, Like, NullTreatment, ScalarFunction, WindowFunction,
-};
-use datafusion::logical_expr::{Expr, ExprSchemable, Operator, WindowFunctionDefinition, lit};
+use datafusion::logical_expr::expr::{AggregateFunction, BinaryExpr, Case, Cast, InList, Like, ScalarFunction};
+use datafusion::logical_expr::{Expr, ExprSchemable, Operator, lit};
 use headwater_executor::functions::arithmetic::Op;
-use headwater_proto::error::{Error, Result};
+use headwater_proto::error::Result;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -35,41 +33,6 @@ pub struct Call<'a> {
     pub conf: &'a BTreeMap<String, String>,
 }
 
-/// Spark's name, and what the same function is called in the registries.
-const OTHER_NAMES: &[(&str, &str)] = &[
-    ("any_value", "first_value"),
-    ("approx_count_distinct", "approx_distinct"),
-    ("array", "make_array"),
-    ("array_agg", "collect_list"),
-    ("bool_and", "bool_and"),
-    ("cardinality", "size"),
-    ("ceiling", "ceil"),
-    ("char_length", "character_length"),
-    ("count_if", "count_if"),
-    ("every", "bool_and"),
-    ("first", "first_value"),
-    ("ifnull", "nvl"),
-    ("isnan", "isnan"),
-    ("last", "last_value"),
-    ("lcase", "lower"),
-    ("len", "length"),
-    ("mean", "avg"),
-    ("power", "pow"),
-    ("any", "bool_or"),
-    ("some", "bool_or"),
-    ("sign", "signum"),
-    ("std", "stddev"),
-    ("stddev_samp", "stddev"),
-    ("substr", "substring"),
-    ("ucase", "upper"),
-    ("var_samp", "var_sample"),
-    ("variance", "var_sample"),
-];
-
-/// Aggregates and window functions whose last argument says whether nulls are ignored.
-const IGNORES_NULLS: &[(&str, usize)] =
-    &[("first", 2), ("last", 2), ("first_value", 2), ("last_value", 2), ("any_value", 2), ("nth_value", 3)];
-
 /// Whether there is a function of this name.
 pub fn exists(state: &SessionState, name: &str) -> bool {
     let lower = name.to_ascii_lowercase();
@@ -79,7 +42,7 @@ pub fn exists(state: &SessionState, name: &str) -> bool {
             || state.window_functions().contains_key(name)
             || state.higher_order_functions().contains_key(name)
     };
-    has(&lower) || OTHER_NAMES.iter().any(|(spark, ours)| *spark == lower && has(ours))
+    has(&lower) || has(names::renamed(&lower)) || names::own(&lower).is_some() || names::is_syntax(&lower)
 }
 
 /// The expression that a call is.
@@ -90,63 +53,10 @@ pub fn resolve(mut call: Call<'_>) -> Result<Expr> {
     if let Some(expr) = operator(&mut call)? {
         return Ok(expr);
     }
-    let lower = call.name.to_ascii_lowercase();
-    let null_treatment = ignore_nulls(&lower, &mut call.arguments)?;
-    if lower == "count" {
+    if call.name.eq_ignore_ascii_case("count") {
         return count(call);
     }
-    if matches!(
-        lower.as_str(),
-        "max_by" | "min_by" | "percentile" | "median" | "listagg" | "string_agg" | "count_if" | "ltrim" | "rtrim"
-    ) {
-        return crate::sql::functions::resolve(call.name, call.arguments, call.distinct, call.schema, call.state);
-    }
-    let candidates = std::iter::once(lower.as_str())
-        .chain(OTHER_NAMES.iter().filter(|(spark, _)| *spark == lower).map(|(_, ours)| *ours));
-    for name in candidates {
-        if let Some(function) = call.state.scalar_functions().get(name) {
-            if call.distinct {
-                return Err(Error::invalid(
-                    "INVALID_SQL_SYNTAX.FUNCTION_WITH_UNSUPPORTED_SYNTAX",
-                    format!("the function `{lower}` does not support DISTINCT"),
-                ));
-            }
-            return Ok(Expr::ScalarFunction(ScalarFunction::new_udf(Arc::clone(function), call.arguments)));
-        }
-        // Both kinds may have a function of one name: as an aggregate it can be either.
-        if let Some(function) = call.state.aggregate_functions().get(name) {
-            return Ok(Expr::AggregateFunction(AggregateFunction::new_udf(
-                Arc::clone(function),
-                call.arguments,
-                call.distinct,
-                None,
-                vec![],
-                null_treatment,
-            )));
-        }
-        if let Some(function) = call.state.window_functions().get(name) {
-            let definition = WindowFunctionDefinition::WindowUDF(Arc::clone(function));
-            let mut window = WindowFunction::new(definition, call.arguments);
-            window.params.null_treatment = null_treatment;
-            return Ok(Expr::WindowFunction(Box::new(window)));
-        }
-    }
-    Err(unresolved_routine(call.name))
-}
-
-fn ignore_nulls(name: &str, arguments: &mut Vec<Expr>) -> Result<Option<NullTreatment>> {
-    let Some((_, count)) = IGNORES_NULLS.iter().find(|(known, _)| *known == name) else { return Ok(None) };
-    if arguments.len() < *count {
-        return Ok(None);
-    }
-    match arguments.pop() {
-        Some(Expr::Literal(ScalarValue::Boolean(Some(true)), _)) => Ok(Some(NullTreatment::IgnoreNulls)),
-        Some(Expr::Literal(ScalarValue::Boolean(Some(false)), _)) => Ok(None),
-        _ => Err(Error::invalid(
-            "DATATYPE_MISMATCH.NON_FOLDABLE_INPUT",
-            format!("the last argument of {name} says whether nulls are ignored: it must be true or false"),
-        )),
-    }
+    names::resolve(call.name, call.arguments, call.distinct, call.schema, call.state)
 }
 
 /// `count` of several columns counts rows in which none is null.
@@ -198,26 +108,27 @@ fn operator(call: &mut Call<'_>) -> Result<Option<Expr>> {
         "^" => Some(Operator::BitwiseXor),
         _ => None,
     };
+    let arithmetic = match lower.as_str() {
+        "+" => Some(Op::Add),
+        "-" => Some(Op::Subtract),
+        "*" => Some(Op::Multiply),
+        "/" => Some(Op::Divide),
+        "div" => Some(Op::WholeDivide),
+        "%" | "mod" => Some(Op::Remainder),
+        _ => None,
+    };
     let arguments = call.arguments.clone();
+    if let (Some(op), [left, right]) = (arithmetic, arguments.as_slice()) {
+        return Ok(Some(operators::binary(op, left.clone(), right.clone(), call.schema)));
+    }
     let expr = match (lower.as_str(), binary, arguments.as_slice()) {
         ("-", _, [one]) => Expr::Negative(Box::new(one.clone())),
         ("+", _, [one]) => one.clone(),
-        ("+" | "-" | "*" | "/" | "%" | "mod" | "div", _, [left, right]) => {
-            let operator = match lower.as_str() {
-                "+" => Op::Add,
-                "-" => Op::Subtract,
-                "*" => Op::Multiply,
-                "/" => Op::Divide,
-                "div" => Op::WholeDivide,
-                _ => Op::Remainder,
-            };
-            operators::binary(operator, left.clone(), right.clone(), call.schema)
-        }
-        ("+" | "-" | "*" | "/" | "%" | "mod" | "div", _, other) => return Err(wrong_arguments(&lower, other.len())),
         (_, Some(operator), [left, right]) => {
             Expr::BinaryExpr(BinaryExpr::new(Box::new(left.clone()), operator, Box::new(right.clone())))
         }
         (_, Some(_), other) => return Err(wrong_arguments(&lower, other.len())),
+        _ if arithmetic.is_some() => return Err(wrong_arguments(&lower, arguments.len())),
         ("negative", _, [one]) => Expr::Negative(Box::new(one.clone())),
         ("positive", _, [one]) => one.clone(),
         ("not" | "!", _, [one]) => Expr::Not(Box::new(one.clone())),
@@ -301,7 +212,6 @@ mod tests {
 
     #[test]
     fn operators_are_syntax() {
-        check("+", vec![col("a"), lit(1)], false, Ok("spark_add(a, Int32(1))"));
         check("-", vec![col("a")], false, Ok("(- a)"));
         check("==", vec![col("a"), lit(1)], false, Ok("a = Int32(1)"));
         check("<=>", vec![col("a"), lit(1)], false, Ok("a IS NOT DISTINCT FROM Int32(1)"));

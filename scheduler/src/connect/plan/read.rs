@@ -8,12 +8,12 @@ use crate::session::with_defaults;
 use crate::sql::catalog::FILE_FORMATS;
 use crate::sql::error::from_datafusion;
 use crate::sql::parser::{Name, Statement};
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, StructArray};
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, RecordBatchOptions, StructArray};
 use arrow::buffer::NullBuffer;
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::ipc::reader::StreamReader;
-use datafusion::catalog::TableProvider;
+use datafusion::catalog::{TableFunctionArgs, TableProvider};
 use datafusion::datasource::{MemTable, provider_as_source};
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder, lit};
 use headwater_executor::connectors::Options;
@@ -21,6 +21,9 @@ use headwater_proto::error::{Error, Result};
 use headwater_proto::spark;
 use headwater_proto::spark::read::{DataSource, NamedTable, ReadType};
 use std::sync::Arc;
+
+/// A range of so many rows is put into the plan: it then needs no job.
+const SMALL_RANGE: i128 = 10_000;
 
 /// Spark's `spark.sql.sources.default`.
 const DEFAULT_FORMAT: &str = "parquet";
@@ -256,7 +259,17 @@ impl Planner<'_> {
         if empty {
             return self.of_rows(RecordBatch::new_empty(schema));
         }
-        let table = function.create_table_provider(&[lit(start), lit(end), lit(step)]).map_err(from_datafusion)?;
+        let count = (i128::from(end) - i128::from(start)).abs() / i128::from(step.unsigned_abs());
+        if count <= SMALL_RANGE {
+            let ids = std::iter::successors(Some(start), |id| id.checked_add(step));
+            let ids = ids.take_while(|id| if step > 0 { *id < end } else { *id > end });
+            let ids: ArrayRef = Arc::new(Int64Array::from_iter_values(ids));
+            let rows = RecordBatch::try_new(schema, vec![ids]).map_err(Error::internal)?;
+            return self.of_rows(rows);
+        }
+        let bounds = [lit(start), lit(end), lit(step)];
+        let arguments = TableFunctionArgs::new(&bounds, &self.state);
+        let table = function.create_table_provider_with_args(arguments).map_err(from_datafusion)?;
         let frame = self.of_table("range", table)?;
         let columns = frame
             .columns()
