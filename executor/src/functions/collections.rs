@@ -254,7 +254,11 @@ pub fn functions() -> Vec<Function> {
             call.rows::<Int32Type>(|i| Ok(Some(call.lists(0).value_length(i))))
         }),
         // Maps.
-        Function::new("map", &[], Returns::Of(map_type), make_map).rest(Any).nulls().coerced(map_types),
+        Function::new("map", &[], Returns::Of(map_type), make_map)
+            .rest(Any)
+            .nulls()
+            .coerced(map_types)
+            .alias(&["spark_map"]),
         Function::new(
             "map_from_arrays",
             &[List, List],

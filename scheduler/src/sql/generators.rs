@@ -174,6 +174,23 @@ fn names_of(
     Ok(fields.iter().map(|field| Ident::with_quote('`', field.name())).collect())
 }
 
+/// `range(n)` has the column `id`, which DataFusion calls `value`.
+fn range_column(factor: &mut TableFactor) {
+    let TableFactor::Table { name, args: Some(args), alias, .. } = factor else { return };
+    if !last_ident(name).value.eq_ignore_ascii_case("range") {
+        return;
+    }
+    let Ok(mut query) = super::parser::parse_query("SELECT value AS id FROM range(1)") else {
+        unreachable!("it is a query")
+    };
+    if let SetExpr::Select(select) = query.body.as_mut()
+        && let Some(TableFactor::Table { args: own, .. }) = select.from.first_mut().map(|from| &mut from.relation)
+    {
+        *own = Some(args.clone());
+    }
+    *factor = TableFactor::Derived { lateral: false, subquery: query, alias: alias.take(), sample: None };
+}
+
 /// `FROM explode(x) AS t(a)` and `, LATERAL explode(x) AS t(a)`.
 fn table_functions(
     select: &mut Select,
@@ -194,6 +211,7 @@ fn table_functions(
         let mut before = select.clone();
         before.from = from[..at].to_vec();
         let replace = |factor: &mut TableFactor, before: &Select| -> Result<()> {
+            range_column(factor);
             let Some((kind, args, alias, lateral)) = found(factor) else { return Ok(()) };
             let given = alias.iter().flat_map(|alias| alias.columns.iter().map(|column| column.name.clone())).collect();
             let names = names_of(&kind, &args, given, before, schema_of)?;

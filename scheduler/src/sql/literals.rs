@@ -234,6 +234,8 @@ fn respell(function: &mut Function) {
     };
     let unnamed = |expr: &Expr| FunctionArg::Unnamed(FunctionArgExpr::Expr(expr.clone()));
     match (name.as_str(), args.as_slice()) {
+        // DataFusion's planner has a `map` of its own, which must have arguments.
+        ("map", []) => function.name = ObjectName::from(vec![Ident::new("spark_map")]),
         ("count_if", [condition]) => {
             let condition = match function.filter.take() {
                 Some(filter) => Expr::BinaryOp {
