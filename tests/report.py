@@ -2,7 +2,8 @@
 
 usage: report.py LOGS [FAILED_STEP...]
 
-LOGS/cargo.log is what `cargo test -- --show-output` printed, LOGS/e2e.json what tests/e2e/run.py wrote. A test that
+LOGS/cargo.log is what `cargo test -- --show-output` printed, LOGS/e2e.json and LOGS/airflow.json what
+tests/e2e/run.py and tests/airflow/run wrote. A test that
 prints a line `skipped: REASON` was skipped, although the harness says that it passed. The last line printed is the
 count; the exit status is 1 when a test or a step failed.
 """
@@ -43,9 +44,13 @@ def main(logs, failed_steps):
         with open(path, errors="replace") as file:
             passed, failed, skipped = cargo_results(file.read())
     end_to_end = {"passed": [], "failed": [], "skipped": {}}
-    if os.path.exists(path := os.path.join(logs, "e2e.json")):
-        with open(path) as file:
-            end_to_end = json.load(file)
+    for report in ("e2e.json", "airflow.json"):
+        if os.path.exists(path := os.path.join(logs, report)):
+            with open(path) as file:
+                told = json.load(file)
+            for outcome in ("passed", "failed"):
+                end_to_end[outcome] += told[outcome]
+            end_to_end["skipped"] |= told["skipped"]
     reasons = {}
     for (_, name), reason in skipped.items():
         reasons.setdefault(reason, []).append(name)

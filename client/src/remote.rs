@@ -4,8 +4,8 @@ use headwater_proto::engine::ingest_service_client::IngestServiceClient;
 use headwater_proto::engine::query_service_client::QueryServiceClient;
 use headwater_proto::engine::sql_service_client::SqlServiceClient;
 use headwater_proto::engine::{
-    CancelIngestRequest, IngestRef, IngestRun, ListIngestRequest, ListRequest, ProgressReport, ProgressRequest,
-    QueryRef, QueryStatus, StartIngestRequest, SubmitRequest, SubmitResponse,
+    CancelIngestRequest, EndpointsRequest, EndpointsResponse, IngestRef, IngestRun, ListIngestRequest, ListRequest,
+    ProgressReport, ProgressRequest, QueryRef, QueryStatus, StartIngestRequest, SubmitRequest, SubmitResponse,
 };
 use std::error::Error as _;
 use std::time::Duration;
@@ -112,6 +112,10 @@ impl Remote {
         self.sql.clone()
     }
 
+    /// Where the scheduler serves what is not on this port.
+    pub async fn endpoints(&self) -> Result<EndpointsResponse, Error> {
+        self.answer(self.queries.clone().endpoints(EndpointsRequest {}).await)
+    }
     /// Runs the statements of a text; flows start.
     pub async fn submit(&self, request: SubmitRequest) -> Result<SubmitResponse, Error> {
         self.answer(self.queries.clone().submit(request).await)

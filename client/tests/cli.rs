@@ -116,6 +116,9 @@ impl QueryService for Scheduler {
     async fn delete(&self, request: Request<QueryRef>) -> Result<Response<QueryStatus>, Status> {
         self.find("delete", &request.into_inner().r#ref)
     }
+    async fn endpoints(&self, _: Request<EndpointsRequest>) -> Result<Response<EndpointsResponse>, Status> {
+        Ok(Response::new(EndpointsResponse { connect_port: 15002, http_port: 4040 }))
+    }
 }
 
 #[tonic::async_trait]
@@ -229,7 +232,7 @@ async fn wrong_usage() {
     ran(headwater(&["nonsense"])).await.check(2, "", "nonsense");
     ran(headwater(&["ingest", "start"])).await.check(2, "", "ingest");
     ran(headwater(&["submit", "/nowhere/a.sql"])).await.check(2, "", "/nowhere/a.sql");
-    ran(headwater(&["submit", "/nowhere/a.py"])).await.check(2, "", "Spark Connect");
+    ran(headwater(&["submit", "/nowhere/a.py"])).await.check(2, "", "/nowhere/a.py");
     ran(headwater(&["sql", "-- nothing"])).await.check(2, "", "");
     ran(headwater(&["sql", "/* nothing */"])).await.check(2, "", "[EMPTY_STATEMENT]");
     ran(headwater(&["query", "list", "--scheduler", "here"])).await.check(2, "", "HOST:PORT");
@@ -330,6 +333,91 @@ async fn interrupt_stops_following_never_the_query() {
     let ran = interrupt(served.command(&["submit", &path, "--stop-on-exit"]), "batch 1").await;
     ran.check(130, "endless", "endless: ");
     assert!(served.asked("stop 0"));
+}
+
+/// Scripts here do without PySpark, which `tests/e2e/test_pyspark.py` has.
+async fn python_is_there() -> bool {
+    let there = Command::new("python3").arg("--version").output().await.is_ok_and(|output| output.status.success());
+    if !there {
+        assert!(std::env::var_os("HEADWATER_REQUIRE_SERVICES").is_none(), "python3 is not installed");
+        println!("skipped: python3 is not installed");
+    }
+    there
+}
+
+#[tokio::test]
+async fn a_script_s_queries_and_exit_code_are_passed_on() {
+    if !python_is_there().await {
+        return;
+    }
+    let served = Served::start().await;
+    let text = "import json, os, sys
+place = os.environ['PYTHONPATH'].split(os.pathsep)[0]
+settings = json.load(open(os.path.join(place, 'settings.json')))
+print(os.environ['SPARK_REMOTE'], sys.argv[1:], settings['conf'], settings['ui'], os.stat(place).st_mode & 0o777)
+with open(os.path.join(place, 'queries.jsonl'), 'w') as file:
+    for name in ['endless', 'gone']:
+        file.write(json.dumps({'id': f'00000000-0000-0000-0000-{name:0>12}', 'name': None}) + '\\n')
+sys.exit(7)
+";
+    let (_folder, path) = file("app.py", text);
+    let args = ["submit", &path, "--conf", "a=b", "--", "--x", "y z"];
+    let ran = served.run(&args).await;
+    let (host, _) = served.address.rsplit_once(':').expect("host and port");
+    let expect = format!(
+        "sc://{host}:15002 ['--x', 'y z'] {{'a': 'b', 'spark.app.name': 'app.py'}} http://{host}:4040 448\n\
+         00000000-0000-0000-0000-00000endless\tendless\n"
+    );
+    ran.check(7, &expect, "endless goes on: follow it with: headwater query progress endless --follow");
+    assert!(!served.asked("stop"), "{ran:?}");
+    served.run(&["submit", &path, "--stop-on-exit"]).await.check(7, "\tendless\n", "");
+    assert!(served.asked("stop 0"));
+}
+
+#[tokio::test]
+async fn a_sitecustomize_of_the_environment_is_imported_too() {
+    if !python_is_there().await {
+        return;
+    }
+    let served = Served::start().await;
+    let (folder, path) = file("app.py", "import sitecustomize\nprint('found', sitecustomize.MARK)\nimport pyspark\n");
+    let other = folder.path().join("site");
+    std::fs::create_dir(&other).expect("a folder");
+    std::fs::write(other.join("sitecustomize.py"), "MARK = 'theirs'\n").expect("written");
+    let mut command = served.command(&["submit", &path, "--py-files", &path]);
+    command.env("PYTHONPATH", &other);
+    let ran = ran(command).await;
+    // A python3 that has PySpark is one that lacks nothing.
+    if ran.code == Some(0) {
+        return ran.check(0, "found theirs", "");
+    }
+    ran.check(1, "found theirs", "pip install 'pyspark[connect]'");
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn interrupts_go_to_the_script() {
+    if !python_is_there().await {
+        return;
+    }
+    let served = Served::start().await;
+    let text = "import sys, time
+print('batch 1', file=sys.stderr, flush=True)
+try:
+    time.sleep(60)
+except KeyboardInterrupt:
+    sys.exit(9)
+";
+    let (_folder, path) = file("app.py", text);
+    interrupt(served.command(&["submit", &path]), "batch 1").await.check(9, "", "");
+}
+
+#[tokio::test]
+async fn a_python_that_is_not_there() {
+    let served = Served::start().await;
+    let (_folder, path) = file("app.py", "");
+    let ran = served.run(&["submit", &path, "--python", "/nowhere/python"]).await;
+    ran.check(2, "", "[PYTHON_NOT_FOUND] there is no Python /nowhere/python");
 }
 
 #[tokio::test]

@@ -6,4 +6,5 @@ pub mod engine;
 pub mod functions;
 pub mod operators;
 pub mod process;
+pub mod registry;
 pub mod tls;

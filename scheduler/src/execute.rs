@@ -90,7 +90,11 @@ impl Statements {
         Ok((Arc::new(SessionContext::new_with_state(state)), plan))
     }
 
-    async fn write(
+    /// Writes the rows of a plan; what was written, in words.
+    ///
+    /// # Errors
+    /// Those of the sink and of the job.
+    pub async fn write(
         &self,
         input: &LogicalPlan,
         target: &TableDefinition,

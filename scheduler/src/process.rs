@@ -21,6 +21,7 @@ use anyhow::{Context, Result, anyhow};
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use headwater_executor::connectors::Options;
 use headwater_executor::connectors::files::location::{LazyObjectStoreRegistry, parse_location};
+use headwater_proto::engine::EndpointsResponse;
 use headwater_proto::engine::ingest_service_server::IngestServiceServer;
 use headwater_proto::engine::liveness_service_server::LivenessServiceServer;
 use headwater_proto::engine::query_service_server::QueryServiceServer;
@@ -236,13 +237,15 @@ pub async fn start(options: SchedulerOptions) -> Result<SchedulerHandle> {
             }
         })
     });
+    let endpoints = EndpointsResponse { connect_port: connect_addr.port().into(), http_port: http_addr.port().into() };
     let grpc_server = tonic::transport::Server::builder()
         .http2_keepalive_interval(Some(Duration::from_secs(10)))
         .http2_keepalive_timeout(Some(Duration::from_secs(10)))
         .add_service(cluster.grpc_service())
         .add_service(LivenessServiceServer::new(Liveness::new(cluster.clone(), stopped.clone())))
         .add_service(
-            QueryServiceServer::new(QueryRpc::new(statements.clone())).max_decoding_message_size(REQUEST_BYTES_MAX),
+            QueryServiceServer::new(QueryRpc::new(statements.clone(), endpoints))
+                .max_decoding_message_size(REQUEST_BYTES_MAX),
         )
         .add_service(
             SqlServiceServer::new(SqlRpc::new(statements.clone())).max_decoding_message_size(REQUEST_BYTES_MAX),

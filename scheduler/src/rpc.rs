@@ -13,8 +13,9 @@ use headwater_proto::engine::query_service_server::QueryService;
 use headwater_proto::engine::sql_response::Kind;
 use headwater_proto::engine::sql_service_server::SqlService;
 use headwater_proto::engine::{
-    CompletionsRequest, CompletionsResponse, JobProgress, ListRequest, ListResponse, ProgressReport, ProgressRequest,
-    QueryRef, QueryStatus, SqlRequest, SqlResponse, SubmitRequest, SubmitResponse,
+    CompletionsRequest, CompletionsResponse, EndpointsRequest, EndpointsResponse, JobProgress, ListRequest,
+    ListResponse, ProgressReport, ProgressRequest, QueryRef, QueryStatus, SqlRequest, SqlResponse, SubmitRequest,
+    SubmitResponse,
 };
 use headwater_proto::error::{Error, ErrorKind};
 use std::pin::Pin;
@@ -44,12 +45,13 @@ pub fn status(error: Error) -> Status {
 pub struct QueryRpc {
     statements: Statements,
     manager: Manager,
+    endpoints: EndpointsResponse,
 }
 
 impl QueryRpc {
-    /// Serves this manager.
-    pub fn new(statements: Statements) -> Self {
-        Self { manager: statements.manager.clone(), statements }
+    /// Serves this manager, and says where the scheduler serves what else there is.
+    pub fn new(statements: Statements, endpoints: EndpointsResponse) -> Self {
+        Self { manager: statements.manager.clone(), statements, endpoints }
     }
 }
 
@@ -72,6 +74,7 @@ impl QueryService for QueryRpc {
             name: (!name.is_empty()).then_some(name),
             trigger: trigger.map_err(status)?,
             checkpoint: (!checkpoint.is_empty()).then_some(checkpoint),
+            ..StartOptions::default()
         };
         let mut session = Session::new(conf.into_iter().collect()).map_err(status)?;
         let mut response = SubmitResponse::default();
@@ -103,6 +106,10 @@ impl QueryService for QueryRpc {
     }
     async fn delete(&self, request: Request<QueryRef>) -> Result<Response<QueryStatus>, Status> {
         self.manager.delete(&request.into_inner().r#ref).await.map(Response::new).map_err(status)
+    }
+
+    async fn endpoints(&self, _: Request<EndpointsRequest>) -> Result<Response<EndpointsResponse>, Status> {
+        Ok(Response::new(self.endpoints))
     }
 
     type ProgressStream = Streamed<ProgressReport>;

@@ -185,7 +185,7 @@ class Cluster:
         self.task_slots = task_slots
         self.executors = []
         self.scheduler = None
-        self.grpc = self.http = None
+        self.grpc = self.connect = self.http = None
         try:
             self.start_scheduler()
             for _ in range(executors):
@@ -198,14 +198,16 @@ class Cluster:
     def start_scheduler(self, **variables):
         """At first on any ports, later on the same. `variables`: of its environment."""
         grpc = self.grpc.rpartition(":")[2] if self.grpc else "0"
+        connect = self.connect.rpartition(":")[2] if self.connect else "0"
         http = self.http.rpartition(":")[2] if self.http else "0"
         self.scheduler = Process(
             self.logs / "scheduler.log",
             *("scheduler", "--state-dir", str(self.state)),
-            *("--grpc-port", grpc, "--connect-port", "0", "--http-port", http),
+            *("--grpc-port", grpc, "--connect-port", connect, "--http-port", http),
             variables=variables,
         )
         self.grpc = self.scheduler.address("grpc")
+        self.connect = self.scheduler.address("connect")
         self.http = self.scheduler.address("http")
         wait_until("the scheduler is healthy", self.healthy)
 

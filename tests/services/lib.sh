@@ -11,6 +11,7 @@ cache=${HEADWATER_SERVICES_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/headwater/servic
 mkdir -p "$cache"
 cache=$(cd "$cache" && pwd)
 java=${JAVA_HOME:+$JAVA_HOME/bin/}java
+# The 2.x goal `copy` takes an artifact whose parent POM is missing; 3.x refuses it.
 maven_dependency_plugin=org.apache.maven.plugins:maven-dependency-plugin:2.8
 # Quick to start and small, not fast in the long run: no second compiler, one collector thread.
 jvm_small=(-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Xms64m)
@@ -186,6 +187,16 @@ s3_ready() (
   connect "$1" "$2"
   printf 'GET / HTTP/1.0\r\nHost: %s\r\n\r\n' "$1" >&3
   [ "$(timeout 5 head -n 1 <&3 | cut -d' ' -f2)" = 200 ]
+)
+
+# http METHOD HOST PORT PATH [USER:PASSWORD [BODY]]: the status code.
+http() (
+  text=${6:-}
+  connect "$2" "$3"
+  printf '%s %s HTTP/1.0\r\nHost: %s\r\nContent-Type: application/json\r\nContent-Length: %s\r\n' "$1" "$4" "$2" "${#text}" >&3
+  [ -z "${5:-}" ] || printf 'Authorization: Basic %s\r\n' "$(printf %s "$5" | base64 -w0)" >&3
+  printf "\r\n%s" "$text" >&3
+  timeout 5 head -n 1 <&3 | cut -d' ' -f2
 )
 
 # --- the end of every service script, which defines `start` and may define its own `stop` ---

@@ -6,7 +6,8 @@
 The first line on stdout is its address, host:port. The API is at /api/ and /api/1.4/, with the real service's silent
 habits: `results` outside 1..5000 is 1, `page` outside 1..10000 is 1, an unknown `nat` is all.
 
-    seed headwater      the recorded users, cut by page and results; what lies beyond the 4,000 is made up
+    seed headwater      the recorded users of pages 1 to 4, the first `results` of each as the real service gives them;
+                        what lies beyond is made up
     any other seed      made up; the same (seed, page, position) is the same user, whatever results is
 
 Control, as JSON:
@@ -48,6 +49,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 FIXTURES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "fixtures", "randomuser")
 RECORDED_SEED = "headwater"
+RECORDED_RESULTS = 1000
 NATIONALITIES = set("AU BR CA CH DE DK ES FI FR GB IE IN IR MX NL NO NZ RS TR UA US".split())
 CACHED_BODIES = 256
 KINDS = {
@@ -90,8 +92,9 @@ class Service:
         texts = []
         templates = [t for nat in sorted(nats) for t in self.templates.get(nat, [])] or self.all_templates
         for position in range(results):
-            place = (page - 1) * results + position
-            if seed == RECORDED_SEED and not nats and place < len(self.recorded):
+            place = (page - 1) * RECORDED_RESULTS + position
+            recorded = position < RECORDED_RESULTS and place < len(self.recorded)
+            if seed == RECORDED_SEED and not nats and recorded:
                 texts.append(json.dumps(self.recorded[place], ensure_ascii=False, separators=(",", ":")))
                 continue
             digest = hashlib.md5(f"{seed}/{','.join(sorted(nats))}/{page}/{position}".encode()).digest()

@@ -75,7 +75,7 @@ pub enum Command {
     /// Run an executor: it does the work that a scheduler hands out
     #[cfg(feature = "standalone")]
     Executor(ExecutorArgs),
-    /// Start the queries of a .sql file and follow them
+    /// Start the queries of a .sql file and follow them, or run a .py script of PySpark
     Submit(SubmitArgs),
     /// Run SQL on the cluster; without a text, a prompt
     Sql(SqlArgs),
@@ -106,19 +106,28 @@ Examples:
   headwater submit users.sql --set kafka=localhost:9092 --set cassandra=localhost:9042
   headwater submit users.sql --trigger available-now       until everything there is has been read
   id=$(headwater submit users.sql --detach | cut -f1)      start, and do not watch
+  headwater submit spark_stream.py -- --topic users        a script of PySpark, as it is
 
-Prints `ID<tab>NAME` of each query. ctrl-C stops watching; the query goes on.")]
+Prints `ID<tab>NAME` of each query. ctrl-C stops watching; the query goes on. A script needs a Python with
+PySpark (pip install 'pyspark[connect]'); ctrl-C goes to the script, and its exit code is the command's.")]
 pub struct SubmitArgs {
-    /// The .sql file; `-` is stdin
+    /// The .sql file, or a .py script of PySpark; `-` is SQL from stdin
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
     /// Arguments of the script
-    #[arg(last = true, hide = true, value_name = "ARGS")]
+    #[arg(last = true, value_name = "ARGS")]
     pub args: Vec<String>,
-    /// Python files of the script
-    #[arg(long, hide = true, value_name = "FILES", env = "HEADWATER_PY_FILES")]
-    pub py_files: Option<String>,
-    /// Name of the query, if the file has one flow (CREATE FLOW names it otherwise)
+    /// Python that runs the script
+    #[arg(long, env = "HEADWATER_PYTHON", value_name = "PROGRAM", default_value = "python3", help_heading = "Python")]
+    pub python: String,
+    /// Modules that the script imports: .py, .zip or .egg files, by comma
+    #[arg(long, env = "HEADWATER_PY_FILES", value_name = "FILES", value_delimiter = ',', help_heading = "Python")]
+    pub py_files: Vec<PathBuf>,
+    /// Where Spark Connect is served [default: what the scheduler says, on its host]
+    #[arg(long, env = "HEADWATER_CONNECT", value_name = "HOST:PORT", help_heading = "Python")]
+    pub connect: Option<String>,
+    /// Name of the query, if the file has one flow (CREATE FLOW names it otherwise); of the first query to which a
+    /// script gives none
     #[arg(long, env = "HEADWATER_NAME")]
     pub name: Option<String>,
     /// When batches run: default (as soon as there is something new), an interval such as "5 seconds", available-now,
@@ -134,10 +143,10 @@ pub struct SubmitArgs {
     /// Fills ${NAME} in the file
     #[arg(long, env = "HEADWATER_SET", hide_env_values = true, value_name = "NAME=VALUE", value_delimiter = '\n', value_parser = pair)]
     pub set: Vec<(String, String)>,
-    /// Print the ids and return; the queries go on
+    /// Print the ids and return; the queries go on. A script ends where it would wait for one
     #[arg(long, env = "HEADWATER_DETACH", value_parser = BoolishValueParser::new(), conflicts_with = "stop_on_exit")]
     pub detach: bool,
-    /// On ctrl-C stop the queries too
+    /// On ctrl-C stop the queries too; those of a script when it ends
     #[arg(long, env = "HEADWATER_STOP_ON_EXIT", value_parser = BoolishValueParser::new())]
     pub stop_on_exit: bool,
     /// Print JSON, one object a line: the queries, then their progress reports
@@ -436,6 +445,19 @@ variables, these above the file. ctrl-C or SIGTERM lets running batches end; a s
         #[arg(long, env = "HEADWATER_CONNECT_PORT", value_name = "PORT")]
         #[serde(skip_serializing_if = "Option::is_none")]
         pub connect_port: Option<u16>,
+        /// Token that Spark Connect clients must present (sc://HOST:PORT/;token=…); better in the environment or the
+        /// file, since others see a command line [default: none is asked for]
+        #[arg(long, env = "HEADWATER_CONNECT_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub connect_token: Option<Secret>,
+        /// End a Spark session that nothing was asked of for this long [default: 1 hour]
+        #[arg(long, env = "HEADWATER_CONNECT_SESSION_TIMEOUT", value_name = "INTERVAL")]
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub connect_session_timeout: Option<String>,
+        /// Cancel what a Spark client runs when the client is gone for this long [default: 5 minutes]
+        #[arg(long, env = "HEADWATER_CONNECT_DETACHED_TIMEOUT", value_name = "INTERVAL")]
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub connect_detached_timeout: Option<String>,
         /// Port for /healthz, /metrics and the API; 0 picks one [default: 4040]
         #[arg(long, env = "HEADWATER_HTTP_PORT", value_name = "PORT")]
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -865,6 +887,7 @@ mod tests {
         check("submit users.sql --trigger sometimes", false);
         check("submit users.sql --detach --stop-on-exit", false);
         check("submit users.py -- a b", true);
+        check("submit users.py --python python3.11 --py-files a.py,b.zip --connect host:1 --stop-on-exit", true);
         check("sql SELECT", true);
         check("sql SELECT -f x.sql", false);
         check("sql -f x.sql --format csv", true);

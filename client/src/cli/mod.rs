@@ -15,6 +15,7 @@ mod script;
 mod server;
 mod sql;
 mod submit;
+mod submit_python;
 #[cfg(feature = "standalone")]
 mod topic;
 
@@ -46,6 +47,9 @@ pub enum Error {
     /// ctrl-C or SIGTERM.
     #[error("interrupted")]
     Interrupted,
+    /// A script that was run ended with this code, and said why itself.
+    #[error("the script ended with exit code {0}")]
+    Exit(u8),
     /// Whoever read stdout has gone, as `head` does: no failure of ours.
     #[error("stdout was closed")]
     Closed,
@@ -60,6 +64,7 @@ impl Error {
             Self::Usage(_) => 2,
             Self::NoScheduler(_) => 3,
             Self::Interrupted => 130,
+            Self::Exit(code) => *code,
         }
     }
 }
@@ -133,7 +138,7 @@ pub fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            if !matches!(error, Error::Closed | Error::Interrupted) {
+            if !matches!(error, Error::Closed | Error::Interrupted | Error::Exit(_)) {
                 eprintln!("error: {error}");
             }
             ExitCode::from(error.code())

@@ -14,7 +14,9 @@ use figment::Figment;
 use figment::providers::{Format, Serialized, Toml};
 use headwater_executor::process::{self as executor, ExecutorOptions};
 use headwater_proto::secret::Secret;
+use headwater_scheduler::connect::server as connect;
 use headwater_scheduler::process::{self as scheduler, SchedulerHandle, SchedulerOptions};
+use headwater_scheduler::streaming::trigger::parse_interval;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -31,6 +33,12 @@ struct SchedulerSettings {
     bind: IpAddr,
     grpc_port: u16,
     connect_port: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    connect_token: Option<Secret>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    connect_session_timeout: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    connect_detached_timeout: Option<String>,
     http_port: u16,
     #[serde(skip_serializing_if = "Option::is_none")]
     postgres: Option<Secret>,
@@ -47,6 +55,9 @@ impl Default for SchedulerSettings {
             bind: Ipv4Addr::LOCALHOST.into(),
             grpc_port: 50050,
             connect_port: 15002,
+            connect_token: None,
+            connect_session_timeout: None,
+            connect_detached_timeout: None,
             http_port: 4040,
             postgres: None,
             log: None,
@@ -63,6 +74,12 @@ struct StandaloneSettings {
     bind: IpAddr,
     grpc_port: u16,
     connect_port: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    connect_token: Option<Secret>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    connect_session_timeout: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    connect_detached_timeout: Option<String>,
     http_port: u16,
     #[serde(skip_serializing_if = "Option::is_none")]
     postgres: Option<Secret>,
@@ -78,13 +95,27 @@ struct StandaloneSettings {
 
 impl Default for StandaloneSettings {
     fn default() -> Self {
-        let SchedulerSettings { state_dir, bind, grpc_port, connect_port, http_port, postgres, log, log_format } =
-            SchedulerSettings::default();
+        let SchedulerSettings {
+            state_dir,
+            bind,
+            grpc_port,
+            connect_port,
+            connect_token,
+            connect_session_timeout,
+            connect_detached_timeout,
+            http_port,
+            postgres,
+            log,
+            log_format,
+        } = SchedulerSettings::default();
         Self {
             state_dir,
             bind,
             grpc_port,
             connect_port,
+            connect_token,
+            connect_session_timeout,
+            connect_detached_timeout,
             http_port,
             postgres,
             executors: 2,
@@ -190,7 +221,11 @@ pub async fn scheduler(args: SchedulerArgs, log: &LogArgs) -> Result<(), Error> 
         bind: settings.bind,
         grpc_port: settings.grpc_port,
         connect_port: settings.connect_port,
-        connect: Default::default(),
+        connect: connect_options(
+            settings.connect_token,
+            settings.connect_session_timeout.as_deref(),
+            settings.connect_detached_timeout.as_deref(),
+        )?,
         http_port: settings.http_port,
         postgres: settings.postgres,
     };
@@ -213,7 +248,11 @@ pub async fn standalone(args: StandaloneArgs, log: &LogArgs) -> Result<(), Error
             bind: settings.bind,
             grpc_port: settings.grpc_port,
             connect_port: settings.connect_port,
-            connect: Default::default(),
+            connect: connect_options(
+                settings.connect_token,
+                settings.connect_session_timeout.as_deref(),
+                settings.connect_detached_timeout.as_deref(),
+            )?,
             http_port: settings.http_port,
             postgres: settings.postgres,
         },
@@ -256,6 +295,26 @@ pub async fn executor(args: ExecutorArgs, log: &LogArgs) -> Result<(), Error> {
         pressed = interrupted() => pressed?,
     }
     drain(handle.drain()).await
+}
+
+fn connect_options(
+    token: Option<Secret>,
+    session_timeout: Option<&str>,
+    detached_timeout: Option<&str>,
+) -> Result<connect::Options, Error> {
+    let interval = |key: &str, text: &str| match parse_interval(text) {
+        Ok(interval) if !interval.is_zero() => Ok(interval),
+        Ok(_) => Err(Error::Usage(format!("[INVALID_CONFIG] {key} must be longer than nothing"))),
+        Err(error) => Err(Error::Usage(format!("[INVALID_CONFIG] {key}: {}", error.message))),
+    };
+    let mut options = connect::Options { token, ..Default::default() };
+    if let Some(text) = session_timeout {
+        options.limits.idle = interval("connect-session-timeout", text)?;
+    }
+    if let Some(text) = detached_timeout {
+        options.limits.operation.detached_timeout = interval("connect-detached-timeout", text)?;
+    }
+    Ok(options)
 }
 
 /// What starts may wait for others: a signal ends that.
@@ -348,13 +407,24 @@ mod tests {
 
     #[test]
     fn every_flag_is_a_key() {
-        let file = "state-dir = \"s\"\nbind = \"::1\"\ngrpc-port = 1\nconnect-port = 2\nhttp-port = 3\npostgres = \"postgresql://h/d\"\nexecutors = 4\n\
+        let file = "state-dir = \"s\"\nbind = \"::1\"\ngrpc-port = 1\nconnect-port = 2\nhttp-port = 3\nexecutors = 4\n\
+                    connect-token = \"t\"\nconnect-session-timeout = \"2 hours\"\n\
+                    connect-detached-timeout = \"1 minute\"\npostgres = \"postgresql://h/d\"\n\
                     task-slots = 5\nwork-dir = \"w\"\nlog = \"info\"\nlog-format = \"json\"";
         let flags = StandaloneFlags::default();
         let settings: StandaloneSettings =
             layer(Some((Path::new("f"), file)), &flags, &LogArgs::default()).expect("good settings");
         assert_eq!((settings.connect_port, settings.executors, settings.task_slots), (2, 4, 5));
         assert_eq!((settings.log_format, settings.work_dir), (Some(LogFormat::Json), Some("w".into())));
+        let (session, detached) = (settings.connect_session_timeout, settings.connect_detached_timeout);
+        let options =
+            connect_options(settings.connect_token, session.as_deref(), detached.as_deref()).expect("good settings");
+        assert_eq!(options.token, Some(Secret::new("t")));
+        assert_eq!((options.limits.idle.as_secs(), options.limits.operation.detached_timeout.as_secs()), (7200, 60));
+        for wrong in ["0 seconds", "soon"] {
+            let error = connect_options(None, Some(wrong), None).expect_err(wrong).to_string();
+            assert!(error.contains("connect-session-timeout"), "{error}");
+        }
     }
 
     #[test]

@@ -1,8 +1,9 @@
-//! `headwater submit`: starts the flows of a file, then follows them.
+//! `headwater submit`: starts the flows of a file, then follows them. A script of Python is run instead: see
+//! [`submit_python`].
 
 use super::args::SubmitArgs;
 use super::follow::{Display, Event, Follower, is_active, status_json};
-use super::{Error, interrupted, output, read_text, script, unless_interrupted};
+use super::{Error, interrupted, output, read_text, script, submit_python, unless_interrupted};
 use crate::remote::Remote;
 use headwater_proto::engine::{QueryStatus, SubmitRequest};
 use std::io::{self, Write};
@@ -10,6 +11,9 @@ use std::path::Path;
 
 /// Runs the command.
 pub async fn run(args: SubmitArgs) -> Result<(), Error> {
+    if submit_python::is_python(&args.file) {
+        return submit_python::run(args).await;
+    }
     check_file(&args)?;
     let text = read_text(&args.file).await?;
     let variables = args.set.iter().cloned().collect();
@@ -55,13 +59,12 @@ pub async fn run(args: SubmitArgs) -> Result<(), Error> {
     follow(&remote, submitted.queries, &args).await
 }
 
-/// A Python script needs Spark Connect, which this version does not serve.
+/// What a file of SQL cannot be told.
 fn check_file(args: &SubmitArgs) -> Result<(), Error> {
-    let python = args.file.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("py"));
-    if python || args.py_files.is_some() {
+    let python = (!args.py_files.is_empty()).then_some("--py-files").or(args.connect.as_ref().map(|_| "--connect"));
+    if let Some(flag) = python {
         return Err(Error::Usage(format!(
-            "[UNSUPPORTED_FEATURE] {} is Python, which needs Spark Connect; this version does not serve it: write the \
-             flow in a .sql file",
+            "[UNEXPECTED_ARGUMENT] {} is SQL, and {flag} is for Python: leave it out",
             args.file.display()
         )));
     }
@@ -147,8 +150,8 @@ mod tests {
     fn files() {
         check(&["a.sql"], Ok(()));
         check(&["-"], Ok(()));
-        check(&["a.py"], Err("a.py is Python"));
-        check(&["a.sql", "--py-files", "b.py"], Err("Spark Connect"));
+        check(&["a.sql", "--py-files", "b.py"], Err("--py-files is for Python"));
+        check(&["a.sql", "--connect", "h:1"], Err("--connect is for Python"));
         check(&["a.sql", "--", "x"], Err("--set"));
     }
 

@@ -34,6 +34,7 @@ pub mod cassandra;
 pub mod console;
 pub mod files;
 pub mod kafka;
+pub mod memory;
 pub mod noop;
 pub mod postgres;
 pub mod randomuser;
@@ -88,9 +89,20 @@ impl Debug for Options {
 /// Spark's `spark.redaction.regex` is `(?i)secret|password|token|access[.]?key`; JAAS configurations hold passwords too.
 pub fn is_secret(key: &str) -> bool {
     let key = key.to_ascii_lowercase();
-    ["secret", "password", "token", "access.key", "accesskey", "access_key", "jaas", "credential", "ssl.key"]
-        .iter()
-        .any(|word| key.contains(word))
+    [
+        "secret",
+        "password",
+        "token",
+        "access.key",
+        "accesskey",
+        "access_key",
+        "jaas",
+        "credential",
+        "ssl.key",
+        "user.info",
+    ]
+    .iter()
+    .any(|word| key.contains(word))
 }
 
 /// What stands where a secret was.
@@ -340,6 +352,7 @@ pub fn find(format: &str) -> Result<Arc<dyn Connector>> {
         "csv" => Arc::new(files::Files::CSV),
         "text" => Arc::new(files::Files::TEXT),
         "noop" => Arc::new(noop::Noop),
+        "memory" => Arc::new(memory::Memory),
         "console" => Arc::new(console::Console),
         "postgres" | "postgresql" | "jdbc" => Arc::new(postgres::Postgres),
         "randomuser" => Arc::new(randomuser::RandomUser),
@@ -354,7 +367,7 @@ pub fn find(format: &str) -> Result<Arc<dyn Connector>> {
                 "DATA_SOURCE_NOT_FOUND",
                 format!(
                     "failed to find data source {format}; there are kafka, org.apache.spark.sql.cassandra (cassandra), \
-                     postgres (jdbc), randomuser, parquet, json, csv, text, noop, console, rate, rate-micro-batch"
+                     postgres (jdbc), randomuser, parquet, json, csv, text, noop, console, memory, rate, rate-micro-batch"
                 ),
             ));
         }

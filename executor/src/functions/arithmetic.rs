@@ -5,7 +5,7 @@
 //! own operators in their place wherever these do the same.
 
 use super::cast::number;
-use super::coercion::{self, as_decimal, decimal_result, is_decimal, is_fractional, is_text};
+use super::coercion::{self, as_decimal, decimal_result, is_decimal, is_text};
 use super::datetime::{MICROS_PER_DAY, MICROS_PER_SECOND, Zone, civil_from_days, days_from_civil};
 use super::ddl;
 use super::native::{Call, Function, Param, Returns, external, invalid};
@@ -552,7 +552,9 @@ fn interval_at(array: &ArrayRef, row: usize) -> Option<(i32, i32, i64)> {
             Some((interval.months, interval.days, interval.nanoseconds / 1000))
         }
         DataType::Duration(TimeUnit::Microsecond) => {
-            Some((0, 0, array.as_primitive::<DurationMicrosecondType>().value(row)))
+            // Whole days are days of the calendar, as long as they are.
+            let micros = array.as_primitive::<DurationMicrosecondType>().value(row);
+            Some((0, (micros / MICROS_PER_DAY) as i32, micros % MICROS_PER_DAY))
         }
         _ => None,
     }

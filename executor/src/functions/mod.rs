@@ -6,24 +6,50 @@ use datafusion::logical_expr::ScalarUDF;
 use std::sync::Arc;
 
 pub mod arithmetic;
+pub mod avro;
 pub mod binary_to_string;
+pub mod bind;
 pub mod cast;
 pub mod coercion;
+pub mod collections;
+pub mod dates;
 pub mod datetime;
 pub mod ddl;
+pub mod generators;
+pub mod hashes;
 pub mod json;
+pub mod lambdas;
+pub mod maths;
 pub mod native;
+pub mod paths;
+pub mod protobuf;
 pub mod registry;
+pub mod rewritten;
+pub mod strings;
 
 /// All of them, for the registries of scheduler and executors alike.
 pub fn all() -> Vec<Arc<ScalarUDF>> {
     let mut all = vec![
+        Arc::new(ScalarUDF::from(avro::from_avro::FromAvro::default())),
+        Arc::new(ScalarUDF::from(avro::to_avro::ToAvro::default())),
         Arc::new(ScalarUDF::from(binary_to_string::SparkBinaryToString::default())),
         Arc::new(ScalarUDF::from(cast::SparkCast::default())),
         Arc::new(ScalarUDF::from(json::from_json::FromJson::default())),
         Arc::new(ScalarUDF::from(json::to_json::ToJson::default())),
+        Arc::new(ScalarUDF::from(protobuf::from_protobuf::FromProtobuf::default())),
+        Arc::new(ScalarUDF::from(protobuf::to_protobuf::ToProtobuf::default())),
     ];
-    let tables = [arithmetic::functions()];
+    let tables = [
+        arithmetic::functions(),
+        collections::functions(),
+        dates::functions(),
+        generators::functions(),
+        hashes::functions(),
+        maths::functions(),
+        paths::functions(),
+        rewritten::functions(),
+        strings::functions(),
+    ];
     let functions = tables.into_iter().flatten().flat_map(native::Function::all);
     all.extend(functions.map(|function| Arc::new(ScalarUDF::from(function))));
     all

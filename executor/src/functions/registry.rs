@@ -9,6 +9,18 @@ use datafusion_spark::planner::SparkFunctionPlanner;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+/// Spark's other names of aggregates.
+const AGGREGATE_NAMES: &[(&str, &[&str])] = &[
+    ("first_value", &["first", "any_value"]),
+    ("last_value", &["last"]),
+    ("bool_and", &["every"]),
+    ("bool_or", &["some", "any"]),
+    ("stddev", &["std", "stddev_samp"]),
+    ("var", &["variance", "var_samp"]),
+    ("approx_distinct", &["approx_count_distinct"]),
+    ("collect_list", &["array_agg"]),
+];
+
 /// Adds every function, and Spark's planning of expressions, to a session.
 pub fn with_session_functions(builder: SessionStateBuilder) -> SessionStateBuilder {
     let mut builder = builder.with_default_features();
@@ -17,10 +29,15 @@ pub fn with_session_functions(builder: SessionStateBuilder) -> SessionStateBuild
     let scalar = builder.scalar_functions().get_or_insert_with(Vec::new);
     scalar.extend(datafusion_spark::all_default_scalar_functions());
     scalar.extend(super::all());
-    builder
-        .aggregate_functions()
-        .get_or_insert_with(Vec::new)
-        .extend(datafusion_spark::all_default_aggregate_functions());
+    builder.higher_order_functions().get_or_insert_with(Vec::new).extend(super::lambdas::all());
+    let aggregates = builder.aggregate_functions().get_or_insert_with(Vec::new);
+    aggregates.extend(datafusion_spark::all_default_aggregate_functions());
+    for (name, aliases) in AGGREGATE_NAMES {
+        if let Some(function) = aggregates.iter().rev().find(|function| function.name() == *name) {
+            let named = function.as_ref().clone().with_aliases(aliases.iter().copied());
+            aggregates.push(Arc::new(named));
+        }
+    }
     builder.window_functions().get_or_insert_with(Vec::new).extend(datafusion_spark::all_default_window_functions());
     builder.table_functions().get_or_insert_with(HashMap::new).extend(
         datafusion_spark::all_default_table_functions()

@@ -214,7 +214,9 @@ impl Cluster {
             None => finished.await,
         };
         // On any error the guard still cancels: a job that passed its deadline runs on otherwise.
-        let locations = finished?;
+        let mut locations = finished?;
+        // They come in the order in which tasks ended. Rows are read in that of the plan.
+        locations.sort_by_key(|location| location.partition_id.as_ref().map(|id| id.partition_id));
         running.job_id = None;
         let metrics = self.jobs.take_metrics(&job_id);
         Ok(JobOutcome { locations, metrics, job_id })

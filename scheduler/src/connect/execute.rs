@@ -23,6 +23,7 @@ use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::joins::{CrossJoinExec, NestedLoopJoinExec};
 use datafusion::physical_plan::placeholder_row::PlaceholderRowExec;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::work_table::WorkTableExec;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use futures::{StreamExt, TryStreamExt};
 use headwater_executor::operators::sink::SinkExec;
@@ -56,6 +57,7 @@ const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Runs a plan as an operation's task.
 pub fn start(session: &Arc<Session>, operation: &Arc<Operation>, plan: spark::Plan, chunk_bytes: Option<usize>) {
+    tracing::debug!(operation_id = operation.id(), session_id = session.id(), "operation started");
     let responder = Responder::new(Arc::clone(operation), chunk_bytes);
     let (session, teller) = (Arc::clone(session), Arc::clone(session));
     operation.run(async move { run(&session, plan, &responder).await }, move |error| teller.status(error));
@@ -243,7 +245,8 @@ fn weight(plan: &Arc<dyn ExecutionPlan>) -> Option<Weight> {
     if node.is::<SourceScanExec>() || node.is::<SinkExec>() {
         return None;
     }
-    if node.is::<EmptyExec>() || node.is::<PlaceholderRowExec>() {
+    // The rows of a recursive query so far: plans with it do not travel.
+    if node.is::<EmptyExec>() || node.is::<PlaceholderRowExec>() || node.is::<WorkTableExec>() {
         return Some(Weight { rows: 1, bytes: 0 });
     }
     if let Some(scan) = node.downcast_ref::<DataSourceExec>() {
@@ -309,4 +312,71 @@ fn here(plan: Arc<dyn ExecutionPlan>, state: &SessionState) -> Result<SendableRe
         let _ = &task;
     });
     Ok(Box::pin(RecordBatchStreamAdapter::new(schema, batches)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::{ArrayRef, Int64Array};
+    use datafusion::prelude::SessionContext;
+
+    async fn plan(sql: &str) -> Arc<dyn ExecutionPlan> {
+        let context = SessionContext::new();
+        let register = |name: &str, rows: i64| {
+            let ids: ArrayRef = Arc::new(Int64Array::from_iter_values(0..rows));
+            context.register_batch(name, RecordBatch::try_from_iter([("id", ids)]).unwrap()).unwrap();
+        };
+        register("few", 1000);
+        register("many", LOCAL_ROWS_MAX as i64 + 1);
+        context.sql(sql).await.unwrap().create_physical_plan().await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn small_plans_run_here() {
+        let check = async |sql: &str, expect: Place| assert_eq!(place(&plan(sql).await), expect, "{sql}");
+        check("SELECT 1", Place::Here).await;
+        check("SELECT * FROM (VALUES (1), (2)) ORDER BY 1", Place::Here).await;
+        check("SELECT 1 WHERE false", Place::Here).await;
+        check("SELECT id % 7, count(*) FROM few GROUP BY 1", Place::Here).await;
+        check("SELECT * FROM few a JOIN few b ON a.id = b.id", Place::Here).await;
+        check("SELECT count(*) FROM few a, few b WHERE a.id + b.id = 3", Place::Cluster).await;
+        check("SELECT * FROM many WHERE id > 5", Place::Cluster).await;
+        let recursive = "WITH RECURSIVE n AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM n WHERE i < 9) SELECT i FROM n";
+        check(recursive, Place::Here).await;
+    }
+
+    #[tokio::test]
+    async fn rows_come_partition_after_partition() {
+        let plan = plan("SELECT id FROM few UNION ALL SELECT id + 1000 FROM few").await;
+        assert!(plan.output_partitioning().partition_count() > 1);
+        let state = SessionContext::new().state();
+        let batches: Vec<RecordBatch> = here(plan, &state).unwrap().try_collect().await.unwrap();
+        let ids = batches
+            .iter()
+            .flat_map(|batch| batch.column(0).as_any().downcast_ref::<Int64Array>().unwrap().values().to_vec());
+        assert!(ids.eq(0..2000));
+    }
+
+    #[test]
+    fn compressed_plans() {
+        let relation = spark::Relation::default();
+        let compressed = |data: Vec<u8>, codec: CompressionCodec| {
+            decompressed(spark::Plan {
+                op_type: Some(OpType::CompressedOperation(CompressedOperation {
+                    data,
+                    op_type: CompressedType::Relation.into(),
+                    compression_codec: codec.into(),
+                })),
+            })
+        };
+        let data = zstd::stream::encode_all(relation.encode_to_vec().as_slice(), 0).unwrap();
+        assert_eq!(compressed(data.clone(), CompressionCodec::Zstd).unwrap(), OpType::Root(relation));
+        let class = |result: Result<OpType>| result.unwrap_err().class;
+        let cannot = "CONNECT_INVALID_PLAN.CANNOT_PARSE";
+        assert_eq!(class(compressed(data, CompressionCodec::Unspecified)), cannot);
+        assert_eq!(class(compressed(b"nonsense".to_vec(), CompressionCodec::Zstd)), cannot);
+        let nonsense = zstd::stream::encode_all([0xff; 9].as_slice(), 0).unwrap();
+        assert_eq!(class(compressed(nonsense, CompressionCodec::Zstd)), cannot);
+        assert!(class(decompressed(spark::Plan { op_type: None })).ends_with("INVALID_ONE_OF_FIELD_NOT_SET"));
+    }
 }

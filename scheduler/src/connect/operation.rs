@@ -537,3 +537,310 @@ impl Drop for Responses {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn operation(limits: Limits, reattachable: bool) -> Arc<Operation> {
+        let identity = Identity {
+            id: "operation".into(),
+            session_id: "session".into(),
+            server_side_session_id: "server".into(),
+            tags: vec![],
+            reattachable,
+        };
+        Operation::new(identity, limits)
+    }
+
+    fn response(number: i32) -> ExecutePlanResponse {
+        let resources = headwater_proto::spark::GetResourcesCommandResult {
+            resources: [(number.to_string(), Default::default())].into(),
+        };
+        ExecutePlanResponse {
+            response_type: Some(ResponseType::GetResourcesCommandResult(resources)),
+            ..Default::default()
+        }
+    }
+
+    /// What a response was made from; -1 for the last one, which says that all is complete.
+    fn number(response: &ExecutePlanResponse) -> i32 {
+        match &response.response_type {
+            Some(ResponseType::GetResourcesCommandResult(result)) => {
+                result.resources.keys().next().expect("a number").parse().expect("a number")
+            }
+            Some(ResponseType::ResultComplete(_)) => -1,
+            other => panic!("unexpected {other:?}"),
+        }
+    }
+
+    /// Makes responses 0..n and ends.
+    fn run(operation: &Arc<Operation>, n: i32) {
+        let sender = Arc::clone(operation);
+        let work = async move {
+            for i in 0..n {
+                sender.send(response(i)).await?;
+            }
+            Ok(())
+        };
+        operation.run(work, |error| error::status(error, None));
+    }
+
+    async fn numbers(mut responses: Responses) -> Vec<i32> {
+        let mut seen = vec![];
+        while let Some(next) = responses.next().await {
+            seen.push(number(&next.expect("a response")));
+        }
+        seen
+    }
+
+    async fn failure(mut responses: Responses) -> String {
+        loop {
+            match responses.next().await.expect("a failure before the end") {
+                Ok(_) => {}
+                Err(status) => return status.message().to_string(),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn reattached_at_every_position_nothing_is_lost() {
+        for position in 0..4 {
+            let operation = operation(Limits::default(), true);
+            run(&operation, 3);
+            let mut first = operation.attach(None).unwrap();
+            let (mut seen, mut last) = (vec![], None);
+            for _ in 0..position {
+                let response = first.next().await.expect("more").expect("a response");
+                assert_eq!(
+                    (response.session_id.as_str(), response.server_side_session_id.as_str()),
+                    ("session", "server")
+                );
+                seen.push(number(&response));
+                last = Some(response.response_id.clone());
+            }
+            drop(first);
+            assert!(operation.detached_since().is_some());
+            seen.extend(numbers(operation.attach(last.as_deref()).unwrap()).await);
+            assert_eq!(seen, [0, 1, 2, -1], "position {position}");
+            assert_eq!(operation.state(), State::Succeeded);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_reader_waits_for_the_task() {
+        let operation = operation(Limits::default(), true);
+        let responses = operation.attach(None).unwrap();
+        let reader = tokio::spawn(numbers(responses));
+        tokio::task::yield_now().await;
+        run(&operation, 2);
+        assert_eq!(reader.await.unwrap(), [0, 1, -1]);
+    }
+
+    #[tokio::test]
+    async fn released_responses_are_gone() {
+        let operation = operation(Limits::default(), true);
+        run(&operation, 3);
+        let mut responses = operation.attach(None).unwrap();
+        let mut ids = vec![];
+        while let Some(Ok(response)) = responses.next().await {
+            ids.push(response.response_id.clone());
+        }
+        operation.release_until("nonsense");
+        operation.release_until(&ids[1]);
+        operation.release_until(&ids[0]);
+        let class = |last: Option<&str>| operation.attach(last).err().map(|error| error.class);
+        assert_eq!(class(None).as_deref(), Some("INVALID_CURSOR.POSITION_NOT_AVAILABLE"));
+        assert_eq!(class(Some(&ids[0])).as_deref(), Some("INVALID_CURSOR.POSITION_NOT_AVAILABLE"));
+        assert_eq!(class(Some("00000000-0")).as_deref(), Some("INVALID_CURSOR.POSITION_NOT_FOUND"));
+        assert_eq!(class(Some("nonsense")).as_deref(), Some("INVALID_CURSOR.POSITION_NOT_FOUND"));
+        assert_eq!(numbers(operation.attach(Some(&ids[1])).unwrap()).await, [2, -1]);
+        assert_eq!(numbers(operation.attach(Some(&ids[3])).unwrap()).await, [0; 0]);
+    }
+
+    #[tokio::test]
+    async fn what_was_never_sent_cannot_be_released() {
+        let operation = operation(Limits::default(), true);
+        run(&operation, 3);
+        let mut responses = operation.attach(None).unwrap();
+        let first = responses.next().await.unwrap().unwrap().response_id.clone();
+        let third = first.replace("-0", "-2");
+        while operation.state() == State::Running {
+            tokio::task::yield_now().await;
+        }
+        operation.release_until(&third);
+        assert_eq!(numbers(responses).await, [1, 2, -1]);
+    }
+
+    #[tokio::test]
+    async fn the_newer_stream_takes_over() {
+        let operation = operation(Limits::default(), true);
+        let first = operation.attach(None).unwrap();
+        let waiting = tokio::spawn(failure(first));
+        tokio::task::yield_now().await;
+        let second = operation.attach(None).unwrap();
+        assert!(waiting.await.unwrap().contains("INVALID_CURSOR.DISCONNECTED"));
+        // The older one's end is not the newer one's.
+        assert_eq!(operation.detached_since(), None);
+        run(&operation, 1);
+        assert_eq!(numbers(second).await, [0, -1]);
+    }
+
+    #[tokio::test]
+    async fn a_task_waits_for_its_client() {
+        let size = response(0).encoded_len();
+        let operation = operation(Limits { pending_bytes: 2 * size, held_bytes: 3 * size, ..Limits::default() }, true);
+        run(&operation, 50);
+        let mut responses = operation.attach(None).unwrap();
+        let mut last = String::new();
+        for expect in 0..50 {
+            tokio::task::yield_now().await;
+            {
+                let buffer = lock(&operation.buffer);
+                assert!(buffer.pending_bytes < 2 * size + 200, "{}", buffer.pending_bytes);
+                assert!(buffer.held_bytes < 3 * size + 200, "{}", buffer.held_bytes);
+                assert!(buffer.responses.len() < 8);
+            }
+            let next = responses.next().await.unwrap().unwrap();
+            assert_eq!(number(&next), expect);
+            last.clone_from(&next.response_id);
+        }
+        drop(responses);
+        // What clients did not release went, but for the newest.
+        assert!(operation.attach(None).is_err());
+        assert_eq!(numbers(operation.attach(Some(&last)).unwrap()).await, [-1]);
+    }
+
+    #[tokio::test]
+    async fn streams_end_and_operations_go_on() {
+        let duration = Duration::from_millis(50);
+        let operation = operation(Limits { stream_duration: duration, ..Limits::default() }, true);
+        let mut responses = operation.attach(None).unwrap();
+        let begin = Instant::now();
+        assert!(responses.next().await.is_none());
+        assert!(begin.elapsed() >= duration);
+        assert!(responses.next().await.is_none());
+        drop(responses);
+        assert_eq!(operation.state(), State::Running);
+        run(&operation, 1);
+        assert_eq!(numbers(operation.attach(None).unwrap()).await, [0, -1]);
+    }
+
+    #[tokio::test]
+    async fn streams_end_after_many_bytes() {
+        let operation = operation(Limits { stream_bytes: 1, ..Limits::default() }, true);
+        run(&operation, 3);
+        let (mut seen, mut last, mut streams) = (vec![], None::<String>, 0);
+        while seen.last() != Some(&-1) {
+            let mut responses = operation.attach(last.as_deref()).unwrap();
+            streams += 1;
+            while let Some(next) = responses.next().await {
+                let next = next.unwrap();
+                seen.push(number(&next));
+                last = Some(next.response_id.clone());
+            }
+        }
+        assert_eq!((seen, streams), (vec![0, 1, 2, -1], 4));
+    }
+
+    #[tokio::test]
+    async fn a_failure_comes_after_the_responses_and_again() {
+        let operation = operation(Limits::default(), true);
+        let sender = Arc::clone(&operation);
+        let work = async move {
+            sender.send(response(0)).await?;
+            Err(Error::invalid("DIVIDE_BY_ZERO", "division by zero"))
+        };
+        operation.run(work, |error| error::status(error, None));
+        for _ in 0..2 {
+            let mut responses = operation.attach(None).unwrap();
+            assert_eq!(number(&responses.next().await.unwrap().unwrap()), 0);
+            assert!(responses.next().await.unwrap().unwrap_err().message().starts_with("[DIVIDE_BY_ZERO]"));
+            assert!(responses.next().await.is_none());
+        }
+        assert_eq!(operation.state(), State::Failed);
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_a_failure() {
+        let operation = operation(Limits::default(), true);
+        let work = async { panic!("on purpose") };
+        operation.run(work, |error| error::status(error, None));
+        assert!(failure(operation.attach(None).unwrap()).await.contains("INTERNAL_ERROR"));
+    }
+
+    /// Tells when it is dropped.
+    struct Dropped(Option<tokio::sync::oneshot::Sender<()>>);
+
+    impl Drop for Dropped {
+        fn drop(&mut self) {
+            let _ = self.0.take().map(|sender| sender.send(()));
+        }
+    }
+
+    fn endless(operation: &Arc<Operation>) -> tokio::sync::oneshot::Receiver<()> {
+        let (sender, dropped) = tokio::sync::oneshot::channel();
+        let guard = Dropped(Some(sender));
+        let work = async move {
+            let _guard = guard;
+            std::future::pending().await
+        };
+        operation.run(work, |error| error::status(error, None));
+        dropped
+    }
+
+    #[tokio::test]
+    async fn cancelled_work_is_dropped() {
+        let operation = operation(Limits::default(), true);
+        let dropped = endless(&operation);
+        let responses = operation.attach(None).unwrap();
+        assert!(operation.cancel());
+        assert!(!operation.cancel(), "twice");
+        assert!(failure(responses).await.starts_with("[OPERATION_CANCELED]"));
+        dropped.await.unwrap();
+        assert_eq!(operation.state(), State::Cancelled);
+        assert_eq!(operation.send(response(0)).await.unwrap_err().class, "OPERATION_CANCELED");
+    }
+
+    #[tokio::test]
+    async fn without_reattaching_the_stream_is_the_operation() {
+        let one = operation(Limits::default(), false);
+        let responses = one.attach(None).unwrap();
+        run(&one, 3);
+        // No `result_complete`: the stream's end says it.
+        assert_eq!(numbers(responses).await, [0, 1, 2]);
+
+        let two = operation(Limits::default(), false);
+        let dropped = endless(&two);
+        drop(two.attach(None).unwrap());
+        dropped.await.unwrap();
+        assert_eq!(two.state(), State::Cancelled);
+    }
+
+    /// Readers that come and go while the task writes and releases race with both.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn races_lose_and_repeat_nothing() {
+        const RESPONSES: i32 = 300;
+        let size = response(0).encoded_len();
+        let operation = operation(Limits { pending_bytes: 8 * size, ..Limits::default() }, true);
+        run(&operation, RESPONSES);
+        let (mut seen, mut last) = (vec![], None::<String>);
+        let mut releases = tokio::task::JoinSet::new();
+        while seen.last() != Some(&-1) {
+            let mut responses = operation.attach(last.as_deref()).unwrap();
+            for _ in 0..(seen.len() % 7 + 1) {
+                let Some(next) = responses.next().await else { break };
+                let next = next.unwrap();
+                seen.push(number(&next));
+                last = Some(next.response_id.clone());
+                let (operation, id) = (Arc::clone(&operation), next.response_id.clone());
+                releases.spawn(async move { operation.release_until(&id) });
+            }
+        }
+        let expect: Vec<i32> = (0..RESPONSES).chain([-1]).collect();
+        assert_eq!(seen, expect);
+        releases.join_all().await;
+        let buffer = lock(&operation.buffer);
+        assert_eq!((buffer.responses.len(), buffer.held_bytes, buffer.pending_bytes), (0, 0, 0));
+    }
+}

@@ -3,8 +3,8 @@
 use super::service::ConnectService;
 use super::sessions::{self, Sessions};
 use crate::execute::Statements;
+use headwater_proto::secret::Secret;
 use headwater_proto::spark::spark_connect_service_server::SparkConnectServiceServer;
-use std::fmt;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -26,34 +26,17 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 #[derive(Debug, Clone, Default)]
 pub struct Options {
     /// What a client must present as `token=` in its URL; without, everyone may.
-    pub token: Option<Token>,
+    pub token: Option<Secret>,
     /// Bounds of sessions and operations.
     pub limits: sessions::Limits,
 }
 
-/// A secret.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Token(String);
-
-impl Token {
-    /// This one. An empty one is none.
-    pub fn new(token: impl Into<String>) -> Option<Self> {
-        let token = token.into();
-        (!token.is_empty()).then_some(Self(token))
-    }
-
-    /// Whether a header `authorization` presents it. Takes as long for a wrong one as for the right one.
-    fn presented_by(&self, header: &[u8]) -> bool {
-        let Some(given) = header.strip_prefix(b"Bearer ") else { return false };
-        let differences = self.0.bytes().zip(given).fold(0, |differences, (a, b)| differences | (a ^ b));
-        self.0.len() == given.len() && differences == 0
-    }
-}
-
-impl fmt::Debug for Token {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("*********(redacted)")
-    }
+/// Whether a header `authorization` presents the token. Takes as long for a wrong one as for the right one.
+fn presents(token: &Secret, header: &[u8]) -> bool {
+    let Some(given) = header.strip_prefix(b"Bearer ") else { return false };
+    let token = token.expose().as_bytes();
+    let differences = token.iter().zip(given).fold(0, |differences, (a, b)| differences | (a ^ b));
+    token.len() == given.len() && differences == 0
 }
 
 /// Serves until `stop`, then ends all sessions: clients that wait learn at once.
@@ -64,9 +47,10 @@ pub async fn serve(
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), tonic::transport::Error> {
     let sessions = Sessions::new(statements, options.limits);
-    let token = options.token;
+    // An empty one, as an unset variable of a shell gives, is none.
+    let token = options.token.filter(|token| !token.is_empty());
     let authorize = move |request: Request<()>| match &token {
-        Some(token) if !request.metadata().get("authorization").is_some_and(|h| token.presented_by(h.as_bytes())) => {
+        Some(token) if !request.metadata().get("authorization").is_some_and(|h| presents(token, h.as_bytes())) => {
             Err(Status::unauthenticated("give the server's token: sc://HOST:15002/;token=…"))
         }
         _ => Ok(request),
@@ -116,8 +100,8 @@ mod tests {
 
     #[test]
     fn tokens() {
-        let token = Token::new("s3cret").expect("a token");
-        let check = |header: &str, expect: bool| assert_eq!(token.presented_by(header.as_bytes()), expect, "{header}");
+        let token = Secret::new("s3cret");
+        let check = |header: &str, expect: bool| assert_eq!(presents(&token, header.as_bytes()), expect, "{header}");
         check("Bearer s3cret", true);
         check("Bearer s3cre", false);
         check("Bearer s3crets", false);
@@ -125,6 +109,5 @@ mod tests {
         check("s3cret", false);
         check("", false);
         assert!(!format!("{:?}", Options { token: Some(token), ..Options::default() }).contains("s3cret"));
-        assert_eq!(Token::new(""), None);
     }
 }

@@ -11,6 +11,7 @@ use super::config;
 use super::error::{self, Status};
 use super::operation::{self, Identity, Operation, State};
 use super::plan::Planned;
+use super::streaming::PerSession;
 use crate::execute::Statements;
 use crate::session::Session as SqlSession;
 use datafusion::execution::SessionState;
@@ -104,6 +105,7 @@ pub struct Session {
     sql: RwLock<SqlSession>,
     artifacts: Artifacts,
     relations: Relations,
+    streaming: PerSession,
     operations: Mutex<HashMap<String, Arc<Operation>>>,
     ended: Mutex<Recent<String, State>>,
     errors: Mutex<Recent<String, Error>>,
@@ -121,12 +123,26 @@ impl Session {
             limits,
             sql: RwLock::default(),
             relations: Relations::default(),
+            streaming: PerSession::default(),
             operations: Mutex::default(),
             ended: Mutex::new(Recent::new(REMEMBERED_MAX)),
             errors: Mutex::new(Recent::new(ERRORS_MAX)),
             storage_levels: Mutex::default(),
             used: Mutex::new(Instant::now()),
         }
+    }
+
+    /// A session without a client, with these settings and views: streaming queries are planned in one again.
+    pub fn detached(statements: Statements, sql: SqlSession) -> Arc<Self> {
+        let key = Key { user_id: String::new(), session_id: Uuid::new_v4().to_string() };
+        let mut session = Self::new(key, statements, Limits::default());
+        session.sql = RwLock::new(sql);
+        Arc::new(session)
+    }
+
+    /// What it knows of the streaming queries that it started.
+    pub fn streaming(&self) -> &PerSession {
+        &self.streaming
     }
 
     /// The client's id.
@@ -173,6 +189,7 @@ impl Session {
         let mut sql = self.sql.write().unwrap_or_else(PoisonError::into_inner);
         apply(&before.conf, after.conf, &mut sql.conf);
         apply(&before.views, after.views, &mut sql.views);
+        apply(&before.plans, after.plans, &mut sql.plans);
         done
     }
 
@@ -355,6 +372,10 @@ impl Relations {
         let id = Uuid::new_v4().to_string();
         lock(&self.0).insert(id.clone(), Arc::new(relation));
         id
+    }
+    /// Keeps a relation under an id that is known already.
+    pub fn put_as(&self, id: String, relation: Planned) {
+        lock(&self.0).insert(id, Arc::new(relation));
     }
     /// A relation.
     pub fn get(&self, id: &str) -> Option<Arc<Planned>> {
@@ -578,5 +599,136 @@ fn seen(session: &Session, key: &Key, observed: Option<&str>) -> Result<()> {
     match observed {
         Some(observed) if observed != session.server_side_id => Err(changed(key)),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::Cluster;
+    use crate::sql::catalog::Catalog;
+    use crate::sql::planner::Planner;
+    use crate::streaming::manager::Manager;
+    use datafusion::execution::runtime_env::RuntimeEnv;
+    use headwater_executor::connectors::Options;
+    use headwater_executor::connectors::files::location::parse_location;
+
+    async fn sessions(limits: Limits, folder: &tempfile::TempDir) -> Sessions {
+        let state_dir = folder.path().display().to_string();
+        let (store, root, url) = parse_location(&state_dir, &Options::default()).unwrap();
+        let catalog = Catalog::open(Arc::clone(&store), &root, format!("{url}/warehouse")).await.unwrap();
+        let planner = Arc::new(Planner::new(Arc::new(catalog), Arc::new(RuntimeEnv::default())));
+        let cluster = Cluster::start().await.unwrap();
+        let manager = Manager::open(store, root, state_dir, cluster.clone(), Arc::clone(&planner), None).await.unwrap();
+        Sessions::new(Statements { planner, cluster, manager }, limits)
+    }
+
+    fn key(user_id: &str, number: u128) -> Key {
+        Key { user_id: user_id.into(), session_id: Uuid::from_u128(number).to_string() }
+    }
+
+    fn class<T>(result: Result<T>) -> String {
+        result.err().map(|error| error.class).unwrap_or_default()
+    }
+
+    #[test]
+    fn changes_of_copies_are_merged() {
+        let map = |pairs: &[(&str, i32)]| pairs.iter().map(|(key, value)| (key.to_string(), *value)).collect();
+        let check = |before: &[(&str, i32)], after: &[(&str, i32)], now: &[(&str, i32)], expect: &[(&str, i32)]| {
+            let mut now: BTreeMap<String, i32> = map(now);
+            apply(&map(before), map(after), &mut now);
+            assert_eq!(now, map(expect));
+        };
+        check(&[("a", 1)], &[("a", 2)], &[("a", 1)], &[("a", 2)]);
+        check(&[("a", 1)], &[], &[("a", 1), ("b", 1)], &[("b", 1)]);
+        // What another changed meanwhile stays.
+        check(&[("a", 1)], &[("a", 1), ("c", 3)], &[("a", 9), ("b", 1)], &[("a", 9), ("b", 1), ("c", 3)]);
+        check(&[("a", 1)], &[("a", 1)], &[], &[]);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn sessions_are_found_closed_and_cloned() {
+        let folder = tempfile::tempdir().unwrap();
+        let sessions = sessions(Limits::default(), &folder).await;
+        let first = sessions.get_or_create(&key("ann", 1), None).unwrap();
+        let again = sessions.get_or_create(&key("ann", 1), Some(first.server_side_id())).unwrap();
+        assert!(Arc::ptr_eq(&first, &again));
+        let other = sessions.get_or_create(&key("bob", 1), None).unwrap();
+        assert_ne!(first.server_side_id(), other.server_side_id());
+        assert_eq!(class(sessions.get_or_create(&key("ann", 1), Some("x"))), "INVALID_HANDLE.SESSION_CHANGED");
+        assert_eq!(class(sessions.get_or_create(&key("ann", 2), Some("x"))), "INVALID_HANDLE.SESSION_CHANGED");
+        let no_uuid = Key { user_id: String::new(), session_id: "x".into() };
+        assert_eq!(class(sessions.get_or_create(&no_uuid, None)), "INVALID_HANDLE.FORMAT");
+        assert_eq!(class(sessions.get(&key("ann", 3), None)), "INVALID_HANDLE.SESSION_NOT_FOUND");
+
+        first.change_conf(|conf| Ok(conf.insert("spark.x".into(), "1".into()))).unwrap();
+        let clone = sessions.duplicate(&first, Some(key("ann", 4).session_id)).unwrap();
+        clone.change_conf(|conf| Ok(conf.insert("spark.x".into(), "2".into()))).unwrap();
+        assert_eq!((first.conf("spark.x").as_deref(), clone.conf("spark.x").as_deref()), (Some("1"), Some("2")));
+        let refused = |id: String| class(sessions.duplicate(&first, Some(id)));
+        assert!(refused(clone.id().into()).ends_with("TARGET_SESSION_ID_ALREADY_EXISTS"));
+        assert!(refused("x".into()).ends_with("TARGET_SESSION_ID_FORMAT"));
+
+        assert_eq!(sessions.release(&key("ann", 1), false).as_deref(), Some(first.server_side_id()));
+        assert_eq!(class(sessions.get_or_create(&key("ann", 1), None)), "INVALID_HANDLE.SESSION_CLOSED");
+        assert!(refused(first.id().into()).ends_with("TARGET_SESSION_ID_ALREADY_CLOSED"));
+        sessions.release(&key("bob", 1), true);
+        let reconnected = sessions.get_or_create(&key("bob", 1), None).unwrap();
+        assert_ne!(reconnected.server_side_id(), other.server_side_id());
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn operations_are_found_until_released() {
+        let folder = tempfile::tempdir().unwrap();
+        let sessions = sessions(Limits::default(), &folder).await;
+        let session = sessions.get_or_create(&key("", 1), None).unwrap();
+        let id = Uuid::from_u128(7).to_string();
+        let operation = session.operation(Some(id.clone()), vec![], true).unwrap();
+        let again = session.operation(Some(id.clone()), vec![], true);
+        assert_eq!(class(again), "INVALID_HANDLE.OPERATION_ALREADY_EXISTS");
+        assert_eq!(class(session.operation(Some("x".into()), vec![], true)), "INVALID_HANDLE.FORMAT");
+        assert_eq!(session.operation_state(&id), Some(State::Running));
+        session.release_operation(&id);
+        assert_eq!(operation.state(), State::Cancelled);
+        assert_eq!(session.operation_state(&id), Some(State::Cancelled));
+        assert_eq!(class(session.find_operation(&id)), "INVALID_HANDLE.OPERATION_ABANDONED");
+        assert_eq!(class(session.operation(Some(id), vec![], true)), "INVALID_HANDLE.OPERATION_ABANDONED");
+        let unknown = Uuid::from_u128(8).to_string();
+        assert_eq!(class(session.find_operation(&unknown)), "INVALID_HANDLE.OPERATION_NOT_FOUND");
+        assert_eq!(session.operation_state(&unknown), None);
+        session.release_operation(&unknown);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_nobody_uses_ends() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut limits = Limits { idle: Duration::ZERO, sessions_max: 2, ..Limits::default() };
+        limits.operation.detached_timeout = Duration::ZERO;
+        let sessions = sessions(limits, &folder).await;
+        let session = sessions.get_or_create(&key("", 1), None).unwrap();
+        let operation = session.operation(None, vec![], true).unwrap();
+        let attached = operation.attach(None).unwrap();
+        sessions.expire();
+        assert_eq!((operation.state(), sessions.len()), (State::Running, 1), "a client is there");
+        drop(attached);
+        sessions.expire();
+        assert_eq!((operation.state(), sessions.len()), (State::Cancelled, 0));
+
+        sessions.get_or_create(&key("", 2), None).unwrap();
+        sessions.get_or_create(&key("", 3), None).unwrap();
+        // Nobody is idle for long enough to make room.
+        assert_eq!(class(sessions.get_or_create(&key("", 4), None)), "TOO_MANY_SESSIONS");
+        sessions.close();
+        assert!(sessions.is_empty());
+    }
+
+    #[test]
+    fn the_oldest_are_forgotten() {
+        let mut recent = Recent::new(2);
+        for number in [1, 2, 2, 3] {
+            recent.insert(number, number);
+        }
+        let found: Vec<_> = [1, 2, 3].iter().map(|number| recent.get(number).copied()).collect();
+        assert_eq!(found, [None, Some(2), Some(3)]);
     }
 }

@@ -1,21 +1,29 @@
 //! Sessions: settings as Spark names them, and the DataFusion state that queries are planned in.
 
 use crate::sql::catalog::TableDefinition;
+use crate::sql::generators::Generators;
 use crate::sql::operators::SparkOperators;
-use crate::sql::rules::{BINARY_TO_STRING, CheapFirst, ShareExpensive, SparkCasts};
+use crate::sql::rules::{BINARY_TO_STRING, CheapFirst, LimitsOfMemory, ShareExpensive, SparkCasts};
+use crate::sql::semantics::SparkSemantics;
 use crate::sql::types::SparkTypePlanner;
 use crate::streaming::query::BATCH_DEADLINE;
 use crate::streaming::trigger::parse_interval;
 use ballista_core::optimizer::ballista_default_optimizer_rules;
+use datafusion::catalog::MemoryCatalogProviderList;
+use datafusion::common::config::TableOptions;
 use datafusion::execution::SessionState;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::execution_props::ExecutionProps;
 use datafusion::optimizer::OptimizerRule;
+use datafusion::optimizer::analyzer::resolve_grouping_function::ResolveGroupingFunction;
+use datafusion::optimizer::analyzer::type_coercion::TypeCoercion;
 use datafusion::prelude::SessionConfig;
 use headwater_executor::connectors::Options;
 use headwater_proto::error::{Error, Result};
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 pub use headwater_executor::functions::registry::function_registry;
 
@@ -26,6 +34,21 @@ pub struct Session {
     pub conf: BTreeMap<String, String>,
     /// Temporary views by lower-case name.
     pub views: BTreeMap<String, TableDefinition>,
+    /// Temporary views of DataFrames by lower-case name, global ones as `global_temp.name`. A name is in one of the two
+    /// maps.
+    pub plans: BTreeMap<String, FrameView>,
+}
+
+/// A temporary view of a DataFrame.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FrameView {
+    /// As spelled when it was made.
+    pub name: String,
+    /// Makes its rows, under the names that it shows.
+    pub plan: LogicalPlan,
+    /// The DataFrame as it was sent, with the views that it named put in: a query that outlives the session is planned
+    /// from this again.
+    pub relation: Arc<headwater_proto::spark::Relation>,
 }
 
 impl Session {
@@ -35,7 +58,7 @@ impl Session {
     /// `INVALID_CONF_VALUE` for a setting that has no such value.
     pub fn new(conf: BTreeMap<String, String>) -> Result<Self> {
         session_config(&conf)?;
-        Ok(Self { conf, views: BTreeMap::new() })
+        Ok(Self { conf, ..Self::default() })
     }
 }
 
@@ -55,6 +78,7 @@ pub fn session_config(conf: &BTreeMap<String, String>) -> Result<SessionConfig> 
         .set_bool("datafusion.sql_parser.parse_float_as_decimal", true)
         .set_str("datafusion.sql_parser.default_null_ordering", "nulls_min")
         .set_str("datafusion.execution.time_zone", "UTC")
+        .set_bool("datafusion.execution.enable_ansi_mode", true)
         // It takes a struct's fields apart at the scan, for the sake of Parquet, and so writes the `from_json` that
         // makes the struct once for every field.
         .set_bool("datafusion.optimizer.enable_leaf_expression_pushdown", false);
@@ -72,6 +96,11 @@ pub fn session_config(conf: &BTreeMap<String, String>) -> Result<SessionConfig> 
                     .map_err(|_| invalid(&"name a zone such as UTC, Europe/Paris or +01:00"))?;
                 config = config.set_str("datafusion.execution.time_zone", value);
             }
+            "spark.sql.ansi.enabled" => match value.trim().to_ascii_lowercase().as_str() {
+                "true" => {}
+                "false" => config = config.set_bool("datafusion.execution.enable_ansi_mode", false),
+                _ => return Err(invalid(&"it must be true or false")),
+            },
             "spark.sql.shuffle.partitions" => match value.trim().parse::<usize>() {
                 Ok(partitions) if partitions > 0 => config = config.with_target_partitions(partitions),
                 _ => return Err(invalid(&"it must be a positive number")),
@@ -93,18 +122,38 @@ pub fn session_config(conf: &BTreeMap<String, String>) -> Result<SessionConfig> 
 }
 
 /// The state that queries are planned in: every function, Spark's types and rules, no tables.
+///
+/// One is made for every statement, and making hundreds of functions takes longer than planning a small one: what is
+/// the same for all is made once.
 pub fn session_state(config: SessionConfig, runtime: Arc<RuntimeEnv>) -> SessionState {
+    static COMMON: LazyLock<SessionState> = LazyLock::new(common_state);
+    SessionStateBuilder::new_from_existing(COMMON.clone())
+        // These three are of one state alone: its tables, what follows from its settings, its time.
+        .with_catalog_list(Arc::new(MemoryCatalogProviderList::new()))
+        .with_table_options(TableOptions::default_from_session_config(config.options()))
+        .with_execution_props(ExecutionProps::new())
+        .with_config(config)
+        .with_runtime_env(runtime)
+        .build()
+}
+
+fn common_state() -> SessionState {
     let mut builder = headwater_executor::functions::registry::with_session_functions(
-        SessionStateBuilder::new().with_config(config).with_runtime_env(runtime),
+        SessionStateBuilder::new().with_config(crate::cluster::session_config()),
     )
     .with_type_planner(Arc::new(SparkTypePlanner))
     .with_optimizer_rules(optimizer_rules())
-    .with_physical_optimizer_rule(Arc::new(CheapFirst));
+    .with_physical_optimizer_rule(Arc::new(CheapFirst))
+    .with_physical_optimizer_rule(Arc::new(LimitsOfMemory));
     builder.expr_planners().get_or_insert_with(Vec::new).insert(0, Arc::new(SparkOperators));
-    if let Some(function) =
-        headwater_executor::functions::all().into_iter().find(|function| function.name() == BINARY_TO_STRING)
-    {
-        builder = builder.with_analyzer_rule(Arc::new(SparkCasts::new(function)));
+    if let Some(function) = crate::sql::functions::own(BINARY_TO_STRING) {
+        builder = builder.with_analyzer_rules(vec![
+            Arc::new(Generators),
+            Arc::new(SparkCasts::new(Arc::clone(function))),
+            Arc::new(ResolveGroupingFunction::new()),
+            Arc::new(SparkSemantics),
+            Arc::new(TypeCoercion::new()),
+        ]);
     }
     builder.build()
 }

@@ -247,7 +247,7 @@ fn parenthesize_streams(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
     output
 }
 
-/// `1.5D` becomes `CAST(1.5 AS DOUBLE)`; Spark's suffixes are D, F, L, S and Y.
+/// `1.5D` becomes `CAST(1.5 AS DOUBLE)`; Spark's suffixes are D, F, L, S, Y and BD.
 fn type_numbers(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
     let mut output: Vec<TokenWithSpan> = Vec::with_capacity(tokens.len());
     for token in tokens {
@@ -263,6 +263,8 @@ fn type_numbers(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
                     "L" => Some("BIGINT"),
                     "S" => Some("SMALLINT"),
                     "Y" => Some("TINYINT"),
+                    // A number with a point is a decimal already.
+                    "BD" => continue,
                     _ => None,
                 }
             }

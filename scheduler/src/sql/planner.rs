@@ -3,12 +3,15 @@
 use super::catalog::{Catalog, FILE_FORMATS, TableDefinition, Taken, VIEW, not_found};
 use super::error::from_datafusion;
 use super::insert::{self, TargetColumns};
+use super::literals;
 use super::parser::{self, CreateTable, ExplainMode, Insert, Name, QueryText, Statement};
 use super::references::{self, Reference};
 use super::rewrite::{self, Spellings};
-use super::stream_table::StreamTable;
+use super::schema_functions;
+use super::stream_table::{self, StreamTable, UnboundStream};
 use super::streaming;
-use crate::session::{Session, session_config, session_state, with_defaults};
+use crate::session::{FrameView, Session, session_config, session_state, with_defaults};
+use crate::streaming::progress::Explained;
 use arrow::array::{ArrayRef, BooleanArray, RecordBatch, StringArray};
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
@@ -88,6 +91,8 @@ pub struct FlowDefinition {
 /// A flow, ready to run.
 #[derive(Debug)]
 pub struct PlannedFlow {
+    /// The query, before optimization.
+    pub logical: LogicalPlan,
     /// By number of the [`SourceScanExec`](headwater_executor::operators::source_scan::SourceScanExec)s in the plan.
     pub sources: Vec<Arc<dyn Source>>,
     /// Makes a micro-batch's rows once its scans are given descriptors. Without sink.
@@ -96,6 +101,31 @@ pub struct PlannedFlow {
     pub schema: SchemaRef,
     /// Takes the rows.
     pub sink: Arc<dyn Sink>,
+}
+
+impl PlannedFlow {
+    /// For people.
+    pub fn explained(&self) -> Explained {
+        Explained {
+            logical: self.logical.display_indent().to_string(),
+            physical: displayable(self.plan.as_ref()).indent(false).to_string(),
+        }
+    }
+}
+
+/// A stream that was planned: what it computes and where that goes.
+#[derive(Debug)]
+pub struct StreamPlan<'a> {
+    /// Over [`StreamTable`]s.
+    pub plan: LogicalPlan,
+    /// By their numbers.
+    pub sources: Vec<Arc<dyn Source>>,
+    /// Where rows go.
+    pub target: &'a TableDefinition,
+    /// How they replace what is there.
+    pub mode: WriteMode,
+    /// Settings of the session.
+    pub conf: &'a BTreeMap<String, String>,
 }
 
 /// What a prompt can complete.
@@ -134,6 +164,54 @@ impl Planner {
     pub fn with_connectors(mut self, find: FindConnector) -> Self {
         self.find = find;
         self
+    }
+
+    /// The connector of a format name.
+    ///
+    /// # Errors
+    /// `DATA_SOURCE_NOT_FOUND`.
+    pub fn connector(&self, format: &str) -> Result<Arc<dyn Connector>> {
+        (self.find)(format)
+    }
+
+    /// The columns of a table or view.
+    ///
+    /// # Errors
+    /// `TABLE_OR_VIEW_NOT_FOUND`; those of the connector and of a view's query.
+    pub async fn table_schema(&self, name: &Name, session: &Session) -> Result<SchemaRef> {
+        let table = Lookup::Session(self, session).table(name)?;
+        self.schema_of(&table, session).await
+    }
+
+    /// A table or view: temporary ones first. `` parquet.`/path` `` is a table too.
+    ///
+    /// # Errors
+    /// `TABLE_OR_VIEW_NOT_FOUND`.
+    pub fn lookup(&self, name: &Name, session: &Session) -> Result<TableDefinition> {
+        Lookup::Session(self, session).table(name)
+    }
+
+    /// Rows fitted to a table's columns, by position or by name.
+    ///
+    /// # Errors
+    /// `INSERT_COLUMN_ARITY_MISMATCH`, `INCOMPATIBLE_DATA_FOR_TABLE`.
+    pub async fn fitted(
+        &self,
+        input: LogicalPlan,
+        target: &TableDefinition,
+        by_name: bool,
+        conf: &BTreeMap<String, String>,
+    ) -> Result<LogicalPlan> {
+        let columns = self.target_columns(target, conf).await?;
+        insert::fit(input, &Name(vec![target.name.clone()]), &columns, &[], by_name)
+    }
+
+    /// The names of all functions.
+    ///
+    /// # Errors
+    /// None that a session without settings could have.
+    pub fn function_names(&self) -> Result<Vec<String>> {
+        self.functions()
     }
 
     /// The catalog.
@@ -201,17 +279,98 @@ impl Planner {
     /// What the query, its sources or its sink cannot do.
     pub async fn plan_flow(&self, flow: &FlowDefinition, query_id: &str, checkpoint: &str) -> Result<PlannedFlow> {
         let (build, state, plan) = self.flow_plan(flow, Stream { query_id, checkpoint }).await?;
-        let plan = state.create_physical_plan(&plan).await.map_err(from_datafusion)?;
+        let (target, conf) = (&flow.target, &flow.conf);
+        let stream = StreamPlan { plan, sources: build.sources, target, mode: WriteMode::Append, conf };
+        self.plan_stream(&state, stream, query_id).await
+    }
+
+    /// The physical plan of a stream, and its sink.
+    ///
+    /// # Errors
+    /// What the plan or the sink cannot do.
+    pub async fn plan_stream(
+        &self,
+        state: &SessionState,
+        stream: StreamPlan<'_>,
+        query_id: &str,
+    ) -> Result<PlannedFlow> {
+        let StreamPlan { plan: logical, sources, target, mode, conf } = stream;
+        let plan = state.create_physical_plan(&logical).await.map_err(from_datafusion)?;
         let schema = plan.schema();
-        let context = SinkContext {
-            schema: Arc::clone(&schema),
-            mode: WriteMode::Append,
-            query: query_id.to_string(),
-            streaming: true,
-        };
-        let options = sink_options(&flow.target, &flow.conf);
-        let sink = (self.find)(&flow.target.format)?.sink(&options, context).await?;
-        Ok(PlannedFlow { sources: build.sources, plan, schema, sink })
+        let context = SinkContext { schema: Arc::clone(&schema), mode, query: query_id.to_string(), streaming: true };
+        let sink = (self.find)(&target.format)?.sink(&sink_options(target, conf), context).await?;
+        Ok(PlannedFlow { logical, sources, plan, schema, sink })
+    }
+
+    /// A state to plan streams in.
+    ///
+    /// # Errors
+    /// A setting with a wrong value.
+    pub fn stream_state(&self, conf: &BTreeMap<String, String>) -> Result<SessionState> {
+        Ok(session_state(stream_config(conf)?, Arc::clone(&self.runtime)))
+    }
+
+    /// A stream to be analysed: what it reads is known, who reads it is not.
+    ///
+    /// # Errors
+    /// Those of the connector.
+    pub async fn unbound_stream(
+        &self,
+        table: TableDefinition,
+        conf: &BTreeMap<String, String>,
+    ) -> Result<UnboundStream> {
+        let options = with_defaults(&table.format, &table.options, conf);
+        let schema = (self.find)(&table.format)?.source_schema(&options, declared(&table)?).await?;
+        Ok(UnboundStream::new(table, schema))
+    }
+
+    /// Puts the sources of the query `query_id` in the place of the [`UnboundStream`]s of a plan, numbered from left
+    /// to right.
+    ///
+    /// # Errors
+    /// Those of the connectors.
+    pub async fn bind_streams(
+        &self,
+        plan: LogicalPlan,
+        conf: &BTreeMap<String, String>,
+        query_id: &str,
+        checkpoint: &str,
+    ) -> Result<(LogicalPlan, Vec<Arc<dyn Source>>)> {
+        let mut sources = vec![];
+        for table in stream_table::unbound(&plan) {
+            sources.push(self.source(&table, conf, sources.len(), checkpoint).await?);
+        }
+        Ok((stream_table::bind(plan, &sources, query_id)?, sources))
+    }
+
+    /// The query's source number `index`. `checkpoint` is where it keeps what it must remember.
+    async fn source(
+        &self,
+        table: &TableDefinition,
+        conf: &BTreeMap<String, String>,
+        index: usize,
+        checkpoint: &str,
+    ) -> Result<Arc<dyn Source>> {
+        let mut options = with_defaults(&table.format, &table.options, conf);
+        if table.is_files() {
+            let checkpoint = checkpoint.trim_end_matches('/');
+            options.set(SOURCE_LOG, format!("{checkpoint}/sources/{index}/files"));
+        }
+        (self.find)(&table.format)?.source(&options, declared(table)?).await
+    }
+
+    /// Fits the output of `plan` to a table, by the names of its columns.
+    ///
+    /// # Errors
+    /// Spark's, of columns that the table does not have or cannot take.
+    pub async fn fit_by_name(
+        &self,
+        plan: LogicalPlan,
+        target: &TableDefinition,
+        conf: &BTreeMap<String, String>,
+    ) -> Result<LogicalPlan> {
+        let columns = self.target_columns(target, conf).await?;
+        insert::fit(plan, &Name(vec![target.name.clone()]), &columns, &[], true)
     }
 
     /// A sink for a batch write that was planned as [`Planned::Write`]. `query`: id of the job.
@@ -351,7 +510,9 @@ impl Planner {
         if taken == Taken::Keep && self.catalog.get(&name).is_some() {
             return Ok(Planned::Done(format!("table {name} exists already")));
         }
-        if session.views.contains_key(&name.to_lowercase()) && taken != Taken::Replace {
+        let hides =
+            session.views.contains_key(&name.to_lowercase()) || session.plans.contains_key(&name.to_lowercase());
+        if hides && taken != Taken::Replace {
             // As in Spark, the temporary view would hide the table.
             return Err(Error::new(
                 ErrorKind::AlreadyExists,
@@ -458,7 +619,7 @@ impl Planner {
         let taken = taken(*or_replace, *if_not_exists);
         let created = if *temporary {
             let key = name.to_lowercase();
-            let exists = session.views.contains_key(&key);
+            let exists = session.views.contains_key(&key) || session.plans.contains_key(&key);
             if exists && taken == Taken::Refuse {
                 return Err(Error::new(
                     ErrorKind::AlreadyExists,
@@ -468,6 +629,7 @@ impl Planner {
             }
             let create = !exists || taken == Taken::Replace;
             if create {
+                session.plans.remove(&key);
                 session.views.insert(key, view);
             }
             create
@@ -510,6 +672,11 @@ impl Planner {
         if found.is_view() != view {
             return Err(wrong_kind(&found.name, kind, if found.is_view() { "view" } else { "table" }));
         }
+        if let Some(key) = view_key(name)
+            && session.plans.remove(&key).is_some()
+        {
+            return Ok(Planned::Done(format!("dropped view {}", found.name)));
+        }
         let key = own_name(name)?.to_lowercase();
         if session.views.remove(&key).is_none() {
             self.catalog.remove(&key).await?;
@@ -525,6 +692,7 @@ impl Planner {
             .filter(|table| !views || table.is_view())
             .map(|table| (table.name, false))
             .chain(session.views.values().map(|view| (view.name.clone(), true)))
+            .chain(session.plans.values().map(|view| (view.name.clone(), true)))
             .filter(|(name, _)| matches_pattern(name, pattern))
             .collect();
         rows.sort();
@@ -582,6 +750,12 @@ impl Planner {
     }
 
     async fn schema_of(&self, table: &TableDefinition, session: &Session) -> Result<SchemaRef> {
+        if table.is_view()
+            && table.query.is_none()
+            && let Some(view) = session.plans.get(&table.name.to_lowercase())
+        {
+            return Ok(Arc::clone(view.plan.schema().inner()));
+        }
         if let Some(query) = &table.query {
             let query = parser::parse_query(query)?;
             let mut build = Build::batch(self, session);
@@ -664,9 +838,18 @@ struct Used {
 }
 
 impl Lookup<'_> {
+    /// A temporary view of a DataFrame.
+    fn frame_view(&self, name: &Name) -> Option<&FrameView> {
+        let Lookup::Session(_, session) = self else { return None };
+        session.plans.get(&view_key(name)?)
+    }
+
     fn table(&self, name: &Name) -> Result<TableDefinition> {
         if let Some(files) = files_at(name) {
             return Ok(files);
+        }
+        if let Some(view) = self.frame_view(name) {
+            return Ok(TableDefinition::new(&view.name, VIEW, Options::default()));
         }
         let own = own_name(name);
         let key = own.as_ref().map(|name| name.to_lowercase()).unwrap_or_default();
@@ -733,12 +916,7 @@ impl<'a> Build<'a> {
     }
 
     fn config(&self) -> Result<SessionConfig> {
-        let mut config = session_config(self.conf)?;
-        if self.stream.is_some() && !self.conf.contains_key("datafusion.optimizer.prefer_hash_join") {
-            // The side that is no stream is built once a micro-batch; sorting the stream would cost a shuffle.
-            config = config.set_bool("datafusion.optimizer.prefer_hash_join", true);
-        }
-        Ok(config)
+        if self.stream.is_some() { stream_config(self.conf) } else { session_config(self.conf) }
     }
 
     async fn query(&mut self, query: &Query) -> Result<(SessionState, LogicalPlan)> {
@@ -764,6 +942,7 @@ impl<'a> Build<'a> {
                     .and_then(|schema| schema.register_table(name.table().to_string(), provider))
                     .map_err(from_datafusion)?;
             }
+            schema_functions::bind_calls(&mut query, self.conf).await?;
             spellings.apply(&mut query);
             rewrite::select_items(&mut query, &|query| {
                 // Tables of the session are in memory: they answer at once.
@@ -771,6 +950,7 @@ impl<'a> Build<'a> {
                 let plan = plan.ok_or_else(|| Error::internal("a table in memory made the planner wait"))?;
                 Ok(Arc::clone(plan.map_err(from_datafusion)?.schema()))
             })?;
+            literals::type_literals(&mut query)?;
             let plan = state.statement_to_plan(as_statement(query)).await.map_err(from_datafusion)?;
             Ok((state, plan))
         }
@@ -778,7 +958,21 @@ impl<'a> Build<'a> {
     }
 
     async fn provider(&mut self, reference: &Reference, depth: usize) -> Result<Arc<dyn TableProvider>> {
+        if let Some(view) = self.lookup.frame_view(&reference.name)
+            && !reference.stream
+        {
+            return Ok(Arc::new(ViewTable::new(view.plan.clone(), None)));
+        }
         let table = self.lookup.table(&reference.name)?;
+        if table.is_view() && table.query.is_none() {
+            return Err(Error::invalid(
+                "UNSUPPORTED_STREAMING_OPERATOR",
+                format!(
+                    "{0} is a temporary view of a DataFrame: use it without STREAM, in a query of its session",
+                    table.name
+                ),
+            ));
+        }
         if let Some(text) = &table.query {
             if reference.stream {
                 return Err(Error::invalid(
@@ -790,11 +984,9 @@ impl<'a> Build<'a> {
             let (_, plan) = self.query_at(&query, depth + 1).await?;
             return Ok(Arc::new(ViewTable::new(renamed(plan, &table)?, Some(text.clone()))));
         }
-        let connector = (self.planner.find)(&table.format)?;
-        let mut options = with_defaults(&table.format, &table.options, self.conf);
-        let schema = declared(&table)?;
         if !reference.stream {
-            return connector.table(&options, schema).await;
+            let options = with_defaults(&table.format, &table.options, self.conf);
+            return (self.planner.find)(&table.format)?.table(&options, declared(&table)?).await;
         }
         let Some(Stream { query_id, checkpoint }) = self.stream else {
             return Err(Error::invalid(
@@ -807,14 +999,19 @@ impl<'a> Build<'a> {
             ));
         };
         let index = self.sources.len();
-        if table.is_files() {
-            let checkpoint = checkpoint.trim_end_matches('/');
-            options.set(SOURCE_LOG, format!("{checkpoint}/sources/{index}/files"));
-        }
-        let source = connector.source(&options, schema).await?;
+        let source = self.planner.source(&table, self.conf, index, checkpoint).await?;
         self.sources.push(Arc::clone(&source));
         Ok(Arc::new(StreamTable::new(source, index, query_id)))
     }
+}
+
+fn stream_config(conf: &BTreeMap<String, String>) -> Result<SessionConfig> {
+    let config = session_config(conf)?;
+    if conf.contains_key("datafusion.optimizer.prefer_hash_join") {
+        return Ok(config);
+    }
+    // The side that is no stream is built once a micro-batch; sorting the stream would cost a shuffle.
+    Ok(config.set_bool("datafusion.optimizer.prefer_hash_join", true))
 }
 
 fn as_statement(query: Query) -> PlanStatement {
@@ -842,6 +1039,17 @@ fn own_name(name: &Name) -> Result<String> {
             "SCHEMA_NOT_FOUND",
             format!("{name}: there is one schema, spark_catalog.default: use the table's name alone"),
         )),
+    }
+}
+
+/// The key of a temporary view of a DataFrame; global ones have a namespace of their own.
+fn view_key(name: &Name) -> Option<String> {
+    match name.0.as_slice() {
+        [view] => Some(view.to_lowercase()),
+        [namespace, view] if namespace.eq_ignore_ascii_case("global_temp") => {
+            Some(format!("global_temp.{}", view.to_lowercase()))
+        }
+        _ => None,
     }
 }
 
@@ -950,7 +1158,7 @@ fn set(key: Option<&str>, value: Option<&str>, session: &mut Session) -> Result<
 }
 
 /// A statement that makes the same table, but for secrets.
-fn show_create(table: &TableDefinition) -> String {
+pub fn show_create(table: &TableDefinition) -> String {
     let quote = |text: &str| format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"));
     let name = ddl::quote_if_needed(&table.name);
     let comment = table.comment.as_ref().map(|comment| format!("\nCOMMENT {}", quote(comment))).unwrap_or_default();
@@ -991,7 +1199,7 @@ fn bracketed(pairs: &BTreeMap<String, String>) -> String {
 }
 
 /// Spark's pattern: `*` is anything, `|` divides alternatives, case is ignored.
-fn matches_pattern(name: &str, pattern: Option<&str>) -> bool {
+pub fn matches_pattern(name: &str, pattern: Option<&str>) -> bool {
     let Some(pattern) = pattern else { return true };
     let name = name.to_lowercase();
     pattern.to_lowercase().split('|').any(|pattern| {

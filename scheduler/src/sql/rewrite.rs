@@ -2,6 +2,7 @@
 //! in case, `column.*` of a struct, aliases used beside where they are made, and the names of columns that have none.
 
 use super::references::Scopes;
+use super::schema_functions;
 use arrow::datatypes::{DataType, Fields, Schema};
 use datafusion::common::DFSchemaRef;
 use datafusion::sql::sqlparser::ast::{
@@ -10,6 +11,7 @@ use datafusion::sql::sqlparser::ast::{
     OrderByKind, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, TableAlias, TableFactor,
     TableWithJoins, UnaryOperator, Value, VisitMut, VisitorMut, WildcardAdditionalOptions, With, visit_expressions_mut,
 };
+use headwater_executor::functions::bind::FUNCTIONS;
 use headwater_proto::error::{Error, Result};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
@@ -57,7 +59,8 @@ impl Spellings {
         }
     }
 
-    /// Spells names in the query as they were declared: by tables (added before), aliases and `from_json` schemas.
+    /// Spells names in the query as they were declared: by tables (added before), aliases and schemas of `from_json`,
+    /// `from_avro` and `from_protobuf`.
     pub fn apply(mut self, query: &mut Query) {
         let _ = query.visit(&mut Declared(&mut self));
         let _ = query.visit(&mut Corrected(&self));
@@ -109,6 +112,11 @@ impl VisitorMut for Declared<'_> {
             && let Ok(schema) = headwater_executor::functions::ddl::parse_ddl(text)
         {
             self.0.add_schema(&schema);
+        }
+        if let Expr::Function(call) = expr
+            && let Some(data_type) = schema_functions::declared(call)
+        {
+            self.0.add_type(&data_type);
         }
         ControlFlow::Continue(())
     }
@@ -244,7 +252,14 @@ impl VisitorMut for Expand<'_> {
     }
 
     fn post_visit_select(&mut self, select: &mut Select) -> ControlFlow<Error> {
-        let outcome = self.stars(select).and_then(|()| {
+        let generators = super::generators::expand(select, &|select, items| {
+            let mut query = self.query_of_from(select);
+            if let SetExpr::Select(select) = query.body.as_mut() {
+                select.projection = items;
+            }
+            (self.schema_of)(query)
+        });
+        let outcome = generators.and_then(|()| self.stars(select)).and_then(|()| {
             name_items(select);
             self.lateral_aliases(select)
         });
@@ -443,9 +458,13 @@ fn spark_name(expr: &Expr) -> Option<String> {
             null_treatment: None,
             ..
         }) => {
+            let name = bare(name)?.to_lowercase();
+            // A schema argument is no part of Spark's name.
+            let shown = if name == "from_json" || FUNCTIONS.contains(&name.as_str()) { 1 } else { usize::MAX };
             let arguments = list
                 .args
                 .iter()
+                .take(shown)
                 .map(|argument| match argument {
                     FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => spark_name(expr),
                     FunctionArg::Unnamed(FunctionArgExpr::Wildcard) => Some("1".into()),
@@ -456,10 +475,7 @@ fn spark_name(expr: &Expr) -> Option<String> {
                 Some(DuplicateTreatment::Distinct) => "DISTINCT ",
                 _ => "",
             };
-            let name = bare(name)?.to_lowercase();
-            // A schema argument is no part of Spark's name.
-            let shown = if name == "from_json" { &arguments[..arguments.len().min(1)] } else { &arguments[..] };
-            format!("{name}({distinct}{})", shown.join(", "))
+            format!("{name}({distinct}{})", arguments.join(", "))
         }
         _ => return None,
     })

@@ -10,6 +10,7 @@
 //!   the other rule.
 
 use arrow::datatypes::DataType;
+use datafusion::catalog::memory::{DataSourceExec, MemorySourceConfig};
 use datafusion::common::Result;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
@@ -29,6 +30,7 @@ use datafusion::physical_expr_common::physical_expr::is_volatile;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::filter::{FilterExec, FilterExecBuilder};
+use datafusion::physical_plan::limit::LocalLimitExec;
 use datafusion::physical_plan::projection::ProjectionExec;
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
@@ -238,6 +240,34 @@ fn expensive<'a>(exprs: impl IntoIterator<Item = &'a Expr>) -> Vec<Expr> {
         .expect("the closure never fails");
     }
     found
+}
+
+/// Makes limits of scans of memory nodes of their own: a task gets its part of such a scan made anew, without the limit.
+#[derive(Debug, Default)]
+pub struct LimitsOfMemory;
+
+impl PhysicalOptimizerRule for LimitsOfMemory {
+    fn name(&self) -> &str {
+        "limits_of_memory"
+    }
+
+    fn schema_check(&self) -> bool {
+        true
+    }
+
+    fn optimize(&self, plan: Arc<dyn ExecutionPlan>, _: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
+        plan.transform_up(|plan| {
+            let limit = match plan.downcast_ref::<DataSourceExec>() {
+                Some(scan) if scan.data_source().downcast_ref::<MemorySourceConfig>().is_some() => scan.fetch(),
+                _ => None,
+            };
+            let Some((limit, unlimited)) = limit.and_then(|limit| Some((limit, plan.with_fetch(None)?))) else {
+                return Ok(Transformed::no(plan));
+            };
+            Ok(Transformed::yes(Arc::new(LocalLimitExec::new(unlimited, limit)) as Arc<dyn ExecutionPlan>))
+        })
+        .map(|rewritten| rewritten.data)
+    }
 }
 
 /// Filters by what needs no expensive function before the projection that computes one.

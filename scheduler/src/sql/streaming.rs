@@ -1,6 +1,6 @@
 //! What a streaming query may do, checked on its logical plan.
 
-use super::stream_table::StreamTable;
+use super::stream_table::{StreamTable, UnboundStream};
 use datafusion::common::JoinType;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::datasource::source_as_provider;
@@ -10,9 +10,9 @@ use headwater_proto::error::{Error, Result};
 /// Whether rows of a stream reach this node.
 pub fn is_streaming(plan: &LogicalPlan) -> bool {
     match plan {
-        LogicalPlan::TableScan(scan) => {
-            source_as_provider(&scan.source).is_ok_and(|provider| provider.downcast_ref::<StreamTable>().is_some())
-        }
+        LogicalPlan::TableScan(scan) => source_as_provider(&scan.source).is_ok_and(|provider| {
+            provider.downcast_ref::<StreamTable>().is_some() || provider.downcast_ref::<UnboundStream>().is_some()
+        }),
         plan => plan.inputs().into_iter().any(is_streaming),
     }
 }

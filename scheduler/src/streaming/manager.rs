@@ -12,11 +12,14 @@
 //! lets only one of them go on ([`checkpoint`]), each would see the other's work as its own failures.
 
 use crate::cluster::Cluster;
-use crate::sql::planner::{FlowDefinition, Planner};
+use crate::execute::Statements;
+use crate::sql::planner::Planner;
 use crate::streaming::checkpoint::{self, Checkpoint, Location};
-use crate::streaming::progress::{Monitor, Report, State};
+use crate::streaming::progress::{EventKind, Monitor, QueryEvent, Report, State};
 use crate::streaming::query::{End, Failpoint, Run, RunOptions, batch_deadline};
+use crate::streaming::runs::{Ended, EndedRuns, RunView};
 use crate::streaming::trigger::Trigger;
+use crate::streaming::work::Work;
 use futures::{FutureExt, TryStreamExt};
 use headwater_proto::engine::QueryStatus;
 use headwater_proto::error::{Error, ErrorKind, Result};
@@ -28,6 +31,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{broadcast, oneshot, watch};
 use tracing::{info, warn};
 
@@ -40,6 +44,13 @@ pub struct StartOptions {
     pub trigger: Trigger,
     /// Where the checkpoint is; a folder of the state directory when absent.
     pub checkpoint: Option<String>,
+    /// The Spark Connect session that starts it, for as long as this scheduler lives.
+    pub owner: Option<Arc<str>>,
+    /// When a run of the same checkpoint is active, stop it first instead of refusing: Spark's
+    /// `spark.sql.streaming.stopActiveRunOnRestart`.
+    pub replace_active: bool,
+    /// The query begins anew at every start and leaves nothing behind: Spark's console, memory and noop sinks.
+    pub temporary: bool,
 }
 
 /// What should become of a query.
@@ -77,13 +88,53 @@ impl Desired {
 struct Definition {
     id: QueryId,
     name: String,
-    flow: FlowDefinition,
+    /// Whether a user gave the name.
+    #[serde(default = "yes", skip_serializing_if = "is_true")]
+    named: bool,
+    /// Whether nothing of it is kept once it has ended.
+    #[serde(default, skip_serializing_if = "is_false")]
+    temporary: bool,
+    #[serde(flatten)]
+    work: Work,
     /// As `--trigger` takes it.
     trigger: String,
     checkpoint: String,
     desired: Desired,
     /// Of the last run.
     last_batch_id: i64,
+    /// When the last run ended, in milliseconds since the epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ended_ms: Option<i64>,
+}
+
+fn yes() -> bool {
+    true
+}
+fn is_true(value: &bool) -> bool {
+    *value
+}
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+/// How long queries without a name stay in the list when they have ended well: nobody could start them by name again.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(60 * 60);
+
+impl Definition {
+    /// Whether nobody will ask for this query any more.
+    fn is_forgotten(&self, now_ms: i64) -> bool {
+        let over = match self.desired {
+            Desired::Running => false,
+            Desired::Stopped | Desired::Finished => !self.named || self.temporary,
+            Desired::Failed { .. } => self.temporary,
+        };
+        let old = |ended_ms: i64| now_ms.saturating_sub(ended_ms) >= FORGOTTEN_AFTER.as_millis() as i64;
+        over && self.ended_ms.is_some_and(old)
+    }
+}
+
+fn now_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
 }
 
 struct Query {
@@ -121,6 +172,12 @@ struct Inner {
     failpoint: Option<Failpoint>,
     /// For a moment, never over an await.
     queries: Mutex<BTreeMap<QueryId, Query>>,
+    /// As `queries`; never both at once.
+    ended: Mutex<EndedRuns>,
+    /// How many runs have ended.
+    endings: watch::Sender<u64>,
+    /// What all queries do.
+    events: broadcast::Sender<QueryEvent>,
     /// Held by the one change that is made, over its I/O. Waits for a run's end, but never the other way about.
     changes: tokio::sync::Mutex<Changes>,
 }
@@ -133,6 +190,8 @@ struct Changes {
 
 /// What a checkpoint consists of: see [`checkpoint`].
 const CHECKPOINT_PARTS: [&str; 5] = ["metadata", "offsets", "commits", "sources", "state"];
+/// Events that a listener may be behind; it misses the oldest beyond.
+const EVENTS_MAX: usize = 1024;
 /// Long enough for anybody, short enough for a table.
 const NAME_CHARS_MAX: usize = 200;
 
@@ -157,6 +216,9 @@ impl Manager {
             planner,
             failpoint,
             queries: Mutex::default(),
+            ended: Mutex::default(),
+            endings: watch::Sender::new(0),
+            events: broadcast::Sender::new(EVENTS_MAX),
             changes: tokio::sync::Mutex::default(),
         }));
         let unavailable =
@@ -179,7 +241,7 @@ impl Manager {
 
     /// Takes a definition into the map; starts it if it should run.
     fn add(&self, definition: Definition) {
-        let monitor = Arc::new(Monitor::new(status_of(&definition)));
+        let monitor = self.monitor(&definition, None);
         let mut query = Query { definition, monitor, running: None };
         if query.definition.desired == Desired::Running {
             info!(query_id = %query.definition.id, name = query.definition.name, "resuming query");
@@ -188,98 +250,163 @@ impl Manager {
         self.queries().insert(query.definition.id, query);
     }
 
+    /// What queries are planned and run with.
+    fn statements(&self) -> Statements {
+        Statements { planner: Arc::clone(&self.0.planner), cluster: self.0.cluster.clone(), manager: self.clone() }
+    }
+
+    fn monitor(&self, definition: &Definition, owner: Option<Arc<str>>) -> Arc<Monitor> {
+        Arc::new(Monitor::new(status_of(definition)).telling(owner, self.0.events.clone()))
+    }
+
     fn queries(&self) -> MutexGuard<'_, BTreeMap<QueryId, Query>> {
         // Entries are whole whatever panicked while they were held: they change by assignment alone.
         self.0.queries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Starts a flow. A query of that name that is not active is taken up where it stopped, with this definition.
+    /// Starts a query. One of that name that is not active is taken up where it stopped, with this definition.
     ///
     /// # Errors
     /// `ALREADY_EXISTS` kind when a query of that name is active, or the checkpoint belongs to another; what planning
-    /// or preparing the sink says, so that a wrong flow fails here and not in the background.
-    pub async fn start(&self, flow: FlowDefinition, options: StartOptions) -> Result<QueryStatus> {
-        let name = options.name.unwrap_or_else(|| flow.name.clone());
-        check_name(&name)?;
-        if let Trigger::RealTime(_) = options.trigger {
+    /// or preparing the sink says, so that what cannot run fails here and not in the background.
+    pub async fn start(&self, work: impl Into<Work>, options: StartOptions) -> Result<QueryStatus> {
+        let work = work.into();
+        let StartOptions { name, trigger, checkpoint, owner, replace_active, temporary } = options;
+        let name = name.or_else(|| work.name().map(str::to_string));
+        if let Some(name) = &name {
+            check_name(name)?;
+        }
+        if let Trigger::RealTime(_) = trigger {
             return Err(Error::invalid(
                 "UNSUPPORTED_FEATURE",
                 "trigger real-time is not supported yet; use the default trigger",
             ));
         }
-        batch_deadline(&flow.conf)?;
+        batch_deadline(work.conf())?;
         let fresh = format!("{}/checkpoints/{}", self.0.state_dir.trim_end_matches('/'), RunId::random());
-        let choice = Choice { name, checkpoint: options.checkpoint, fresh };
+        let checkpoint = match checkpoint {
+            // Absolute: a later start from another folder must find the same one.
+            Some(checkpoint) => Some(Location::resolve(&checkpoint).await?.display().to_string()),
+            None => None,
+        };
+        let choice = Choice { name, checkpoint, fresh, replace_active, temporary };
         let (_, checkpoint) = choice.make(&self.queries())?;
         // Validates before anything is written, and before other changes are kept waiting: it asks brokers and
         // databases.
-        for source in self.0.planner.plan_flow(&flow, "validation", &checkpoint).await?.sources {
+        for source in work.plan(&self.statements(), "validation", &checkpoint).await?.sources {
             source.initial_offset().await?;
         }
         // The sink in the query's own name: the output of a stream is one query's.
         let location = Location::resolve(&checkpoint).await?;
         let id = Checkpoint::open(location, RunId::random(), checkpoint::Options::default()).await?.query_id();
-        self.check_owner(id, &choice.name, &checkpoint)?;
-        let planned = self.0.planner.plan_flow(&flow, &id.to_string(), &checkpoint).await?;
+        self.check_owner(id, &choice, &checkpoint)?;
+        let planned = work.plan(&self.statements(), &id.to_string(), &checkpoint).await?;
         planned.sink.prepare().await?;
         drop(planned);
         let manager = self.clone();
-        whole(async move { manager.start_validated(flow, options.trigger, choice).await }).await
+        whole(async move { manager.start_validated(work, trigger, choice, owner).await }).await
     }
 
-    /// Refuses a checkpoint whose query has another name.
-    fn check_owner(&self, id: QueryId, name: &str, checkpoint: &str) -> Result<()> {
-        if let Some(owner) = self.queries().get(&id)
-            && owner.definition.name != name
-        {
+    /// Refuses a checkpoint whose query has another name, or is active, unless the new one is to replace it.
+    fn check_owner(&self, id: QueryId, choice: &Choice, checkpoint: &str) -> Result<()> {
+        let queries = self.queries();
+        let Some(known) = queries.get(&id) else { return Ok(()) };
+        let (name, active) = (&known.definition.name, known.running.is_some());
+        if choice.replace_active || (choice.name.is_none() && !active) {
+            return Ok(());
+        }
+        if active && choice.name.as_ref().is_none_or(|wanted| wanted == name) {
+            return Err(already_active(name, id));
+        }
+        if choice.name.as_ref().is_some_and(|wanted| wanted != name) {
             return Err(Error::new(
                 ErrorKind::AlreadyExists,
                 "STREAMING_CHECKPOINT_OF_ANOTHER_QUERY",
-                format!(
-                    "checkpoint {checkpoint} belongs to query {} ({id}): name another checkpoint location",
-                    owner.definition.name
-                ),
+                format!("checkpoint {checkpoint} belongs to query {name} ({id}): name another checkpoint location"),
             ));
         }
         Ok(())
     }
 
-    async fn start_validated(&self, flow: FlowDefinition, trigger: Trigger, choice: Choice) -> Result<QueryStatus> {
+    async fn start_validated(
+        &self,
+        work: Work,
+        trigger: Trigger,
+        choice: Choice,
+        owner: Option<Arc<str>>,
+    ) -> Result<QueryStatus> {
         let changes = self.0.changes.lock().await;
         if changes.closed {
             return Err(Error::transient("SCHEDULER_ENDS", "the scheduler is shutting down: submit again"));
         }
+        self.forget_old(&changes).await;
         // Others may have been quicker.
         let (known, checkpoint) = choice.make(&self.queries())?;
         let location = Location::resolve(&checkpoint).await?;
-        // Absolute: a later start from another folder must find the same one.
         let checkpoint = location.display().to_string();
         // The id is the checkpoint's.
         let id = Checkpoint::open(location, RunId::random(), checkpoint::Options::default()).await?.query_id();
-        self.check_owner(id, &choice.name, &checkpoint)?;
+        self.check_owner(id, &choice, &checkpoint)?;
+        self.stop_one(&changes, id).await?;
+        let before = self.queries().get(&id).map(|query| query.definition.clone());
+        let named = choice.name.is_some();
+        let name = choice.name.unwrap_or_else(|| match &before {
+            Some(before) if !before.named => before.name.clone(),
+            _ => work.made_up_name(id),
+        });
         let definition = Definition {
             id,
-            name: choice.name,
-            flow,
+            name,
+            named,
+            temporary: choice.temporary,
+            work,
             trigger: trigger.to_string(),
             checkpoint,
             desired: Desired::Running,
-            last_batch_id: known.as_ref().filter(|known| known.id == id).map_or(-1, |known| known.last_batch_id),
+            last_batch_id: before.map_or(-1, |before| before.last_batch_id),
+            ended_ms: None,
         };
         self.write_file(&definition).await?;
         if let Some(known) = known
             && known.id != id
         {
-            // The same name over another checkpoint is another query; the old one is forgotten, its checkpoint kept.
+            // The same name over another checkpoint is another query; the old one is forgotten, its checkpoint kept
+            // unless it was of no use without the query.
             self.remove_file(known.id).await?;
+            if known.temporary {
+                self.remove_checkpoint(&known.checkpoint).await?;
+            }
             self.queries().remove(&known.id);
         }
-        let monitor = Arc::new(Monitor::new(status_of(&definition)));
+        let monitor = self.monitor(&definition, owner);
         let mut query = Query { definition, monitor, running: None };
         self.run(&mut query);
         let status = query.monitor.status();
         self.queries().insert(id, query);
         Ok(status)
+    }
+
+    /// Forgets queries that have ended long ago and that nobody could ask for by name.
+    async fn forget_old(&self, _: &Changes) {
+        let now_ms = now_ms();
+        let old: Vec<Definition> = {
+            let queries = self.queries();
+            let definitions = queries.values().filter(|query| query.running.is_none()).map(|query| &query.definition);
+            definitions.filter(|definition| definition.is_forgotten(now_ms)).cloned().collect()
+        };
+        for definition in old {
+            let removed = async {
+                self.remove_file(definition.id).await?;
+                match definition.temporary {
+                    true => self.remove_checkpoint(&definition.checkpoint).await,
+                    false => Ok(()),
+                }
+            };
+            match removed.await {
+                Ok(()) => drop(self.queries().remove(&definition.id)),
+                Err(error) => warn!(query_id = %definition.id, %error, "an ended query could not be removed"),
+            }
+        }
     }
 
     /// Spawns a run of a query. It is owned by the query's entry: dropped there, it ends.
@@ -298,14 +425,13 @@ impl Manager {
                         id: definition.id,
                         run,
                         name: definition.name.clone(),
-                        flow: definition.flow.clone(),
+                        named: definition.named,
+                        work: definition.work.clone(),
                         trigger,
                         checkpoint: definition.checkpoint.clone(),
                         failpoint: manager.0.failpoint.clone(),
                     };
-                    let planner = Arc::clone(&manager.0.planner);
-                    let cluster = manager.0.cluster.clone();
-                    let running = Run { options, planner, cluster, monitor, stop: stopped }.to_end();
+                    let running = Run { options, statements: manager.statements(), monitor, stop: stopped }.to_end();
                     AssertUnwindSafe(running).catch_unwind().await.unwrap_or_else(|panic| {
                         let text = panic.downcast_ref::<String>().map(String::as_str);
                         let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
@@ -332,11 +458,15 @@ impl Manager {
             }
             query.running = None;
         }
-        self.record(id, end).await;
+        self.record(id, run, end).await;
     }
 
     /// Records how a run ended. After a stop, what should become of the query stays: at shutdown it should run on.
-    async fn record(&self, id: QueryId, end: End) {
+    async fn record(&self, id: QueryId, run: RunId, end: End) {
+        let error = match &end {
+            End::Failed(error) => Some(error.clone()),
+            End::Stopped | End::Finished => None,
+        };
         let desired = match end {
             End::Stopped => None,
             End::Finished => Some(Desired::Finished),
@@ -349,6 +479,7 @@ impl Manager {
                     if let Some(query) = self.queries().get(&id) {
                         query.monitor.set(desired.state(), desired.message());
                     }
+                    self.remember(id, run, Some(error));
                     return;
                 }
                 Some(desired)
@@ -358,6 +489,7 @@ impl Manager {
             let mut queries = self.queries();
             let Some(query) = queries.get_mut(&id) else { return };
             query.definition.last_batch_id = query.monitor.status().batch_id;
+            query.definition.ended_ms = Some(now_ms());
             if let Some(desired) = &desired {
                 query.definition.desired = desired.clone();
             }
@@ -368,6 +500,158 @@ impl Manager {
             warn!(query_id = %id, %error, "the end of a query could not be recorded: it is resumed at the next start");
         }
         monitor.set(desired.state(), desired.message());
+        self.remember(id, run, error);
+    }
+
+    /// Remembers the end of a run, and tells whoever waits for it.
+    fn remember(&self, id: QueryId, run: RunId, error: Option<Error>) {
+        let run = run.to_string();
+        let (monitor, named) = {
+            let queries = self.queries();
+            let Some(query) = queries.get(&id) else { return };
+            (Arc::clone(&query.monitor), query.definition.named)
+        };
+        let view = RunView::of(&monitor, &run, named, None);
+        let count = {
+            let mut ended = self.ended_runs();
+            ended.add(monitor.owner().cloned(), view, error.clone(), Instant::now());
+            ended.count()
+        };
+        self.0.endings.send_replace(count);
+        monitor.tell(id.to_string(), run, EventKind::Terminated { error });
+    }
+
+    fn ended_runs(&self) -> MutexGuard<'_, EndedRuns> {
+        // Whole at any time, as `queries` is.
+        self.0.ended.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What all queries do from now on. A listener too slow misses the oldest.
+    pub fn events(&self) -> broadcast::Receiver<QueryEvent> {
+        self.0.events.subscribe()
+    }
+
+    /// A run of a query, active or ended within the last hour. A run that this scheduler never saw is one that a
+    /// scheduler before it ran: the query's run now goes on where that one was.
+    ///
+    /// # Errors
+    /// `STREAMING_QUERY_NOT_FOUND`.
+    pub fn run_view(&self, id: &str, run_id: &str) -> Result<RunView> {
+        if let Some(view) = self.ended_runs().get(id, run_id) {
+            return Ok(view.clone());
+        }
+        let (monitor, named, desired, run) = {
+            let queries = self.queries();
+            let query = id.parse().ok().and_then(|id: QueryId| queries.get(&id)).ok_or_else(|| {
+                Error::new(
+                    ErrorKind::NotFound,
+                    "STREAMING_QUERY_NOT_FOUND",
+                    format!("there is no streaming query with id {id}: it was deleted, or ended over an hour ago"),
+                )
+            })?;
+            let run = query.running.as_ref().map(|running| running.run);
+            (Arc::clone(&query.monitor), query.definition.named, query.definition.desired.clone(), run)
+        };
+        Ok(match run {
+            Some(run) => RunView::of(&monitor, &run.to_string(), named, None),
+            None => {
+                let error = match desired {
+                    Desired::Failed { error } => Some(as_error(&error)),
+                    _ => None,
+                };
+                RunView::of(&monitor, run_id, named, Some(Ended { error, number: 0 }))
+            }
+        })
+    }
+
+    /// Waits for the end of a run.
+    ///
+    /// # Errors
+    /// `STREAMING_QUERY_NOT_FOUND`.
+    pub async fn await_end(&self, id: &str, run_id: &str) -> Result<Ended> {
+        let mut endings = self.0.endings.subscribe();
+        loop {
+            endings.mark_unchanged();
+            let view = self.run_view(id, run_id)?;
+            match view.ended {
+                Some(ended) => return Ok(ended),
+                None => self.another_end(&mut endings).await?,
+            }
+        }
+    }
+
+    /// Waits for the end of any run that `owner` started; `after`: of those numbered above that.
+    pub async fn await_any_end(&self, owner: &str, after: u64) -> Result<RunView> {
+        let mut endings = self.0.endings.subscribe();
+        loop {
+            endings.mark_unchanged();
+            if let Some(view) = self.ended_runs().latest_of(owner, after) {
+                return Ok(view.clone());
+            }
+            self.another_end(&mut endings).await?;
+        }
+    }
+
+    async fn another_end(&self, endings: &mut watch::Receiver<u64>) -> Result<()> {
+        let gone = |_| Error::transient("SCHEDULER_ENDS", "the scheduler is shutting down: ask again");
+        endings.changed().await.map_err(gone)
+    }
+
+    /// How many runs have ended so far: see [`Self::await_any_end`].
+    pub fn ended_count(&self) -> u64 {
+        self.ended_runs().count()
+    }
+
+    /// Waits until everything that was there for a run to read when this was called is committed; returns at once when
+    /// the run has ended.
+    ///
+    /// # Errors
+    /// `STREAMING_QUERY_NOT_FOUND`.
+    pub async fn process_all_available(&self, id: &str, run_id: &str) -> Result<Option<Ended>> {
+        let asked = Instant::now();
+        let monitor = {
+            let queries = self.queries();
+            let query = id.parse().ok().and_then(|id: QueryId| queries.get(&id));
+            query.map(|query| Arc::clone(&query.monitor))
+        };
+        let Some(monitor) = monitor else { return self.run_view(id, run_id).map(|view| view.ended) };
+        let mut found_nothing = monitor.found_nothing();
+        tokio::select! {
+            ended = self.await_end(id, run_id) => ended.map(Some),
+            // The monitor is held here, so that the sender is never gone.
+            _ = found_nothing.wait_for(|at| at.is_some_and(|at| at >= asked)) => Ok(None),
+        }
+    }
+
+    /// The active runs that `owner` started.
+    pub fn active_of(&self, owner: &str) -> Vec<RunView> {
+        let queries = self.queries();
+        let own = queries.values().filter(|query| query.monitor.owner().is_some_and(|own| &**own == owner));
+        own.filter_map(|query| {
+            let run = query.running.as_ref()?.run.to_string();
+            Some(RunView::of(&query.monitor, &run, query.definition.named, None))
+        })
+        .collect()
+    }
+
+    /// The active run of a query.
+    pub fn active(&self, id: &str) -> Option<RunView> {
+        let queries = self.queries();
+        let query = queries.get(&id.parse().ok()?)?;
+        let run = query.running.as_ref()?.run.to_string();
+        Some(RunView::of(&query.monitor, &run, query.definition.named, None))
+    }
+
+    /// Stops a query if this is its active run: a run that has ended already is no reason to stop the one after it.
+    ///
+    /// # Errors
+    /// `STREAMING_QUERY_NOT_FOUND`; a state directory that is away.
+    pub async fn stop_run(&self, id: &str, run_id: &str) -> Result<()> {
+        let view = self.run_view(id, run_id)?;
+        match view.ended {
+            Some(_) => Ok(()),
+            None => self.stop(&view.id).await.map(drop),
+        }
     }
 
     /// All queries, by name.
@@ -434,6 +718,7 @@ impl Manager {
         self.change(id, Desired::Stopped).await?;
         let running = self.queries().get_mut(&id).and_then(|query| query.running.take());
         let Some(running) = running else { return Ok(()) };
+        let run = running.run;
         running.tell_to_stop();
         // An error: the run's task was dropped with the runtime.
         let end = running.end.await.unwrap_or(End::Stopped);
@@ -441,7 +726,11 @@ impl Manager {
             query.monitor.set(State::Stopped, "Stopped");
         }
         // It may have finished or failed before it heard.
-        self.record(id, end).await;
+        let stopped = matches!(end, End::Stopped);
+        self.record(id, run, end).await;
+        if stopped {
+            self.remember(id, run, None);
+        }
         Ok(())
     }
 
@@ -452,6 +741,7 @@ impl Manager {
             let query = queries.get(&id).expect("nobody else deletes meanwhile");
             Definition { last_batch_id: query.monitor.status().batch_id, ..query.definition.clone() }
         };
+        definition.ended_ms = (desired != Desired::Running).then(now_ms);
         definition.desired = desired;
         self.write_file(&definition).await?;
         if let Some(query) = self.queries().get_mut(&id) {
@@ -518,11 +808,13 @@ impl Manager {
             running.tell_to_stop();
         }
         for (id, running) in running {
+            let run = running.run;
             let end = running.end.await.unwrap_or(End::Stopped);
             if let (End::Stopped, Some(query)) = (&end, self.queries().get(&id)) {
                 query.monitor.set(State::Stopped, "The scheduler ends; the query resumes when it is started again");
             }
-            self.record(id, end).await;
+            // Whoever waits for the end of a run that was cut off here asks the next scheduler.
+            self.record(id, run, end).await;
         }
     }
 
@@ -553,31 +845,46 @@ async fn whole<T: Send + 'static>(change: impl Future<Output = Result<T>> + Send
 
 /// What decides which query a start is about.
 struct Choice {
-    name: String,
+    name: Option<String>,
     checkpoint: Option<String>,
     /// The checkpoint of a query that has neither a past nor a wish.
     fresh: String,
+    /// See [`StartOptions`].
+    replace_active: bool,
+    temporary: bool,
 }
 
 impl Choice {
     /// The query of this name, if there is one, and the checkpoint to use.
     fn make(&self, queries: &BTreeMap<QueryId, Query>) -> Result<(Option<Definition>, String)> {
-        let known = queries.values().find(|query| query.definition.name == self.name);
+        let named = |query: &&Query| Some(&query.definition.name) == self.name.as_ref();
+        let known = queries.values().find(named);
         if let Some(known) = known
             && known.running.is_some()
+            && !(self.replace_active && self.checkpoint.as_ref() == Some(&known.definition.checkpoint))
         {
-            let (name, id) = (&self.name, known.definition.id);
-            return Err(Error::new(
-                ErrorKind::AlreadyExists,
-                "STREAMING_QUERY_ALREADY_ACTIVE",
-                format!(
-                    "a query named {name} is running already, with id {id}: stop it first (headwater query stop {name})"
-                ),
-            ));
+            return Err(already_active(&known.definition.name, known.definition.id));
         }
         let known = known.map(|query| query.definition.clone());
-        let checkpoint = self.checkpoint.clone().or_else(|| known.as_ref().map(|known| known.checkpoint.clone()));
+        let resumed = known.as_ref().filter(|_| !self.temporary).map(|known| known.checkpoint.clone());
+        let checkpoint = self.checkpoint.clone().or(resumed);
         Ok((known, checkpoint.unwrap_or_else(|| self.fresh.clone())))
+    }
+}
+
+fn already_active(name: &str, id: QueryId) -> Error {
+    Error::new(
+        ErrorKind::AlreadyExists,
+        "STREAMING_QUERY_ALREADY_ACTIVE",
+        format!("a query named {name} is running already, with id {id}: stop it first (headwater query stop {name})"),
+    )
+}
+
+/// An error that was kept as text.
+fn as_error(text: &str) -> Error {
+    match Error::class_in(text).filter(|_| text.starts_with('[')) {
+        Some((class, message)) => Error::fatal(class, message),
+        None => Error::fatal("STREAM_FAILED", text),
     }
 }
 
@@ -638,7 +945,7 @@ mod tests {
     use crate::session::Session;
     use crate::sql::catalog::Catalog;
     use crate::sql::parser::parse;
-    use crate::sql::planner::Planned;
+    use crate::sql::planner::{FlowDefinition, Planned};
     use datafusion::execution::runtime_env::RuntimeEnv;
     use object_store::local::LocalFileSystem;
 
@@ -681,6 +988,68 @@ mod tests {
         fn file(&self, id: &str) -> Option<String> {
             std::fs::read_to_string(self.folder.path().join(format!("queries/{id}.json"))).ok()
         }
+    }
+
+    #[test]
+    fn files_of_queries_are_read() {
+        let flow = r#"{"id": "6f1d2f0e-8f0c-4f6e-9d6c-0d4c7f1f2a3b", "name": "f", "trigger": "default",
+            "flow": {"name": "f", "query": "SELECT 1", "target": {"name": "t", "format": "noop"}, "tables": {}, "conf": {}},
+            "checkpoint": "/c", "desired": {"state": "RUNNING"}, "lastBatchId": 7}"#;
+        let definition: Definition = serde_json::from_str(flow).expect("of before there were DataFrames");
+        assert!(definition.named && !definition.temporary && matches!(definition.work, Work::Flow(_)));
+        let frame = r#"{"id": "6f1d2f0e-8f0c-4f6e-9d6c-0d4c7f1f2a3b", "name": "app-6f1d2f0e", "named": false,
+            "dataFrame": {"relation": "0a00", "target": {"name": "kafka", "format": "kafka"}, "mode": "Append", "conf": {}},
+            "trigger": "5 seconds", "checkpoint": "/c", "desired": {"state": "STOPPED"}, "lastBatchId": 7, "endedMs": 5}"#;
+        let definition: Definition = serde_json::from_str(frame).expect("a DataFrame's");
+        assert!(!definition.named && matches!(definition.work, Work::DataFrame(_)));
+        let again = serde_json::to_string(&definition).expect("JSON");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&again).expect("JSON")["endedMs"], 5);
+
+        let check = |named: bool, temporary: bool, desired: Desired, ended_ms: Option<i64>, expect: bool| {
+            let definition = Definition { named, temporary, desired, ended_ms, ..definition.clone() };
+            assert_eq!(definition.is_forgotten(3_600_005), expect, "{definition:?}");
+        };
+        check(false, false, Desired::Stopped, Some(5), true);
+        check(false, false, Desired::Finished, Some(6), false);
+        check(false, false, Desired::Stopped, None, false);
+        check(true, false, Desired::Stopped, Some(5), false);
+        check(true, true, Desired::Finished, Some(5), true);
+        check(false, false, Desired::Failed { error: "e".into() }, Some(5), false);
+        check(false, false, Desired::Running, Some(5), false);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_waits_for_a_run_hears_of_its_end() {
+        let bench = Bench::new().await;
+        let options = StartOptions { name: Some("q".into()), owner: Some("me".into()), ..Default::default() };
+        let mut events = bench.manager.events();
+        let first = bench.manager.start(bench.flow.clone(), options.clone()).await.unwrap();
+        assert_eq!(bench.manager.active_of("me").len(), 1);
+        assert!(bench.manager.active_of("you").is_empty());
+        let waiting = bench.manager.clone();
+        let (id, run) = (first.id.clone(), first.run_id.clone());
+        let ended = tokio::spawn(async move { waiting.await_end(&id, &run).await });
+        // The same checkpoint again: the run before is stopped, and is another one.
+        let again = StartOptions { replace_active: true, checkpoint: Some(first.checkpoint.clone()), ..options };
+        let second = bench.manager.start(bench.flow.clone(), again).await.unwrap();
+        assert!(first.id == second.id && first.run_id != second.run_id);
+        assert!(ended.await.unwrap().unwrap().error.is_none());
+        assert!(bench.manager.run_view(&first.id, &first.run_id).unwrap().ended.is_some());
+        assert!(bench.manager.run_view(&first.id, &second.run_id).unwrap().ended.is_none());
+        // A run that only a scheduler before knew.
+        assert_eq!(bench.manager.run_view(&first.id, "unknown").unwrap().run_id, second.run_id);
+        bench.manager.stop_run(&first.id, &first.run_id).await.unwrap();
+        assert!(bench.manager.active(&first.id).is_some(), "an old handle stops no newer run");
+
+        let run = second.run_id.parse().unwrap();
+        let failure = Error::fatal("NEW", "this run");
+        bench.manager.ended(first.id.parse().unwrap(), run, End::Failed(failure)).await;
+        let any = bench.manager.await_any_end("me", 1).await.unwrap();
+        assert_eq!((any.run_id, any.ended.unwrap().error.unwrap().class), (second.run_id, "NEW".to_string()));
+        let terminated = std::iter::from_fn(|| events.try_recv().ok())
+            .filter(|event| matches!(event.kind, EventKind::Terminated { .. }) && event.owner.as_deref() == Some("me"));
+        assert_eq!(terminated.count(), 2);
+        assert_eq!(bench.manager.run_view("nonsense", "r").unwrap_err().class, "STREAMING_QUERY_NOT_FOUND");
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -1,7 +1,8 @@
 //! The streaming query coordinator: which queries there are, when their batches run, and what is durable about them.
 //!
 //! `manager` keeps the queries, `query` runs one of them, `checkpoint` keeps its two logs, `recovery` decides from them
-//! where it goes on, `trigger` decides when, `progress` tells.
+//! where it goes on, `trigger` decides when, `progress` tells. `work` is what a query computes, whether SQL or a
+//! DataFrame; `runs` remembers for a while what became of runs.
 
 pub mod checkpoint;
 pub mod failpoint;
@@ -9,7 +10,9 @@ pub mod manager;
 pub mod progress;
 pub mod query;
 pub mod recovery;
+pub mod runs;
 pub mod trigger;
+pub mod work;
 
 #[cfg(test)]
 mod tests;

@@ -2,12 +2,13 @@
 //! whoever follows.
 
 use headwater_proto::engine::QueryStatus;
+use headwater_proto::error::Error;
 use headwater_proto::ids::{QueryId, RunId};
 use headwater_proto::progress::{SinkProgress, SourceProgress, StreamingQueryProgress};
 use serde_json::Value;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::{broadcast, watch};
 
 /// Reports kept: Spark's `spark.sql.streaming.numRecentProgressUpdates`.
@@ -148,12 +149,64 @@ pub struct Report {
     pub status: QueryStatus,
 }
 
+/// What a query did, for whoever listens to all of them.
+#[derive(Debug, Clone)]
+pub struct QueryEvent {
+    /// The session that started the query; none when the scheduler resumed it, or SQL started it.
+    pub owner: Option<Arc<str>>,
+    /// Of the query.
+    pub id: String,
+    /// Of the run.
+    pub run_id: String,
+    /// What.
+    pub kind: EventKind,
+}
+
+/// What a query did.
+#[derive(Debug, Clone)]
+pub enum EventKind {
+    /// A batch ended.
+    Progress(Arc<StreamingQueryProgress>),
+    /// Nothing was there to be done, for a while.
+    Idle {
+        /// When the trigger began that found nothing: as in reports.
+        timestamp: String,
+    },
+    /// The run has ended.
+    Terminated {
+        /// Of what it failed.
+        error: Option<Error>,
+    },
+}
+
+/// What a query computes, for people.
+#[derive(Debug, Clone, Default)]
+pub struct Explained {
+    /// Before optimization.
+    pub logical: String,
+    /// As executors get it.
+    pub physical: String,
+}
+
+/// A report, and whether a batch ran: idle triggers are reported too.
+#[derive(Debug, Clone)]
+struct Kept {
+    progress: Arc<StreamingQueryProgress>,
+    ran: bool,
+}
+
 /// What is known of a query from outside its run. Shared by the run, which writes, and everybody else.
 #[derive(Debug)]
 pub struct Monitor {
     status: watch::Sender<QueryStatus>,
-    recent: Mutex<VecDeque<Arc<StreamingQueryProgress>>>,
+    recent: Mutex<VecDeque<Kept>>,
     reports: broadcast::Sender<Report>,
+    /// When the last trigger that found nothing new began to look.
+    found_nothing: watch::Sender<Option<Instant>>,
+    explained: Mutex<Option<Arc<Explained>>>,
+    /// See [`QueryEvent::owner`].
+    owner: Option<Arc<str>>,
+    events: Option<broadcast::Sender<QueryEvent>>,
 }
 
 impl Monitor {
@@ -163,7 +216,44 @@ impl Monitor {
             status: watch::Sender::new(status),
             recent: Mutex::default(),
             reports: broadcast::Sender::new(RECENT_MAX),
+            found_nothing: watch::Sender::new(None),
+            explained: Mutex::default(),
+            owner: None,
+            events: None,
         }
+    }
+    /// Tells `events` what the query does, in the name of the session that owns it.
+    #[must_use]
+    pub fn telling(mut self, owner: Option<Arc<str>>, events: broadcast::Sender<QueryEvent>) -> Self {
+        self.owner = owner;
+        self.events = Some(events);
+        self
+    }
+    /// The session that started the query, if it is one of Spark Connect.
+    pub fn owner(&self) -> Option<&Arc<str>> {
+        self.owner.as_ref()
+    }
+    /// Tells listeners. Nobody listening is no error.
+    pub fn tell(&self, id: impl Into<String>, run_id: impl Into<String>, kind: EventKind) {
+        if let Some(events) = &self.events {
+            let _ = events.send(QueryEvent { owner: self.owner.clone(), id: id.into(), run_id: run_id.into(), kind });
+        }
+    }
+    /// A trigger that began to look for data at `began` found none.
+    pub fn set_found_nothing(&self, began: Instant) {
+        self.found_nothing.send_replace(Some(began));
+    }
+    /// Since when nothing new was there, as it changes.
+    pub fn found_nothing(&self) -> watch::Receiver<Option<Instant>> {
+        self.found_nothing.subscribe()
+    }
+    /// What the run computes.
+    pub fn set_explained(&self, explained: Explained) {
+        *self.explained.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(explained));
+    }
+    /// What the run computes, once it is planned.
+    pub fn explained(&self) -> Option<Arc<Explained>> {
+        self.explained.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
     /// The status now.
     pub fn status(&self) -> QueryStatus {
@@ -191,14 +281,20 @@ impl Monitor {
     }
     /// The reports kept, oldest first.
     pub fn recent(&self) -> Vec<Arc<StreamingQueryProgress>> {
-        self.locked_recent().iter().cloned().collect()
+        self.locked_recent().iter().map(|kept| Arc::clone(&kept.progress)).collect()
+    }
+    /// The reports kept of batches that a run ran, oldest first.
+    pub fn batches(&self, run_id: &str) -> Vec<Arc<StreamingQueryProgress>> {
+        let recent = self.locked_recent();
+        let batches = recent.iter().filter(|kept| kept.ran && kept.progress.run_id == run_id);
+        batches.map(|kept| Arc::clone(&kept.progress)).collect()
     }
     /// Reports from now on. A follower too slow misses the oldest.
     pub fn subscribe(&self) -> broadcast::Receiver<Report> {
         self.reports.subscribe()
     }
-    /// Takes a new report. `lag`: records behind over all sources.
-    pub fn report(&self, progress: StreamingQueryProgress, lag: Option<u64>) {
+    /// Takes a new report. `lag`: records behind over all sources. `ran`: a batch, not an idle trigger.
+    pub fn report(&self, progress: StreamingQueryProgress, lag: Option<u64>, ran: bool) {
         let progress = Arc::new(progress);
         self.update(|status| {
             status.batch_id = progress.batch_id;
@@ -211,12 +307,17 @@ impl Monitor {
             if recent.len() == RECENT_MAX {
                 recent.pop_front();
             }
-            recent.push_back(Arc::clone(&progress));
+            recent.push_back(Kept { progress: Arc::clone(&progress), ran });
         }
+        let kind = match ran {
+            true => EventKind::Progress(Arc::clone(&progress)),
+            false => EventKind::Idle { timestamp: progress.timestamp.clone() },
+        };
+        self.tell(&progress.id, &progress.run_id, kind);
         // Nobody following is no error.
         let _ = self.reports.send(Report { progress, status: self.status() });
     }
-    fn locked_recent(&self) -> MutexGuard<'_, VecDeque<Arc<StreamingQueryProgress>>> {
+    fn locked_recent(&self) -> MutexGuard<'_, VecDeque<Kept>> {
         self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

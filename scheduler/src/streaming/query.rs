@@ -10,12 +10,14 @@
 //! The checkpoint is the only truth: a run keeps nothing that another run could not read there. Every step has a name
 //! ([`Step`]) at which tests cut the run off.
 
-use crate::cluster::{Cluster, Job, JobOutcome};
-use crate::sql::planner::{FlowDefinition, PlannedFlow, Planner};
+use crate::cluster::{Job, JobOutcome};
+use crate::execute::Statements;
+use crate::sql::planner::PlannedFlow;
 use crate::streaming::checkpoint::{self, Checkpoint, CommitEntry, Location, OffsetEntry, OffsetMetadata};
 use crate::streaming::progress::{Monitor, SourceFacts, State, TriggerFacts, report};
 use crate::streaming::recovery::Decision;
 use crate::streaming::trigger::{Trigger, parse_interval};
+use crate::streaming::work::Work;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::SessionContext;
@@ -89,10 +91,12 @@ pub struct RunOptions {
     pub id: QueryId,
     /// Of this run.
     pub run: RunId,
-    /// For reports.
+    /// For logs and jobs.
     pub name: String,
+    /// Whether a user gave the name: reports leave out one that we made up.
+    pub named: bool,
     /// What it computes.
-    pub flow: FlowDefinition,
+    pub work: Work,
     /// When.
     pub trigger: Trigger,
     /// Where the checkpoint is.
@@ -116,10 +120,8 @@ pub enum End {
 pub struct Run {
     /// What to do.
     pub options: RunOptions,
-    /// Plans the flow.
-    pub planner: Arc<Planner>,
-    /// Runs the batches.
-    pub cluster: Cluster,
+    /// Plans the query, and runs its batches.
+    pub statements: Statements,
     /// Told of everything.
     pub monitor: Arc<Monitor>,
     /// Turns true to end the run.
@@ -130,7 +132,7 @@ impl Run {
     /// Runs until the query ends.
     pub async fn to_end(mut self) -> End {
         let mut pause = RETRY_MIN;
-        let deadline_of_first = match batch_deadline(&self.options.flow.conf) {
+        let deadline_of_first = match batch_deadline(self.options.work.conf()) {
             Ok(deadline) => deadline,
             Err(error) => return End::Failed(error),
         };
@@ -187,9 +189,10 @@ impl Run {
         if self.monitor.status().state != State::Retrying.name() {
             self.monitor.set(State::Running, "Initializing sources");
         }
-        let RunOptions { flow, id, checkpoint, .. } = &self.options;
-        let flow = self.planner.plan_flow(flow, &id.to_string(), checkpoint).await?;
-        let session = Arc::new(SessionContext::new_with_state(self.planner.state(&self.options.flow.conf)?));
+        let RunOptions { work, id, checkpoint, .. } = &self.options;
+        let flow = work.plan(&self.statements, &id.to_string(), checkpoint).await?;
+        self.monitor.set_explained(flow.explained());
+        let session = Arc::new(SessionContext::new_with_state(self.statements.planner.state(work.conf())?));
         let location = Location::resolve(&self.options.checkpoint).await?;
         let checkpoint = Checkpoint::open(location, self.options.run, checkpoint::Options::default()).await?;
         if checkpoint.query_id() != self.options.id {
@@ -323,6 +326,7 @@ impl Batches<'_> {
                 last_report = last_data;
             } else {
                 monitor.set(State::Waiting, "Waiting for data to arrive");
+                monitor.set_found_nothing(phases.started);
                 if last_report.elapsed() >= IDLE_REPORT_INTERVAL {
                     last_report = Instant::now();
                     self.report(next_id, &start, &start, &latest, &phases, None);
@@ -416,11 +420,11 @@ impl Batches<'_> {
                     deadline: Some(self.deadline),
                     progress: None,
                 };
-                let mut outcome: JobOutcome = self.run.cluster.run(job).await?;
+                let mut outcome: JobOutcome = self.run.statements.cluster.run(job).await?;
                 self.run.step(Step::AfterRun, batch.id)?;
                 let metrics = std::mem::take(&mut outcome.metrics);
                 if sink.needs_commit() {
-                    let messages = commit_messages(&self.run.cluster.collect(outcome, schema).await?)?;
+                    let messages = commit_messages(&self.run.statements.cluster.collect(outcome, schema).await?)?;
                     sink.commit(batch.id as i64, messages).await?;
                 }
                 self.run.step(Step::AfterSinkCommit, batch.id)?;
@@ -444,7 +448,7 @@ impl Batches<'_> {
 
     /// Returns once there is an executor to run on.
     async fn executors(&self) {
-        while !self.run.cluster.has_executors().await {
+        while !self.run.statements.cluster.has_executors().await {
             let message = "Waiting for executors: none is connected; start one with: headwater executor";
             self.run.monitor.set(State::Waiting, message);
             tokio::time::sleep(POLLING_DELAY * 10).await;
@@ -495,7 +499,8 @@ impl Batches<'_> {
             sink_metrics,
         };
         let options = &self.run.options;
-        self.run.monitor.report(report(options.id, options.run, &options.name, &facts), lag);
+        let name = if options.named { options.name.as_str() } else { "" };
+        self.run.monitor.report(report(options.id, options.run, name, &facts), lag, metrics.is_some());
     }
 }
 

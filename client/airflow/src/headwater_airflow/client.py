@@ -79,6 +79,7 @@ class Client:
         self.settings = settings
         self._channel: grpc.Channel | None = None
         self._statement: Any = None
+        self._cancelled = False
 
     def __enter__(self) -> Client:
         return self
@@ -190,9 +191,12 @@ class Client:
         results: dict[int, StatementResult] = {}
         rows_left, bytes_left = rows_max, bytes_max
         request = query_pb2.SqlRequest(sql=sql, conf=conf)
-        self._statement = query_pb2_grpc.SqlServiceStub(self.channel).Execute(request)
+        self._statement = statement = query_pb2_grpc.SqlServiceStub(self.channel).Execute(request)
+        if self._cancelled:
+            # It was told so while the call was made.
+            statement.cancel()
         try:
-            for part in self._statement:
+            for part in statement:
                 result = results.setdefault(part.statement, StatementResult([], []))
                 kind = part.WhichOneof("kind")
                 if kind == "message":
@@ -213,14 +217,15 @@ class Client:
         except grpc.RpcError as error:
             raise explain(error, "SQL", self.settings.target) from error
         finally:
-            self.cancel_sql()
+            self._statement = None
+            statement.cancel()
         return [results[index] for index in sorted(results)]
 
     def cancel_sql(self) -> None:
-        """Ends the statement that runs, if one does."""
-        statement, self._statement = self._statement, None
-        if statement is not None:
-            statement.cancel()
+        """Ends the statement that runs, and any that follows. For another thread, or a signal handler."""
+        self._cancelled = True
+        if self._statement is not None:
+            self._statement.cancel()
 
     # --- how calls are made ---
 

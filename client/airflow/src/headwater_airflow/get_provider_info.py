@@ -23,8 +23,8 @@ CONNECTION_FIELDS: dict[str, Any] = {
     },
     "connect_port": {
         "label": "Spark Connect port",
-        "description": "For PySpark scripts",
-        "schema": {"type": ["integer", "null"], "default": 15002, "minimum": 1, "maximum": 65535},
+        "description": "For PySpark scripts; empty: what the scheduler says",
+        "schema": {"type": ["integer", "null"], "minimum": 1, "maximum": 65535},
     },
     "web_url": {
         "label": "Web address",

@@ -31,15 +31,20 @@ def command(
     python: str,
     conf: Mapping[str, str],
     py_files: Sequence[str],
+    detached: bool,
 ) -> list[str]:
-    """What is run: `headwater submit` where that client is, else Python itself.
+    """What is run: `headwater submit` where that client is, else Python itself. `conf` is told by the environment.
 
-    Raises ValueError for what Python alone cannot do.
+    `detached`: a script ends where it would wait for a query; Python alone cannot do that, and is ended.
+
+    Raises ValueError for what Python alone cannot do at all.
     """
     if client is not None:
         line = [client, "submit", "--scheduler", settings.target, "--python", python]
-        for name, value in sorted(conf.items()):
-            line += ["--conf", f"{name}={value}"]
+        if settings.connect_port is not None:
+            line += ["--connect", settings.spark_remote]
+        if detached:
+            line += ["--detach"]
         if py_files:
             line += ["--py-files", ",".join(py_files)]
         return [*line, script, *(["--", *arguments] if arguments else [])]
@@ -51,8 +56,15 @@ def command(
     return [python, script, *arguments]
 
 
-def environment(settings: Settings, env: Mapping[str, str], py_files: Sequence[str]) -> dict[str, str]:
-    """The worker's environment, with the scheduler's addresses."""
+def environment(
+    settings: Settings, env: Mapping[str, str], conf: Mapping[str, str], py_files: Sequence[str]
+) -> dict[str, str]:
+    """The worker's environment, with the scheduler's addresses, and what others are not to see in a list of processes.
+
+    Raises ValueError for a setting that cannot be passed on.
+    """
+    if odd := sorted(name for name, value in conf.items() if "\n" in name + value or "=" in name):
+        raise ValueError(f"conf {odd[0]} of a script has a line end, or '=' in its name")
     path = os.pathsep.join([*py_files, *filter(None, [os.environ.get("PYTHONPATH")])])
     return {
         **os.environ,
@@ -60,7 +72,7 @@ def environment(settings: Settings, env: Mapping[str, str], py_files: Sequence[s
         "PYTHONUNBUFFERED": "1",
         "SPARK_REMOTE": settings.spark_remote,
         "HEADWATER_SCHEDULER": settings.target,
-        "HEADWATER_CONNECT_PORT": str(settings.connect_port),
+        **({"HEADWATER_CONF": "\n".join(f"{name}={value}" for name, value in sorted(conf.items()))} if conf else {}),
         **env,
     }
 

@@ -37,7 +37,8 @@ class Settings:
     port: int = DEFAULT_GRPC_PORT
     use_tls: bool = False
     ca_certificate: str | None = None
-    connect_port: int = DEFAULT_CONNECT_PORT
+    # None: what the scheduler says, where somebody asks it.
+    connect_port: int | None = None
     web_url: str = ""
     timeout_s: float = DEFAULT_TIMEOUT_S
     patience_s: float = DEFAULT_PATIENCE_S
@@ -50,7 +51,8 @@ class Settings:
     @property
     def spark_remote(self) -> str:
         """The Spark Connect address, for SPARK_REMOTE."""
-        return f"sc://{_bracketed(self.host)}:{self.connect_port}" + ("/;use_ssl=true" if self.use_tls else "")
+        port = self.connect_port or DEFAULT_CONNECT_PORT
+        return f"sc://{_bracketed(self.host)}:{port}" + ("/;use_ssl=true" if self.use_tls else "")
 
     def query_url(self, query_id: str) -> str:
         """Where a browser sees a streaming query."""
@@ -112,7 +114,7 @@ def parse(
         port=_number("port", port or DEFAULT_GRPC_PORT, 1, 65535, int),
         use_tls=_flag("use_tls", given.get("use_tls", False)),
         ca_certificate=str(given["ca_certificate"]).replace("\\n", "\n") if "ca_certificate" in given else None,
-        connect_port=_number("connect_port", given.get("connect_port", DEFAULT_CONNECT_PORT), 1, 65535, int),
+        connect_port=_number("connect_port", given["connect_port"], 1, 65535, int) if "connect_port" in given else None,
         web_url=web_url,
         timeout_s=_number("timeout_s", given.get("timeout_s", DEFAULT_TIMEOUT_S), 1, 3600, float),
         patience_s=_number("patience_s", given.get("patience_s", DEFAULT_PATIENCE_S), 0, 86400, float),

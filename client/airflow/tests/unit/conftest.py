@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -12,6 +13,7 @@ import tempfile
 import pytest
 
 # Before anything imports Airflow, which reads it once.
+HERE = pathlib.Path(__file__).resolve().parent
 HOME = pathlib.Path(tempfile.mkdtemp(prefix="headwater-airflow-unit-"))
 os.environ.update(
     {
@@ -27,11 +29,13 @@ os.environ.update(
     }
 )
 (HOME / "dags").mkdir()
+for folder in (HERE / "dags", HERE.parents[1] / "example_dags"):
+    for file in folder.iterdir():
+        if file.is_file():
+            shutil.copy(file, HOME / "dags")
 
 
 def pytest_sessionfinish() -> None:
-    import shutil
-
     shutil.rmtree(HOME, ignore_errors=True)
 
 
@@ -75,17 +79,20 @@ class TaskInstance:
 @pytest.fixture
 def context():
     """A context whose durable store lasts for the test, as Airflow's does over the tries of a task."""
-    store: dict[str, object] = {}
+    stored: dict[tuple[str, str], object] = {}
 
     class Store:
+        def __init__(self, run_id):
+            self.run_id = run_id
+
         def get(self, key):
-            return store.get(key)
+            return stored.get((self.run_id, key))
 
         def set(self, key, value):
-            json.dumps(value)
-            store[key] = value
+            stored[self.run_id, key] = json.loads(json.dumps(value))
 
     def make(try_number: int = 1, **values):
-        return {"ti": TaskInstance(try_number, **values), "task_state_store": Store()}
+        ti = TaskInstance(try_number, **values)
+        return {"ti": ti, "task_state_store": Store(ti.run_id)}
 
     return make

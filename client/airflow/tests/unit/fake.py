@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import threading
 import uuid
 from concurrent import futures
@@ -17,7 +18,9 @@ from headwater_airflow.engine import ingest_pb2, ingest_pb2_grpc, query_pb2, que
 ENDED = {"STOPPED", "FINISHED", "FAILED"}
 
 
-def report(query: query_pb2.QueryStatus, batch: int, end: dict[str, dict[str, int]], *, idle: bool = False) -> dict[str, Any]:
+def report(
+    query: query_pb2.QueryStatus, batch: int, end: dict[str, dict[str, int]], *, idle: bool = False
+) -> dict[str, Any]:
     """What of a StreamingQueryProgress the provider looks at."""
     return {
         "id": query.id,
@@ -199,7 +202,8 @@ class FakeScheduler(
             known = self.queries.get(name)
             if known is not None and known.state not in ENDED:
                 context.abort(
-                    grpc.StatusCode.ALREADY_EXISTS, f"[STREAMING_QUERY_ALREADY_ACTIVE] a query named {name} is running already"
+                    grpc.StatusCode.ALREADY_EXISTS,
+                    f"[STREAMING_QUERY_ALREADY_ACTIVE] a query named {name} is running already, with id {known.id}",
                 )
             self.note(f"submit {name}")
             query = known or self.add_query(name)
@@ -225,8 +229,6 @@ class FakeScheduler(
                 query.CopyFrom(self.find(request.ref, context))
                 fresh = self.reports[query.name][sent:]
             for one in fresh:
-                import json
-
                 yield query_pb2.ProgressReport(json=json.dumps(one), status=query)
             sent += len(fresh)
             if not request.follow:
@@ -249,5 +251,6 @@ class FakeScheduler(
         self.note("sql")
         yield from self.answers
         if self.sql_hangs:
-            context.add_callback(self.sql_cancelled.set)
+            if not context.add_callback(self.sql_cancelled.set):
+                self.sql_cancelled.set()
             self.sql_cancelled.wait(30)

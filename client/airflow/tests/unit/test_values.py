@@ -301,19 +301,24 @@ def test_rows_are_plain_json():
 
 def test_commands():
     settings = Settings("h", 1)
-    with_client = command(
-        settings, "a.py", ["x"], client="/bin/hw", python="python3", conf={"a.b": "c"}, py_files=["l.zip", "m.py"]
-    )
-    assert with_client == (
-        ["/bin/hw", "submit", "--scheduler", "h:1", "--python", "python3", "--conf", "a.b=c"]
+    given = {"python": "p", "conf": {"a.b": "c"}, "py_files": ["l.zip", "m.py"], "detached": True}
+    assert command(settings, "a.py", ["x"], client="/bin/hw", **given) == (
+        ["/bin/hw", "submit", "--scheduler", "h:1", "--python", "p", "--detach"]
         + ["--py-files", "l.zip,m.py", "a.py", "--", "x"]
     )
-    assert command(settings, "a.py", ["x"], client=None, python="p", conf={}, py_files=["l"]) == ["p", "a.py", "x"]
+    given |= {"conf": {}, "py_files": [], "detached": False}
+    assert command(Settings("h", 1, connect_port=2), "a.py", [], client="/bin/hw", **given)[-3:] == (
+        ["--connect", "sc://h:2", "a.py"]
+    )
+    assert command(settings, "a.py", ["x"], client=None, **given) == ["p", "a.py", "x"]
     with pytest.raises(ValueError, match="headwater client"):
-        command(settings, "a.py", [], client=None, python="p", conf={"a": "b"}, py_files=[])
-    env = environment(settings, {"A": "b", "SPARK_REMOTE": "mine"}, ["l.zip"])
+        command(settings, "a.py", [], client=None, **(given | {"conf": {"a": "b"}}))
+    env = environment(settings, {"A": "b", "SPARK_REMOTE": "mine"}, {"k": "v=w", "i": "j"}, ["l.zip"])
     assert env["PYTHONPATH"].startswith("l.zip")
     assert (env["A"], env["SPARK_REMOTE"], env["HEADWATER_SCHEDULER"]) == ("b", "mine", "h:1")
+    assert env["HEADWATER_CONF"] == "i=j\nk=v=w"
+    with pytest.raises(ValueError, match="line end"):
+        environment(settings, {}, {"k": "v\nx=y"}, [])
 
 
 # --- other systems ---

@@ -58,7 +58,7 @@ pub fn show(names: &[String], rows: &[Vec<String>], rows_max: usize, truncate: u
 }
 
 /// No ellipsis where it would be the whole text.
-fn shorten(text: &str, truncate: usize) -> String {
+pub fn shorten(text: &str, truncate: usize) -> String {
     if truncate == 0 || text.chars().count() <= truncate {
         text.into()
     } else if truncate < 4 {
@@ -69,7 +69,7 @@ fn shorten(text: &str, truncate: usize) -> String {
 }
 
 /// Characters that would break a line.
-fn escape(text: &str) -> String {
+pub fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
@@ -87,7 +87,7 @@ fn escape(text: &str) -> String {
 }
 
 /// Width on a terminal, where East Asian wide characters take two cells.
-fn half_width(text: &str) -> usize {
+pub fn half_width(text: &str) -> usize {
     let wide = |c: char| {
         matches!(c, '\u{1100}'..='\u{115f}' | '\u{2e80}'..='\u{a4cf}' | '\u{ac00}'..='\u{d7a3}'
             | '\u{f900}'..='\u{faff}' | '\u{fe10}'..='\u{fe19}' | '\u{fe30}'..='\u{fe6f}'

@@ -303,7 +303,7 @@ mod tests {
     fn statements() {
         let check = |fields: &[(&str, DataType)], pairs: &[(&str, &str)], expect: &str| {
             let plan = plan(fields, pairs, WriteMode::Append).unwrap();
-            let temporary = plan.temporary.as_ref().map_or("-", |(name, _)| name.as_str());
+            let temporary = plan.temporary.as_ref().map_or("no temporary table", |(name, _)| name.as_str());
             let found = format!("{}\n{}", plan.copy, plan.insert.as_deref().unwrap_or("-")).replace(temporary, "TMP");
             assert_eq!(found, expect);
         };

@@ -98,15 +98,15 @@ mod tests {
         check(&[(0, 1), (9, 1)], 1, None, Some(0.5), 11);
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_pause_holds_for_all() {
         let start = Instant::now();
-        pause("here", Duration::from_secs(3));
-        pause("here", Duration::from_secs(1));
+        pause("here", Duration::from_millis(300));
+        pause("here", Duration::from_millis(1));
         let pace = Pace { users: None, window: Duration::from_secs(1), requests_per_second: None };
         Limiter::new(pace).acquire("elsewhere", 1).await;
-        assert_eq!(start.elapsed(), Duration::ZERO);
+        assert!(start.elapsed() < Duration::from_millis(300));
         Limiter::new(pace).acquire("here", 1).await;
-        assert!(start.elapsed() >= Duration::from_secs(3));
+        assert!(start.elapsed() >= Duration::from_millis(300));
     }
 }

@@ -2,7 +2,7 @@
 
 use super::RandomUser;
 use crate::connectors::{Connector, Options};
-use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::Int32Type;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use headwater_proto::error::{Error, ErrorKind};
@@ -239,4 +239,20 @@ async fn columns_of_ones_own_are_refused() {
     let error = RandomUser.table(&Options::new([("users", "1")]), Some(schema)).await.unwrap_err();
     assert!(error.message.contains("columns of its own"), "{error}");
     assert!(RandomUser.reader("{}").is_err());
+}
+
+/// With `HEADWATER_MEASURE=1`: users a second from the stand-in, which has made them up before.
+#[tokio::test(flavor = "multi_thread")]
+async fn measure_reads() {
+    if std::env::var("HEADWATER_MEASURE").is_err() {
+        println!("skipped: randomuser measure: HEADWATER_MEASURE is not set");
+        return;
+    }
+    let Some(replay) = Replay::new("measure", &[]) else { return };
+    for what in ["made up as asked for", "from the stand-in's memory"] {
+        let began = Instant::now();
+        let pairs = [("users", "40000"), ("seed", "m"), ("usersPerWindow", "0")];
+        assert_eq!(rows(&replay.sql(&pairs, "SELECT * FROM t").await.unwrap()), 40_000);
+        println!("users {what}: {:.0}/s", 40_000.0 / began.elapsed().as_secs_f64());
+    }
 }

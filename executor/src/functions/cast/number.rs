@@ -173,6 +173,12 @@ fn numbers(array: &ArrayRef) -> Result<Box<dyn Iterator<Item = Option<Number>> +
             Box::new(rows.into_iter().map(|row| row.map(Number::Whole)))
         }
         T::Int64 => Box::new(array.as_primitive::<Int64Type>().iter().map(|row| row.map(Number::Whole))),
+        // DataFusion's counts and lengths.
+        T::UInt64 => {
+            let whole = arrow_cast(array, &T::Decimal128(20, 0))?;
+            let rows: Vec<Option<i128>> = whole.as_primitive::<Decimal128Type>().iter().collect();
+            Box::new(rows.into_iter().map(|row| row.map(|n| Number::Decimal(n, 0))))
+        }
         other => return internal_err!("{other} is no number"),
     })
 }

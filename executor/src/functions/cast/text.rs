@@ -4,7 +4,7 @@ use crate::functions::binary_to_string::binary_to_string;
 use crate::functions::coercion::is_binary;
 use crate::functions::datetime::{MICROS_PER_DAY, MICROS_PER_SECOND, civil_from_days};
 use crate::functions::native::{Context, external};
-use arrow::array::{Array, ArrayRef, AsArray, StringArray, StringBuilder};
+use arrow::array::{Array, ArrayRef, AsArray, StringArray};
 use arrow::compute::cast as arrow_cast;
 use arrow::datatypes::{
     DataType, Date32Type, Decimal128Type, DurationMicrosecondType, Float32Type, Float64Type, Int64Type,

@@ -1,5 +1,5 @@
 //! Columns under construction: what the parser appends to, one node per Arrow type, each of which can be cut back to
-//! an earlier length so that a record that proves malformed leaves nothing behind.
+//! an earlier length so that a record that proves malformed leaves nothing behind. For JSON, and for Avro.
 
 use super::keys::Keys;
 use crate::functions::ddl::type_name;
@@ -20,7 +20,7 @@ use std::sync::Arc;
 const RESERVE_BYTES_MAX: usize = 16 << 20;
 
 /// One column and, inside, its children.
-pub(super) enum Column {
+pub(crate) enum Column {
     Text(Bytes),
     Boolean(Booleans),
     Int8(Numbers<i8>),
@@ -40,50 +40,50 @@ pub(super) enum Column {
 }
 
 /// Text or bytes of varying length.
-pub(super) struct Bytes {
-    pub(super) values: Vec<u8>,
+pub(crate) struct Bytes {
+    pub(crate) values: Vec<u8>,
     offsets: Vec<i32>,
     valid: NullBufferBuilder,
 }
 
 /// Truth values.
-pub(super) struct Booleans {
+pub(crate) struct Booleans {
     values: BooleanBufferBuilder,
     valid: NullBufferBuilder,
 }
 
 /// Values of fixed width.
-pub(super) struct Numbers<T> {
+pub(crate) struct Numbers<T> {
     values: Vec<T>,
     valid: NullBufferBuilder,
 }
 
 /// A struct: the columns of its fields and how to find a field by key.
-pub(super) struct Record {
+pub(crate) struct Record {
     fields: Fields,
-    pub(super) columns: Vec<Column>,
+    pub(crate) columns: Vec<Column>,
     /// Length of each column, so that finding out whether a field has been read costs no look into the column.
-    pub(super) filled: Vec<usize>,
-    pub(super) keys: Keys,
-    pub(super) len: usize,
+    pub(crate) filled: Vec<usize>,
+    pub(crate) keys: Keys,
+    pub(crate) len: usize,
     valid: NullBufferBuilder,
 }
 
 /// An array.
-pub(super) struct List {
+pub(crate) struct List {
     item: FieldRef,
-    pub(super) child: Column,
+    pub(crate) child: Column,
     /// Length of the child.
-    pub(super) child_len: usize,
+    pub(crate) child_len: usize,
     offsets: Vec<i32>,
     valid: NullBufferBuilder,
 }
 
 /// A map with keys of text.
-pub(super) struct Map {
+pub(crate) struct Map {
     entries: FieldRef,
-    pub(super) keys: Bytes,
-    pub(super) values: Column,
+    pub(crate) keys: Bytes,
+    pub(crate) values: Column,
     offsets: Vec<i32>,
     valid: NullBufferBuilder,
 }
@@ -94,26 +94,26 @@ impl Bytes {
         offsets.push(0);
         Self { values: Vec::new(), offsets, valid: NullBufferBuilder::new(rows) }
     }
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.offsets.len() - 1
     }
     #[inline(always)]
-    pub(super) fn push(&mut self, value: &[u8]) {
+    pub(crate) fn push(&mut self, value: &[u8]) {
         self.values.extend_from_slice(value);
         self.end_value();
     }
     /// What has been appended to `values` since the last value is one more.
     #[inline(always)]
-    pub(super) fn end_value(&mut self) {
+    pub(crate) fn end_value(&mut self) {
         // Cannot be told from a right offset when it wraps; `finish` looks at the total.
         self.offsets.push(self.values.len() as i32);
         self.valid.append_non_null();
     }
-    pub(super) fn push_null(&mut self) {
+    pub(crate) fn push_null(&mut self) {
         self.offsets.push(self.values.len() as i32);
         self.valid.append_null();
     }
-    pub(super) fn truncate(&mut self, len: usize) {
+    pub(crate) fn truncate(&mut self, len: usize) {
         self.offsets.truncate(len + 1);
         self.values.truncate(self.offsets[len] as usize);
         self.valid.truncate(len);
@@ -126,7 +126,7 @@ impl Bytes {
     fn finish_text(self) -> Result<StringArray> {
         let (offsets, values, nulls) = self.finish()?;
         // SAFETY: every value is a piece of valid UTF-8 input between ASCII delimiters, or characters encoded one by
-        // one in place of escapes; offsets ascend and end at the values' length, which fits i32.
+        // one in place of escapes; what `avro` pushes it has checked; offsets ascend and end at the values' length, which fits i32.
         Ok(unsafe { StringArray::new_unchecked(offsets, values, nulls) })
     }
 }
@@ -136,8 +136,8 @@ fn offsets_fit(total: usize) -> Result<()> {
         return Ok(());
     }
     Err(Error::invalid(
-        "JSON_COLUMN_TOO_LARGE",
-        "from_json made more than 2 GiB of one column from one batch: read smaller batches",
+        "COLUMN_TOO_LARGE",
+        "a function made more than 2 GiB of one column from one batch: read smaller batches",
     ))
 }
 
@@ -146,7 +146,7 @@ impl<T: Copy> Numbers<T> {
         Self { values: Vec::with_capacity(rows), valid: NullBufferBuilder::new(rows) }
     }
     #[inline(always)]
-    pub(super) fn push(&mut self, value: T) {
+    pub(crate) fn push(&mut self, value: T) {
         self.values.push(value);
         self.valid.append_non_null();
     }
@@ -167,7 +167,7 @@ impl<T: Copy> Numbers<T> {
 }
 
 impl Booleans {
-    pub(super) fn push(&mut self, value: bool) {
+    pub(crate) fn push(&mut self, value: bool) {
         self.values.append(value);
         self.valid.append_non_null();
     }
@@ -186,12 +186,12 @@ impl Record {
             valid: NullBufferBuilder::new(rows),
         })
     }
-    pub(super) fn field_name(&self, index: usize) -> String {
+    pub(crate) fn field_name(&self, index: usize) -> String {
         self.fields[index].name().clone()
     }
     /// Ends a record: fields that it did not have are null.
     #[inline]
-    pub(super) fn end_record(&mut self) {
+    pub(crate) fn end_record(&mut self) {
         for (column, filled) in self.columns.iter_mut().zip(&mut self.filled) {
             if *filled == self.len {
                 column.push_null();
@@ -201,19 +201,19 @@ impl Record {
         self.len += 1;
         self.valid.append_non_null();
     }
-    pub(super) fn push_null(&mut self) {
+    pub(crate) fn push_null(&mut self) {
         self.end_record();
         self.valid.truncate(self.len - 1);
         self.valid.append_null();
     }
-    pub(super) fn truncate(&mut self, len: usize) {
+    pub(crate) fn truncate(&mut self, len: usize) {
         self.columns.iter_mut().for_each(|column| column.truncate(len));
         self.filled.fill(len);
         self.len = len;
         self.valid.truncate(len);
     }
     /// Makes room for `rows` more records like those so far, so that long columns do not grow by copying.
-    pub(super) fn reserve_alike(&mut self, rows: usize) {
+    pub(crate) fn reserve_alike(&mut self, rows: usize) {
         for column in &mut self.columns {
             match column {
                 Column::Text(bytes) | Column::Binary(bytes) if self.len > 0 => {
@@ -237,16 +237,16 @@ impl Record {
 }
 
 impl List {
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.offsets.len() - 1
     }
     /// The child's elements since the last value are one more.
-    pub(super) fn end_value(&mut self) {
+    pub(crate) fn end_value(&mut self) {
         self.offsets.push(self.child_len as i32);
         self.valid.append_non_null();
     }
     /// Forgets elements that belong to no value.
-    pub(super) fn abandon(&mut self) {
+    pub(crate) fn abandon(&mut self) {
         self.truncate(self.len());
     }
     fn truncate(&mut self, len: usize) {
@@ -259,11 +259,11 @@ impl List {
 
 impl Map {
     /// As [`List::end_value`]. An entry whose key comes again stays beside the first, as in Spark.
-    pub(super) fn end_value(&mut self) {
+    pub(crate) fn end_value(&mut self) {
         self.offsets.push(self.keys.len() as i32);
         self.valid.append_non_null();
     }
-    pub(super) fn abandon(&mut self) {
+    pub(crate) fn abandon(&mut self) {
         self.truncate(self.offsets.len() - 1);
     }
     fn truncate(&mut self, len: usize) {
@@ -276,7 +276,7 @@ impl Map {
 }
 
 impl Column {
-    pub(super) fn new(data_type: &DataType, rows: usize) -> Result<Self> {
+    pub(crate) fn new(data_type: &DataType, rows: usize) -> Result<Self> {
         Ok(match data_type {
             DataType::Utf8 => Self::Text(Bytes::new(rows)),
             DataType::Binary => Self::Binary(Bytes::new(rows)),
@@ -331,10 +331,10 @@ impl Column {
         })
     }
     /// The root struct, in which the column at `corrupt` is not found by key.
-    pub(super) fn root(fields: &Fields, corrupt: Option<usize>, rows: usize) -> Result<Record> {
+    pub(crate) fn root(fields: &Fields, corrupt: Option<usize>, rows: usize) -> Result<Record> {
         Record::new(fields, corrupt, rows)
     }
-    pub(super) fn push_null(&mut self) {
+    pub(crate) fn push_null(&mut self) {
         match self {
             Self::Text(bytes) | Self::Binary(bytes) => bytes.push_null(),
             Self::Boolean(booleans) => {
@@ -361,7 +361,7 @@ impl Column {
         }
     }
     /// Cuts back to `len` values, and forgets what belongs to no value yet.
-    pub(super) fn truncate(&mut self, len: usize) {
+    pub(crate) fn truncate(&mut self, len: usize) {
         match self {
             Self::Text(bytes) | Self::Binary(bytes) => bytes.truncate(len),
             Self::Boolean(booleans) => {
@@ -381,7 +381,7 @@ impl Column {
             Self::Map(map) => map.truncate(len),
         }
     }
-    pub(super) fn finish(self) -> Result<ArrayRef> {
+    pub(crate) fn finish(self) -> Result<ArrayRef> {
         Ok(match self {
             Self::Text(bytes) => Arc::new(bytes.finish_text()?),
             Self::Binary(bytes) => {

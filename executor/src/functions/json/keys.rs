@@ -13,7 +13,7 @@ const LEFT_OUT_MAX: usize = 4;
 
 /// What a key stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Target {
+pub(crate) enum Target {
     /// The field at this index.
     Field(usize),
     /// Nothing of the schema.
@@ -31,7 +31,7 @@ struct Entry {
 }
 
 /// Keys of one struct.
-pub(super) struct Keys {
+pub(crate) struct Keys {
     /// The first stands for the beginning of a record; the rest are keys.
     entries: Vec<Entry>,
     by_name: HashMap<Vec<u8>, usize>,
@@ -39,7 +39,7 @@ pub(super) struct Keys {
 }
 
 /// The beginning of a record, for [`Keys::guess`].
-pub(super) const BEGIN: usize = 0;
+pub(crate) const BEGIN: usize = 0;
 
 impl Entry {
     fn new(name: &str, target: Target, next: usize) -> Self {
@@ -69,7 +69,7 @@ fn halves(bytes: &[u8; WORDS_BYTES]) -> [u64; 2] {
 }
 
 impl Keys {
-    pub(super) fn new<'a>(names: impl Iterator<Item = (usize, &'a str)>) -> Self {
+    pub(crate) fn new<'a>(names: impl Iterator<Item = (usize, &'a str)>) -> Self {
         let mut keys = Self {
             entries: vec![Entry { target: Target::Skip, ..Entry::new("", Target::Skip, 1) }],
             by_name: HashMap::new(),
@@ -89,7 +89,7 @@ impl Keys {
     /// Compares the key that came after entry `last` in the record before with the text at `at`. On a match: its
     /// entry, what it stands for, and where the text goes on.
     #[inline(always)]
-    pub(super) fn guess(&self, last: usize, text: &[u8], at: usize) -> Option<(usize, Target, usize)> {
+    pub(crate) fn guess(&self, last: usize, text: &[u8], at: usize) -> Option<(usize, Target, usize)> {
         let index = self.entries[last].next;
         let entry = self.entries.get(index)?;
         let len = entry.quoted.len();
@@ -104,7 +104,7 @@ impl Keys {
         if same { Some((index, entry.target, at + len)) } else { None }
     }
     /// As [`Keys::guess`] after a wrong guess, for records that leave some keys out: tries those that came next.
-    pub(super) fn guess_on(&self, last: usize, text: &[u8], at: usize) -> Option<(usize, Target, usize)> {
+    pub(crate) fn guess_on(&self, last: usize, text: &[u8], at: usize) -> Option<(usize, Target, usize)> {
         let mut left_out = last;
         for _ in 0..LEFT_OUT_MAX {
             left_out = self.entries[left_out].next;
@@ -120,7 +120,7 @@ impl Keys {
     }
     /// Looks a key up by name and remembers that it came after `last`.
     #[cold]
-    pub(super) fn find(&mut self, last: usize, name: &[u8]) -> (usize, Target) {
+    pub(crate) fn find(&mut self, last: usize, name: &[u8]) -> (usize, Target) {
         let index = match self.by_name.get(name) {
             Some(index) => *index,
             None if self.strangers < STRANGERS_MAX => {

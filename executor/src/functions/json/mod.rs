@@ -16,11 +16,11 @@ use datafusion::logical_expr::ColumnarValue;
 use headwater_proto::error::Error;
 
 mod base64;
-mod columns;
+pub(crate) mod columns;
 pub mod decoder;
 mod encoder;
 pub mod from_json;
-mod keys;
+pub(crate) mod keys;
 pub mod options;
 mod parser;
 mod scan;
@@ -28,12 +28,12 @@ mod scan;
 mod tests;
 pub mod to_json;
 
-fn external(error: Error) -> DataFusionError {
+pub(crate) fn external(error: Error) -> DataFusionError {
     DataFusionError::External(Box::new(error))
 }
 
 /// Keys and values of an options argument: a map of strings, the same in every row.
-fn option_pairs(function: &str, value: &ColumnarValue) -> Result<Vec<(String, String)>> {
+pub(crate) fn option_pairs(function: &str, value: &ColumnarValue) -> Result<Vec<(String, String)>> {
     let not_a_map = |found: &DataType| {
         external(Error::invalid(
             "INVALID_OPTIONS.NON_STRING_TYPE",

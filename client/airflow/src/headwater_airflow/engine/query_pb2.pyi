@@ -76,6 +76,18 @@ class QueryStatus(_message.Message):
     trigger: str
     def __init__(self, id: _Optional[str] = ..., run_id: _Optional[str] = ..., name: _Optional[str] = ..., state: _Optional[str] = ..., batch_id: _Optional[int] = ..., input_rows_per_second: _Optional[float] = ..., processed_rows_per_second: _Optional[float] = ..., lag_records: _Optional[int] = ..., message: _Optional[str] = ..., checkpoint: _Optional[str] = ..., trigger: _Optional[str] = ...) -> None: ...
 
+class EndpointsRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class EndpointsResponse(_message.Message):
+    __slots__ = ("connect_port", "http_port")
+    CONNECT_PORT_FIELD_NUMBER: _ClassVar[int]
+    HTTP_PORT_FIELD_NUMBER: _ClassVar[int]
+    connect_port: int
+    http_port: int
+    def __init__(self, connect_port: _Optional[int] = ..., http_port: _Optional[int] = ...) -> None: ...
+
 class ProgressRequest(_message.Message):
     __slots__ = ("ref", "follow")
     REF_FIELD_NUMBER: _ClassVar[int]

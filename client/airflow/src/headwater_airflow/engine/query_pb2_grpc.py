@@ -70,6 +70,11 @@ class QueryServiceStub(object):
                 request_serializer=headwater__airflow_dot_engine_dot_query__pb2.QueryRef.SerializeToString,
                 response_deserializer=headwater__airflow_dot_engine_dot_query__pb2.QueryStatus.FromString,
                 _registered_method=True)
+        self.Endpoints = channel.unary_unary(
+                '/headwater.engine.QueryService/Endpoints',
+                request_serializer=headwater__airflow_dot_engine_dot_query__pb2.EndpointsRequest.SerializeToString,
+                response_deserializer=headwater__airflow_dot_engine_dot_query__pb2.EndpointsResponse.FromString,
+                _registered_method=True)
 
 
 class QueryServiceServicer(object):
@@ -121,6 +126,13 @@ class QueryServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Endpoints(self, request, context):
+        """Where this scheduler serves what is not on this port.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_QueryServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -158,6 +170,11 @@ def add_QueryServiceServicer_to_server(servicer, server):
                     servicer.Delete,
                     request_deserializer=headwater__airflow_dot_engine_dot_query__pb2.QueryRef.FromString,
                     response_serializer=headwater__airflow_dot_engine_dot_query__pb2.QueryStatus.SerializeToString,
+            ),
+            'Endpoints': grpc.unary_unary_rpc_method_handler(
+                    servicer.Endpoints,
+                    request_deserializer=headwater__airflow_dot_engine_dot_query__pb2.EndpointsRequest.FromString,
+                    response_serializer=headwater__airflow_dot_engine_dot_query__pb2.EndpointsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -350,6 +367,33 @@ class QueryService(object):
             '/headwater.engine.QueryService/Delete',
             headwater__airflow_dot_engine_dot_query__pb2.QueryRef.SerializeToString,
             headwater__airflow_dot_engine_dot_query__pb2.QueryStatus.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Endpoints(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headwater.engine.QueryService/Endpoints',
+            headwater__airflow_dot_engine_dot_query__pb2.EndpointsRequest.SerializeToString,
+            headwater__airflow_dot_engine_dot_query__pb2.EndpointsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import pathlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 # Between two looks at a script and its queries.
 _LOOK_S = 1.0
+_INTENT_KEY = "headwater_submit"
+_UUID = re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
 
 
 class WaitFor(StrEnum):
@@ -158,15 +161,13 @@ class HeadwaterSubmitOperator(ResumableJobMixin, BaseOperator):
         """Submits, then waits or defers."""
         if not self.deferrable:
             return self.execute_resumable(context)
-        store = context.get("task_state_store") if getattr(self, "durable", False) else None
+        store = self._store(context)
         prior = store.get(self.external_id_key) if store is not None else None
         if prior:
             # The trigger of an earlier try is killed only after this try has begun, and stops what runs by then under the
             # run that it knows: so this try makes a new run of it.
             self._stop(prior)
         external_id = self.submit_job(context)
-        if store is not None:
-            store.set(self.external_id_key, external_id)
         if self.wait_for == WaitFor.NONE or not self._waits:
             return self.get_job_result(external_id, context)
         self.defer(
@@ -213,7 +214,15 @@ class HeadwaterSubmitOperator(ResumableJobMixin, BaseOperator):
             self.log.info("query %s has id %s, run %s", query.label, query.id, query.run_id)
         if self._waits:
             publish_link(context, self.hook.settings.query_url(self._waits[0].id))
-        return {"request": self._fingerprint(), "queries": [query_result(query) for query in self._waits]}
+        external_id = {
+            "request": self._fingerprint(),
+            "queries": [query_result(query) for query in self._waits],
+            "own": self._own,
+        }
+        if (store := self._store(context)) is not None:
+            store.set(self.external_id_key, external_id)
+            store.set(_INTENT_KEY, {})
+        return external_id
 
     def get_job_status(self, external_id: Any, context: Context) -> str:
         """What has become of the queries that an earlier try submitted."""
@@ -247,7 +256,7 @@ class HeadwaterSubmitOperator(ResumableJobMixin, BaseOperator):
         if not self._waits:
             with self.hook.client as client:
                 self._waits = [client.get_query(query["id"]) for query in external_id["queries"]]
-            self._own = {query.id: query.run_id for query in self._waits}
+            self._own = dict(external_id["own"])
         if self.wait_for != WaitFor.NONE:
             for query in self._waits:
                 self._wait(query)
@@ -274,10 +283,47 @@ class HeadwaterSubmitOperator(ResumableJobMixin, BaseOperator):
                 checkpoint=self.checkpoint,
                 conf={name: str(value) for name, value in self.conf.items()},
             )
-            submitted = client.submit(request)
+            submitted = self._submitted(client, request, self._intend(client, context))
             for message in submitted.messages:
                 self.log.info("%s", message)
             self._take([client.get_query(query.id) for query in submitted.queries])
+
+    def _submitted(
+        self, client: Client, request: query_pb2.SubmitRequest, before_lost_try: Mapping[str, str] | None
+    ) -> query_pb2.SubmitResponse:
+        """Submits; makes room for it where a try of this task was killed after its submit and before it knew the answer."""
+        while True:
+            try:
+                return client.submit(request)
+            except HeadwaterError as error:
+                named = _UUID.search(str(error)) if error.error_class == "STREAMING_QUERY_ALREADY_ACTIVE" else None
+                if named is None or before_lost_try is None:
+                    raise
+                query = client.get_query(named[0])
+                if before_lost_try.get(query.id) == query.run_id:
+                    raise
+                self.log.warning("query %s was started by a try that was killed: it is submitted anew", query.label)
+                client.stop_run(query.id, query.run_id)
+
+    def _intend(self, client: Client, context: Context) -> dict[str, str] | None:
+        """Remembers that a submit is about to be made, and what runs before it.
+
+        Of a try that got no further, which only a hard kill between the submit and its answer leaves behind: what ran
+        before that.
+        """
+        store = self._store(context)
+        if store is None:
+            return None
+        earlier = store.get(_INTENT_KEY)
+        before = earlier["before"] if earlier else None
+        now = {query.id: query.run_id for query in client.list_queries() if query.state not in ENDED}
+        # Of several tries in a row that were lost, the first knows best.
+        store.set(_INTENT_KEY, {"before": now if before is None else before})
+        return before
+
+    def _store(self, context: Context) -> Any:
+        """Airflow 3.3: what all tries of the task instance share."""
+        return context.get("task_state_store") if getattr(self, "durable", False) else None
 
     def _reconnected(self, client: Client) -> bool:
         """Deals with queries of these names that run already. Whether that is all there is to do."""
@@ -308,11 +354,11 @@ class HeadwaterSubmitOperator(ResumableJobMixin, BaseOperator):
     def _stop(self, external_id: Any) -> None:
         """Stops what an earlier try started and nobody has started anew since."""
         with self.hook.client as client:
-            for query in external_id["queries"]:
+            for query_id, run_id in external_id["own"].items():
                 try:
-                    client.stop_run(query["id"], query["run_id"])
+                    client.stop_run(query_id, run_id)
                 except HeadwaterNotFound:
-                    self.log.info("query %s of an earlier try is gone", query["name"])
+                    self.log.info("query %s of an earlier try is gone", query_id)
 
     # --- a script ---
 
@@ -329,6 +375,7 @@ class HeadwaterSubmitOperator(ResumableJobMixin, BaseOperator):
             )
         settings = self.hook.settings
         path = script_path(self.application.strip(), context)
+        conf = {name: str(value) for name, value in self.conf.items()}
         try:
             line = command(
                 settings,
@@ -336,9 +383,11 @@ class HeadwaterSubmitOperator(ResumableJobMixin, BaseOperator):
                 [str(argument) for argument in self.application_args],
                 client=find_client(self.headwater, settings),
                 python=self.python,
-                conf={name: str(value) for name, value in self.conf.items()},
+                conf=conf,
                 py_files=self.py_files,
+                detached=detached,
             )
+            env = environment(settings, self.env, conf, self.py_files)
         except ValueError as error:
             raise HeadwaterRequestError(str(error)) from error
         with self.hook.client as client:
@@ -347,7 +396,7 @@ class HeadwaterSubmitOperator(ResumableJobMixin, BaseOperator):
             before = {query.id: query.run_id for query in client.list_queries()}
             self.log.info("running %s", " ".join([line[0], path]))
             try:
-                self._script = Script(line, environment(settings, self.env, self.py_files), self.log)
+                self._script = Script(line, env, self.log)
             except OSError as error:
                 raise HeadwaterRequestError(f"cannot run {line[0]}: {error.strerror}") from error
             try:

@@ -50,7 +50,8 @@ class HeadwaterQuerySensor(BaseSensorOperator):
     :param max_lag: the query is at most so many records behind. The lag is that of the last progress report, which an
         idle query makes every ten seconds.
     :param offsets: by topic and partition, the end that must be committed, as Spark writes offsets: `{"topic": {"0": 5}}`.
-        An ingest operator's result has it: `offsets=ingest.output["offsets"]`. Nothing in it is there at once. (templated)
+        An ingest operator's result has it: `"{{ ti.xcom_pull(task_ids='ingest')['offsets'] }}"`. Empty ones are there at
+        once. (templated)
     :param wait_until_exists: wait for a query that is not there yet, in place of failing.
     :param headwater_conn_id: the connection.
     :param deferrable: wait in the triggerer, where the query's progress is followed and not polled.

@@ -1,0 +1,197 @@
+//! Functions that are other expressions: they have a name and a type here, and the analyzer puts the expression in their
+//! place (`if(a, b, c)` is a CASE, `int('7')` a cast).
+
+use super::coercion;
+use super::ddl;
+use super::native::{Call, Function, Param, Returns, external, invalid};
+use arrow::array::{Array, ArrayRef, AsArray, StringArray};
+use arrow::datatypes::{DataType, Field, TimeUnit, TimestampMicrosecondType};
+use datafusion::common::ScalarValue;
+use datafusion::error::Result;
+use headwater_proto::error::Error;
+use std::sync::Arc;
+
+use Param::{Any, Common, Text};
+
+fn never(_: &Call<'_>) -> Result<ArrayRef> {
+    Err(external(Error::internal("a function that the analyzer should have replaced")))
+}
+
+fn common_of(types: &[DataType]) -> Result<DataType> {
+    match coercion::common(types) {
+        Some(common) => Ok(common),
+        None => {
+            let shown = types.iter().map(ddl::type_name).collect::<Vec<_>>().join(", ");
+            invalid("DATATYPE_MISMATCH.DATA_DIFF_TYPES", format!("branches have different types ({shown}): cast them"))
+        }
+    }
+}
+
+/// Types that are functions too: `int('7')`.
+pub const CASTS: &[(&str, fn() -> DataType)] = &[
+    ("boolean", || DataType::Boolean),
+    ("tinyint", || DataType::Int8),
+    ("smallint", || DataType::Int16),
+    ("int", || DataType::Int32),
+    ("bigint", || DataType::Int64),
+    ("float", || DataType::Float32),
+    ("double", || DataType::Float64),
+    ("decimal", || DataType::Decimal128(10, 0)),
+    ("string", || DataType::Utf8),
+    ("binary", || DataType::Binary),
+    ("date", || DataType::Date32),
+    ("timestamp", ddl::timestamp),
+];
+
+/// The functions.
+pub fn functions() -> Vec<Function> {
+    const BOOLEAN: Returns = Returns::Type(|| DataType::Boolean);
+    let casts = CASTS.iter().map(|(name, make)| Function::new(name, &[Any], Returns::Type(*make), never).nulls());
+    let mut all: Vec<Function> = casts.collect();
+    all.extend([
+        Function::new("if", &[Any, Any, Any], Returns::Of(|types| common_of(&types[1..])), never).nulls(),
+        Function::new("nvl2", &[Any, Any, Any], Returns::Of(|types| common_of(&types[1..])), never).nulls(),
+        Function::new("isnull", &[Any], BOOLEAN, never).nulls(),
+        Function::new("isnotnull", &[Any], BOOLEAN, never).nulls(),
+        Function::new("nullifzero", &[Any], Returns::Arg(0), never).nulls(),
+        Function::new("zeroifnull", &[Any], Returns::Arg(0), never).nulls(),
+        Function::new("equal_null", &[Any, Any], BOOLEAN, never).nulls(),
+        Function::new("typeof", &[Any], Returns::Type(|| DataType::Utf8), never).nulls(),
+        Function::new("coalesce", &[Common], Returns::Of(common_of), never)
+            .rest(Common)
+            .nulls()
+            .alias(&["nvl", "ifnull"]),
+        Function::new("now", &[], Returns::Type(ddl::timestamp), never).alias(&["current_timestamp"]).volatile(),
+        Function::new("current_date", &[], Returns::Type(|| DataType::Date32), never).alias(&["curdate"]).volatile(),
+        Function::new("localtimestamp", &[], Returns::Type(|| DataType::Timestamp(TimeUnit::Microsecond, None)), never)
+            .volatile(),
+        Function::new("nullif", &[Any, Any], Returns::Arg(0), never).nulls(),
+        Function::new("array", &[], Returns::Of(|types| Ok(ddl::array_of(common_of(types)?))), array)
+            .rest(Common)
+            .nulls()
+            .alias(&["make_array"]),
+        Function::new("assert_true", &[Any], Returns::Type(|| DataType::Null), |call| {
+            let checked = arrow::compute::cast(&call.args[0], &DataType::Boolean)?;
+            let checked = checked.as_boolean();
+            match (0..call.rows).find(|i| checked.is_null(*i) || !checked.value(*i)) {
+                Some(i) => {
+                    let told = call.has(1).then(|| call.text(1)).filter(|texts| texts.is_valid(i));
+                    let told = told.map_or("the condition is not true", |texts| texts.value(i));
+                    invalid("USER_RAISED_EXCEPTION", told)
+                }
+                None => Ok(arrow::array::new_null_array(&DataType::Null, call.rows)),
+            }
+        })
+        .optional(&[Text])
+        .nulls(),
+        Function::new("raise_error", &[Text], Returns::Type(|| DataType::Null), |call| {
+            if call.rows == 0 {
+                return Ok(arrow::array::new_null_array(&DataType::Null, 0));
+            }
+            let told = if call.text(0).is_null(0) { "null" } else { call.text(0).value(0) };
+            invalid("USER_RAISED_EXCEPTION", told)
+        })
+        .nulls()
+        .volatile(),
+        Function::new("version", &[], Returns::Type(|| DataType::Utf8), |call| {
+            Ok(Arc::new(StringArray::from(vec![concat!("4.3.0 headwater-", env!("CARGO_PKG_VERSION")); call.rows])))
+        }),
+        Function::new("current_catalog", &[], Returns::Type(|| DataType::Utf8), |call| {
+            Ok(Arc::new(StringArray::from(vec!["spark_catalog"; call.rows])))
+        }),
+        Function::new("current_database", &[], Returns::Type(|| DataType::Utf8), |call| {
+            Ok(Arc::new(StringArray::from(vec!["default"; call.rows])))
+        })
+        .alias(&["current_schema"]),
+        Function::new("window", &[Param::Timestamp, Text], Returns::Constant(window_type), window)
+            .optional(&[Text, Text]),
+        Function::new("uuid", &[], Returns::Type(|| DataType::Utf8), |call| {
+            call.text_rows(|_| Ok(Some(uuid::Uuid::new_v4().to_string())))
+        })
+        .volatile(),
+    ]);
+    all
+}
+
+fn array(call: &Call<'_>) -> Result<ArrayRef> {
+    let count = call.args.len();
+    let item = super::collections::item_of(call.return_type);
+    let each: Vec<&dyn Array> = call.args.iter().map(AsRef::as_ref).collect();
+    let all = if each.is_empty() { arrow::array::new_empty_array(&item) } else { arrow::compute::concat(&each)? };
+    let order = (0..call.rows).flat_map(|i| (0..count).map(move |at| (at * call.rows + i) as u64));
+    let values = arrow::compute::take(&all, &order.collect::<arrow::array::UInt64Array>(), None)?;
+    let DataType::List(field) = call.return_type else { return Err(external(Error::internal("a list was expected"))) };
+    let values = super::cast::relabel(values, field.data_type())?;
+    let offsets = arrow::buffer::OffsetBuffer::from_lengths(vec![count; call.rows]);
+    Ok(Arc::new(arrow::array::ListArray::try_new(Arc::clone(field), offsets, values, None)?))
+}
+
+fn window_type(types: &[DataType], constants: &[Option<&ScalarValue>]) -> Result<DataType> {
+    let constant = |at: usize| constants.get(at).copied().flatten().and_then(|text| text.try_as_str()).flatten();
+    let duration = constant(1).and_then(micros_of);
+    let slide = if types.len() > 2 { constant(2).and_then(micros_of) } else { duration };
+    match (duration, slide) {
+        (Some(duration), Some(slide)) if duration == slide && duration > 0 => {}
+        (Some(duration), Some(slide)) if duration > 0 && slide > 0 => {
+            return invalid(
+                "UNSUPPORTED_FEATURE",
+                "`window` with a slide other than its duration is not supported: use a duration alone",
+            );
+        }
+        _ => {
+            return invalid(
+                "DATATYPE_MISMATCH.NON_FOLDABLE_INPUT",
+                "the duration of `window` must be a literal such as '5 minutes'",
+            );
+        }
+    }
+    let time = |name: &str| Field::new(name, ddl::timestamp(), true);
+    Ok(DataType::Struct(vec![time("start"), time("end")].into()))
+}
+
+/// `5 minutes`, `1 hour 30 seconds`: of weeks and shorter units.
+fn micros_of(text: &str) -> Option<i64> {
+    let words: Vec<&str> = text.split_whitespace().filter(|word| !word.eq_ignore_ascii_case("interval")).collect();
+    if words.is_empty() || words.len() % 2 == 1 {
+        return None;
+    }
+    words.chunks(2).try_fold(0_i64, |sum, pair| {
+        let unit = pair[1].to_ascii_lowercase();
+        let size = match unit.trim_end_matches('s') {
+            "week" => 7 * 86_400_000_000,
+            "day" => 86_400_000_000,
+            "hour" => 3_600_000_000,
+            "minute" => 60_000_000,
+            "second" => 1_000_000,
+            "millisecond" => 1000,
+            "microsecond" => 1,
+            _ => return None,
+        };
+        sum.checked_add(pair[0].parse::<i64>().ok()?.checked_mul(size)?)
+    })
+}
+
+fn window(call: &Call<'_>) -> Result<ArrayRef> {
+    let at = |at: usize, i: usize| if call.has(at) { micros_of(call.text(at).value(i)).unwrap_or(0) } else { 0 };
+    let mut starts = vec![];
+    let mut ends = vec![];
+    for i in 0..call.rows {
+        if call.skip(i) {
+            starts.push(None);
+            ends.push(None);
+            continue;
+        }
+        let (time, duration, start) = (call.times(0).value(i), at(1, i).max(1), at(3, i));
+        let begin = time - (time - start).rem_euclid(duration);
+        starts.push(Some(begin));
+        ends.push(Some(begin + duration));
+    }
+    let valid: Vec<bool> = starts.iter().map(Option::is_some).collect();
+    let times = |all: Vec<Option<i64>>| -> ArrayRef {
+        let all = all.into_iter().collect::<arrow::array::PrimitiveArray<TimestampMicrosecondType>>();
+        Arc::new(all.with_data_type(DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))))
+    };
+    let DataType::Struct(fields) = call.return_type else { return Err(external(Error::internal("a struct"))) };
+    let columns = vec![times(starts), times(ends)];
+    Ok(Arc::new(arrow::array::StructArray::try_new(fields.clone(), columns, Some(valid.into()))?))
+}

@@ -1,0 +1,416 @@
+//! What `spark.catalog` asks: answers are rows.
+
+use super::Planner;
+use super::expression::{required, unsupported};
+use super::frame::{Frame, parse_name};
+use super::functions;
+use crate::session::Session as SqlSession;
+use crate::sql::catalog::TableDefinition;
+use crate::sql::error::from_datafusion;
+use crate::sql::parser::{CreateTable, Name, Statement};
+use crate::sql::planner::{matches_pattern, show_create};
+use crate::streaming::manager::StartOptions;
+use arrow::array::{ArrayRef, BooleanArray, ListBuilder, RecordBatch, StringArray, StringBuilder};
+use headwater_executor::functions::ddl;
+use headwater_proto::error::{Error, ErrorKind, Result};
+use headwater_proto::spark;
+use headwater_proto::spark::catalog::CatType;
+use std::sync::Arc;
+
+const CATALOG: &str = "spark_catalog";
+const DATABASE: &str = "default";
+
+impl Planner<'_> {
+    /// A question to the catalog, or a change of it.
+    pub(super) async fn catalog(&mut self, message: &spark::Catalog) -> Result<Frame> {
+        let planner = Arc::clone(&self.session.statements().planner);
+        match required(message.cat_type.as_ref(), "the question to the catalog")? {
+            CatType::CurrentDatabase(_) => self.one_text("current_database", DATABASE),
+            CatType::CurrentCatalog(_) => self.one_text("current_catalog", CATALOG),
+            CatType::SetCurrentDatabase(set) => {
+                database(&set.db_name)?;
+                self.nothing()
+            }
+            CatType::SetCurrentCatalog(set) => {
+                if !set.catalog_name.eq_ignore_ascii_case(CATALOG) {
+                    return Err(not_found(
+                        "CATALOG_NOT_FOUND",
+                        format!("the catalog `{}` is not found: there is {CATALOG}", set.catalog_name),
+                    ));
+                }
+                self.nothing()
+            }
+            CatType::DatabaseExists(asked) => self.one_truth(database(&asked.db_name).is_ok()),
+            CatType::ListDatabases(asked) => {
+                let shown = matches_pattern(DATABASE, asked.pattern.as_deref());
+                self.databases(if shown { &[DATABASE] } else { &[] })
+            }
+            CatType::GetDatabase(asked) => {
+                database(&asked.db_name)?;
+                self.databases(&[DATABASE])
+            }
+            CatType::ListCatalogs(asked) => {
+                let names: Vec<&str> =
+                    [CATALOG].into_iter().filter(|name| matches_pattern(name, asked.pattern.as_deref())).collect();
+                self.rows(vec![
+                    ("name", texts(names.iter().map(|name| Some(*name)))),
+                    ("description", texts(names.iter().map(|_| None::<&str>))),
+                ])
+            }
+            CatType::ListTables(asked) => {
+                if let Some(name) = &asked.db_name {
+                    database(name)?;
+                }
+                let tables = self.tables(asked.pattern.as_deref());
+                self.table_rows(&tables)
+            }
+            CatType::ListViews(asked) => {
+                if let Some(name) = &asked.db_name {
+                    database(name)?;
+                }
+                let mut tables = self.tables(asked.pattern.as_deref());
+                tables.retain(|table| table.kind != "MANAGED" && table.kind != "EXTERNAL");
+                self.table_rows(&tables)
+            }
+            CatType::GetTable(asked) => {
+                let name = table_name(&asked.table_name, asked.db_name.as_deref())?;
+                let definition = planner.lookup(&name, &self.sql)?;
+                let temporary = is_temporary(&name, &self.sql);
+                self.table_rows(&[Table::of(&definition, temporary)])
+            }
+            CatType::TableExists(asked) => {
+                let name = table_name(&asked.table_name, asked.db_name.as_deref())?;
+                match planner.lookup(&name, &self.sql) {
+                    Ok(_) => self.one_truth(true),
+                    Err(error) if error.kind == ErrorKind::NotFound => self.one_truth(false),
+                    Err(error) => Err(error),
+                }
+            }
+            CatType::ListColumns(asked) => {
+                let name = table_name(&asked.table_name, asked.db_name.as_deref())?;
+                let definition = planner.lookup(&name, &self.sql)?;
+                let schema = planner.table_schema(&name, &self.sql).await?;
+                let fields = schema.fields();
+                let partition =
+                    |column: &str| definition.partition_by.iter().any(|known| known.eq_ignore_ascii_case(column));
+                self.rows(vec![
+                    ("name", texts(fields.iter().map(|field| Some(field.name().as_str())))),
+                    (
+                        "description",
+                        texts(fields.iter().map(|field| field.metadata().get("comment").map(String::as_str))),
+                    ),
+                    ("dataType", texts(fields.iter().map(|field| Some(ddl::simple_name(field.data_type()))))),
+                    ("nullable", truths(fields.iter().map(|field| field.is_nullable()))),
+                    ("isPartition", truths(fields.iter().map(|field| partition(field.name())))),
+                    ("isBucket", truths(fields.iter().map(|_| false))),
+                    ("isCluster", truths(fields.iter().map(|_| false))),
+                ])
+            }
+            CatType::ListFunctions(asked) => {
+                if let Some(name) = &asked.db_name {
+                    database(name)?;
+                }
+                let names = planner.function_names()?;
+                let names: Vec<String> =
+                    names.into_iter().filter(|name| matches_pattern(name, asked.pattern.as_deref())).collect();
+                self.function_rows(&names)
+            }
+            CatType::GetFunction(asked) => {
+                let name = parse_name(&asked.function_name)?.pop().unwrap_or_default();
+                if !functions::exists(&self.state, &name) {
+                    return Err(super::expression::unresolved_routine(&name));
+                }
+                self.function_rows(&[name])
+            }
+            CatType::FunctionExists(asked) => {
+                let name = parse_name(&asked.function_name)?.pop().unwrap_or_default();
+                self.one_truth(functions::exists(&self.state, &name))
+            }
+            CatType::DropTempView(asked) => self.drop_temporary(&asked.view_name.to_lowercase()).await,
+            CatType::DropGlobalTempView(asked) => {
+                self.drop_temporary(&format!("global_temp.{}", asked.view_name.to_lowercase())).await
+            }
+            CatType::DropTable(asked) => self.drop_named(&asked.table_name, asked.if_exists, false).await,
+            CatType::DropView(asked) => self.drop_named(&asked.view_name, asked.if_exists, true).await,
+            CatType::GetCreateTableString(asked) => {
+                let definition = planner.lookup(&table_name(&asked.table_name, None)?, &self.sql)?;
+                self.one_text("createtab_stmt", &show_create(&definition))
+            }
+            CatType::GetTableProperties(asked) => {
+                let definition = planner.lookup(&table_name(&asked.table_name, None)?, &self.sql)?;
+                self.rows(vec![
+                    ("key", texts(definition.properties.keys().map(Some))),
+                    ("value", texts(definition.properties.values().map(Some))),
+                ])
+            }
+            CatType::IsCached(asked) => {
+                planner.lookup(&table_name(&asked.table_name, None)?, &self.sql)?;
+                self.one_truth(false)
+            }
+            // Nothing is kept in memory beyond a query: these have nothing to do but to check the name.
+            CatType::CacheTable(asked) => self.checked(&asked.table_name),
+            CatType::UncacheTable(asked) => self.checked(&asked.table_name),
+            CatType::RefreshTable(asked) => self.checked(&asked.table_name),
+            CatType::ClearCache(_) | CatType::RefreshByPath(_) => self.nothing(),
+            CatType::CreateTable(asked) => {
+                let create = CreatedTable {
+                    name: &asked.table_name,
+                    path: asked.path.as_deref(),
+                    source: asked.source.as_deref(),
+                    comment: asked.description.as_deref(),
+                    schema: asked.schema.as_ref(),
+                    options: &asked.options,
+                };
+                self.create_table(create).await
+            }
+            CatType::CreateExternalTable(asked) => {
+                let create = CreatedTable {
+                    name: &asked.table_name,
+                    path: asked.path.as_deref(),
+                    source: asked.source.as_deref(),
+                    comment: None,
+                    schema: asked.schema.as_ref(),
+                    options: &asked.options,
+                };
+                self.create_table(create).await
+            }
+            CatType::CreateDatabase(_) | CatType::DropDatabase(_) => {
+                Err(unsupported(&format!("another database than {DATABASE}: there is one")))
+            }
+            CatType::RecoverPartitions(_) => {
+                Err(unsupported("recoverPartitions: partitions are found when a table is read"))
+            }
+            CatType::ListPartitions(_) => Err(unsupported("listPartitions")),
+            CatType::TruncateTable(_) => Err(unsupported("truncateTable: overwrite the table with no rows")),
+            CatType::AnalyzeTable(_) => Err(unsupported("analyzeTable: statistics are those of the files")),
+        }
+    }
+
+    fn rows(&self, columns: Vec<(&str, ArrayRef)>) -> Result<Frame> {
+        let columns = columns.into_iter().map(|(name, values)| (name, values, true));
+        let rows = RecordBatch::try_from_iter_with_nullable(columns).map_err(|error| from_datafusion(error.into()))?;
+        self.of_rows(rows)
+    }
+
+    fn one_text(&self, name: &str, value: &str) -> Result<Frame> {
+        self.rows(vec![(name, texts([Some(value)]))])
+    }
+
+    fn one_truth(&self, value: bool) -> Result<Frame> {
+        self.rows(vec![("value", truths([value]))])
+    }
+
+    /// The answer of what has none.
+    fn nothing(&self) -> Result<Frame> {
+        self.rows(vec![("value", texts(Vec::<Option<&str>>::new()))])
+    }
+
+    fn checked(&self, name: &str) -> Result<Frame> {
+        self.session.statements().planner.lookup(&table_name(name, None)?, &self.sql)?;
+        self.nothing()
+    }
+
+    fn databases(&self, names: &[&str]) -> Result<Frame> {
+        let warehouse = self.session.statements().planner.catalog().warehouse().to_string();
+        self.rows(vec![
+            ("name", texts(names.iter().map(|name| Some(*name)))),
+            ("catalog", texts(names.iter().map(|_| Some(CATALOG)))),
+            ("description", texts(names.iter().map(|_| Some("default database")))),
+            ("locationUri", texts(names.iter().map(|_| Some(warehouse.as_str())))),
+        ])
+    }
+
+    fn tables(&self, pattern: Option<&str>) -> Vec<Table> {
+        let planner = &self.session.statements().planner;
+        let mut tables: Vec<Table> =
+            planner
+                .catalog()
+                .list()
+                .iter()
+                .map(|table| Table::of(table, false))
+                .chain(self.sql.views.values().map(|view| Table::of(view, true)))
+                .chain(self.sql.plans.iter().filter(|(key, _)| !key.starts_with("global_temp.")).map(|(_, view)| {
+                    Table { name: view.name.clone(), kind: "TEMPORARY", temporary: true, comment: None }
+                }))
+                .filter(|table| matches_pattern(&table.name, pattern))
+                .collect();
+        tables.sort_by(|one, two| one.name.cmp(&two.name));
+        tables
+    }
+
+    fn table_rows(&self, tables: &[Table]) -> Result<Frame> {
+        let mut namespaces = ListBuilder::new(StringBuilder::new());
+        for table in tables {
+            if !table.temporary {
+                namespaces.values().append_value(DATABASE);
+            }
+            namespaces.append(true);
+        }
+        self.rows(vec![
+            ("name", texts(tables.iter().map(|table| Some(table.name.as_str())))),
+            ("catalog", texts(tables.iter().map(|table| (!table.temporary).then_some(CATALOG)))),
+            ("namespace", Arc::new(namespaces.finish())),
+            ("description", texts(tables.iter().map(|table| table.comment.as_deref()))),
+            ("tableType", texts(tables.iter().map(|table| Some(table.kind)))),
+            ("isTemporary", truths(tables.iter().map(|table| table.temporary))),
+        ])
+    }
+
+    fn function_rows(&self, names: &[String]) -> Result<Frame> {
+        let mut namespaces = ListBuilder::new(StringBuilder::new());
+        for _ in names {
+            namespaces.append(false);
+        }
+        self.rows(vec![
+            ("name", texts(names.iter().map(Some))),
+            ("catalog", texts(names.iter().map(|_| None::<&str>))),
+            ("namespace", Arc::new(namespaces.finish())),
+            ("description", texts(names.iter().map(|_| None::<&str>))),
+            ("className", texts(names.iter().map(|_| Some("")))),
+            ("isTemporary", truths(names.iter().map(|_| true))),
+        ])
+    }
+
+    /// Whether there was such a view.
+    async fn drop_temporary(&mut self, key: &str) -> Result<Frame> {
+        let there = self
+            .session
+            .with_sql(async |sql: &mut SqlSession| {
+                let (plans, views) = (sql.plans.remove(key).is_some(), sql.views.remove(key).is_some());
+                plans || views
+            })
+            .await;
+        self.sql = self.session.sql();
+        self.one_truth(there)
+    }
+
+    async fn drop_named(&mut self, name: &str, if_exists: bool, view: bool) -> Result<Frame> {
+        let statement = Statement::Drop { name: table_name(name, None)?, if_exists, view };
+        self.execute(&statement).await?;
+        self.nothing()
+    }
+
+    async fn execute(&mut self, statement: &Statement) -> Result<()> {
+        let statements = self.session.statements().clone();
+        let done = self
+            .session
+            .with_sql(async |sql: &mut SqlSession| {
+                statements.execute(statement, sql, &StartOptions::default(), None).await.map(drop)
+            })
+            .await;
+        self.sql = self.session.sql();
+        done
+    }
+
+    async fn create_table(&mut self, table: CreatedTable<'_>) -> Result<Frame> {
+        let name = table_name(table.name, None)?;
+        let configured = self.session.conf("spark.sql.sources.default");
+        let columns = match table.schema {
+            Some(schema) => match super::types::from_proto(schema)? {
+                arrow::datatypes::DataType::Struct(fields) if !fields.is_empty() => Some(ddl::columns_ddl(&fields)),
+                _ => None,
+            },
+            None => None,
+        };
+        let statement = Statement::CreateTable(CreateTable {
+            name: name.clone(),
+            or_replace: false,
+            if_not_exists: false,
+            streaming: false,
+            columns,
+            format: table.source.map(str::to_string).or(configured).unwrap_or_else(|| "parquet".into()),
+            options: table.options.iter().map(|(key, value)| (key.clone(), value.clone())).collect(),
+            partition_by: vec![],
+            location: table.path.map(str::to_string),
+            comment: table.comment.filter(|text| !text.is_empty()).map(str::to_string),
+            properties: vec![],
+            query: None,
+        });
+        self.execute(&statement).await?;
+        let quoted = name.to_string();
+        self.query(&format!("SELECT * FROM {quoted}")).await
+    }
+}
+
+struct CreatedTable<'m> {
+    name: &'m str,
+    path: Option<&'m str>,
+    source: Option<&'m str>,
+    comment: Option<&'m str>,
+    schema: Option<&'m spark::DataType>,
+    options: &'m std::collections::HashMap<String, String>,
+}
+
+struct Table {
+    name: String,
+    kind: &'static str,
+    temporary: bool,
+    comment: Option<String>,
+}
+
+impl Table {
+    fn of(definition: &TableDefinition, temporary: bool) -> Self {
+        let kind = match (temporary, definition.is_view()) {
+            (true, _) => "TEMPORARY",
+            (false, true) => "VIEW",
+            (false, false) => "EXTERNAL",
+        };
+        Self { name: definition.name.clone(), kind, temporary, comment: definition.comment.clone() }
+    }
+}
+
+/// A table's name of one part or several, beside the name of its database.
+pub fn table_name(text: &str, database: Option<&str>) -> Result<Name> {
+    let mut parts = parse_name(text)?;
+    if let (Some(database), 1) = (database.filter(|database| !database.is_empty()), parts.len()) {
+        let mut whole = parse_name(database)?;
+        whole.append(&mut parts);
+        parts = whole;
+    }
+    Ok(Name(parts))
+}
+
+fn is_temporary(name: &Name, sql: &SqlSession) -> bool {
+    let key = name.0.join(".").to_lowercase();
+    sql.views.contains_key(&key) || sql.plans.contains_key(&key)
+}
+
+/// There is one database.
+fn database(name: &str) -> Result<()> {
+    let own = name.rsplit('.').next().unwrap_or(name).trim_matches('`');
+    if own.eq_ignore_ascii_case(DATABASE) {
+        return Ok(());
+    }
+    Err(not_found(
+        "SCHEMA_NOT_FOUND",
+        format!("the schema `{name}` cannot be found: there is one, {CATALOG}.{DATABASE}"),
+    ))
+}
+
+fn not_found(class: &str, message: String) -> Error {
+    Error::new(ErrorKind::NotFound, class, message)
+}
+
+fn texts<T: AsRef<str>>(values: impl IntoIterator<Item = Option<T>>) -> ArrayRef {
+    Arc::new(values.into_iter().collect::<StringArray>())
+}
+
+fn truths(values: impl IntoIterator<Item = bool>) -> ArrayRef {
+    Arc::new(values.into_iter().map(Some).collect::<BooleanArray>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_tables() {
+        let name = |text: &str, database: Option<&str>| table_name(text, database).map(|name| name.0.join("/"));
+        assert_eq!(name("t", None).ok().as_deref(), Some("t"));
+        assert_eq!(name("t", Some("default")).ok().as_deref(), Some("default/t"));
+        assert_eq!(name("a.t", Some("default")).ok().as_deref(), Some("a/t"));
+        assert_eq!(name("t", Some("")).ok().as_deref(), Some("t"));
+        assert!(database("spark_catalog.DEFAULT").is_ok());
+        assert_eq!(database("other").expect_err("is none").class, "SCHEMA_NOT_FOUND");
+    }
+}

@@ -1,0 +1,437 @@
+//! `df.write` and `df.writeTo`: where rows go, and what happens when something is there already.
+
+use super::super::sessions::Session;
+use super::catalog::table_name;
+use super::expression::{required, unsupported};
+use super::frame::Frame;
+use super::views::input_of;
+use super::{Planner, types};
+use crate::sql::catalog::{TableDefinition, Taken};
+use crate::sql::error::from_datafusion;
+use datafusion::common::ScalarValue;
+use datafusion::logical_expr::LogicalPlan;
+use futures::StreamExt;
+use headwater_executor::connectors::files::location::parse_location;
+use headwater_executor::connectors::{Options, WriteMode};
+use headwater_executor::functions::ddl;
+use headwater_proto::error::{Error, ErrorKind, Result};
+use headwater_proto::spark;
+use headwater_proto::spark::write_operation::save_table::TableSaveMethod;
+use headwater_proto::spark::write_operation::{SaveMode, SaveType};
+use headwater_proto::spark::write_operation_v2::Mode;
+use std::sync::Arc;
+
+/// What to do about what is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// Write so.
+    Write(WriteMode),
+    /// Leave it as it is.
+    Nothing,
+    /// Refuse.
+    AlreadyExists,
+}
+
+/// What a save mode comes to.
+pub fn step(mode: SaveMode, exists: bool) -> Step {
+    match (mode, exists) {
+        (SaveMode::Append, _) => Step::Write(WriteMode::Append),
+        (SaveMode::Overwrite, _) => Step::Write(WriteMode::Overwrite),
+        (SaveMode::ErrorIfExists | SaveMode::Unspecified, true) => Step::AlreadyExists,
+        (SaveMode::Ignore, true) => Step::Nothing,
+        (_, false) => Step::Write(WriteMode::Append),
+    }
+}
+
+/// `df.write`.
+///
+/// # Errors
+/// Spark's error classes; those of the sink.
+pub async fn write(session: &Arc<Session>, message: &spark::WriteOperation) -> Result<()> {
+    if message.bucket_by.is_some() || !message.sort_column_names.is_empty() {
+        return Err(unsupported("a write with bucketBy or sortBy"));
+    }
+    if !message.clustering_columns.is_empty() {
+        return Err(unsupported("a write with clusterBy"));
+    }
+    if message.with_schema_evolution {
+        return Err(unsupported("a write with schema evolution"));
+    }
+    let mut planner = Planner::new(session)?;
+    let frame = planner.relation(input_of(message.input.as_ref(), "the rows of a write")?).await?;
+    refuse_stream(&frame)?;
+    let partition_by = message
+        .partitioning_columns
+        .iter()
+        .map(|name| frame.named_column(name).map(|attribute| attribute.name))
+        .collect::<Result<Vec<_>>>()?;
+    let format = message.source.clone().filter(|source| !source.is_empty());
+    let configured = session.conf("spark.sql.sources.default").unwrap_or_else(|| "parquet".into());
+    let options = Options::new(message.options.iter().map(|(key, value)| (key.as_str(), value.as_str())));
+    match &message.save_type {
+        Some(SaveType::Table(table)) => {
+            if table.save_method() == TableSaveMethod::InsertInto {
+                if !partition_by.is_empty() {
+                    return Err(Error::invalid(
+                        "NOT_SUPPORTED_WITH_INSERT_INTO",
+                        "insertInto() can't be used together with partitionBy(): the table's own partitioning is used",
+                    ));
+                }
+                let mode = match message.mode() {
+                    SaveMode::Overwrite => WriteMode::Overwrite,
+                    _ => WriteMode::Append,
+                };
+                return insert_into(&mut planner, frame, &table.table_name, mode, false).await;
+            }
+            let new = NewTable { name: &table.table_name, format: format.unwrap_or(configured), options, partition_by };
+            save_as_table(&mut planner, frame, new, message.mode()).await
+        }
+        other => {
+            let format = format.unwrap_or(configured);
+            let mut target = TableDefinition::new(&format, &format, options);
+            if let Some(SaveType::Path(path)) = other
+                && !path.is_empty()
+            {
+                target.options.set("path", path);
+            }
+            target.partition_by = partition_by;
+            save(&mut planner, frame, &target, message.mode()).await
+        }
+    }
+}
+
+fn refuse_stream(frame: &Frame) -> Result<()> {
+    if frame.is_streaming() {
+        return Err(Error::invalid(
+            "CALL_ON_STREAMING_DATASET_UNSUPPORTED",
+            "the method `write` can not be called on streaming Dataset/DataFrame: use writeStream",
+        ));
+    }
+    Ok(())
+}
+
+/// To where the options say.
+async fn save(planner: &mut Planner<'_>, frame: Frame, target: &TableDefinition, mode: SaveMode) -> Result<()> {
+    let files = target.is_files();
+    let exists = if files {
+        files_exist(target).await?
+    } else {
+        match mode {
+            SaveMode::Append | SaveMode::Overwrite => false,
+            _ => exists_outside(planner, target, mode).await?,
+        }
+    };
+    let mode = match step(mode, exists) {
+        Step::Write(mode) => mode,
+        Step::Nothing => return Ok(()),
+        Step::AlreadyExists if files => {
+            let path = target.options.get("path").unwrap_or_default();
+            return Err(Error::new(
+                ErrorKind::AlreadyExists,
+                "PATH_ALREADY_EXISTS",
+                format!("path {path} already exists: set mode as \"overwrite\" to overwrite the existing path"),
+            ));
+        }
+        Step::AlreadyExists => {
+            return Err(Error::new(
+                ErrorKind::AlreadyExists,
+                "TABLE_OR_VIEW_ALREADY_EXISTS",
+                format!("the {} table that is written to already exists: use mode append or overwrite", target.format),
+            ));
+        }
+    };
+    let input = planner.rows_of(frame)?;
+    let input = planner.session.statements().planner.fitted(input, target, true, &planner.sql.conf).await?;
+    run(planner, &input, target, mode).await
+}
+
+/// Whether a table of another system is there. Topics need not be, and what keeps nothing has nothing.
+async fn exists_outside(planner: &Planner<'_>, target: &TableDefinition, mode: SaveMode) -> Result<bool> {
+    const KEEPS_NOTHING: &[&str] = &["noop", "console", "kafka"];
+    const TABLES: &[&str] = &["jdbc", "postgres"];
+    let among = |names: &[&str]| names.iter().any(|name| target.format.eq_ignore_ascii_case(name));
+    if among(KEEPS_NOTHING) && mode != SaveMode::Ignore {
+        return Ok(false);
+    }
+    if !among(TABLES) {
+        let mode = if mode == SaveMode::Ignore { "Ignore" } else { "ErrorIfExists" };
+        return Err(Error::invalid(
+            "UNSUPPORTED_DATA_SOURCE_SAVE_MODE",
+            format!(
+                "the data source \"{}\" cannot be written in the \"{mode}\" mode: use either the \"Append\" or \
+                 \"Overwrite\" mode instead",
+                target.format
+            ),
+        ));
+    }
+    let options = crate::session::with_defaults(&target.format, &target.options, &planner.sql.conf);
+    let connector = planner.session.statements().planner.connector(&target.format)?;
+    match connector.table(&options, None).await {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind == ErrorKind::NotFound || error.class == "TABLE_OR_VIEW_NOT_FOUND" => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether anything lies under the path.
+async fn files_exist(target: &TableDefinition) -> Result<bool> {
+    let Some(path) = target.options.get("path") else {
+        return Err(Error::invalid(
+            "DATA_SOURCE_PATH_NOT_SPECIFIED",
+            format!("format {} needs a path: save(path), or option path", target.format),
+        ));
+    };
+    let (store, prefix, _) = parse_location(path, &target.options)?;
+    match store.list(Some(&prefix)).next().await {
+        None => Ok(false),
+        Some(Ok(_)) => Ok(true),
+        Some(Err(object_store::Error::NotFound { .. })) => Ok(false),
+        Some(Err(error)) => Err(Error::transient("IO_ERROR", format!("failed to list {path}: {error}"))),
+    }
+}
+
+struct NewTable<'m> {
+    name: &'m str,
+    format: String,
+    options: Options,
+    partition_by: Vec<String>,
+}
+
+impl NewTable<'_> {
+    fn definition(self, planner: &Planner<'_>, name: &str, frame: &Frame) -> Result<TableDefinition> {
+        let sql = &planner.session.statements().planner;
+        sql.connector(&self.format)?;
+        let mut definition = TableDefinition::new(name, &self.format, self.options);
+        if definition.is_files() {
+            if definition.options.get("path").is_none() {
+                let path = format!("{}/{}", sql.catalog().warehouse(), name.to_lowercase());
+                definition.options.set("path", path);
+            }
+            definition.schema = Some(ddl::columns_ddl(frame.schema().fields()));
+        }
+        definition.partition_by = self.partition_by;
+        Ok(definition)
+    }
+}
+
+/// `saveAsTable`.
+async fn save_as_table(planner: &mut Planner<'_>, frame: Frame, new: NewTable<'_>, mode: SaveMode) -> Result<()> {
+    let (name, existing) = find_table(planner, new.name)?;
+    match step(mode, existing.is_some()) {
+        Step::Nothing => Ok(()),
+        Step::AlreadyExists => Err(already_exists(&name)),
+        Step::Write(WriteMode::Overwrite) => create_table(planner, frame, new, &name, Taken::Replace).await,
+        Step::Write(mode) => match existing {
+            Some(_) => insert_into(planner, frame, new.name, mode, true).await,
+            None => create_table(planner, frame, new, &name, Taken::Refuse).await,
+        },
+    }
+}
+
+fn already_exists(name: &str) -> Error {
+    Error::new(
+        ErrorKind::AlreadyExists,
+        "TABLE_OR_VIEW_ALREADY_EXISTS",
+        format!(
+            "cannot create table or view `{name}` because it already exists: choose a different name, drop it, or use another mode"
+        ),
+    )
+}
+
+/// The last part of a table's name, and the table.
+fn find_table(planner: &Planner<'_>, text: &str) -> Result<(String, Option<TableDefinition>)> {
+    let name = table_name(text, None)?;
+    let last = name.0.last().cloned().unwrap_or_default();
+    match planner.session.statements().planner.lookup(&name, &planner.sql) {
+        Ok(definition) => Ok((last, Some(definition))),
+        Err(error) if error.class == "TABLE_OR_VIEW_NOT_FOUND" => Ok((last, None)),
+        Err(error) => Err(error),
+    }
+}
+
+async fn create_table(
+    planner: &mut Planner<'_>,
+    frame: Frame,
+    new: NewTable<'_>,
+    name: &str,
+    taken: Taken,
+) -> Result<()> {
+    let definition = new.definition(planner, name, &frame)?;
+    let input = planner.rows_of(frame)?;
+    let sql = Arc::clone(&planner.session.statements().planner);
+    let input = sql.fitted(input, &definition, true, &planner.sql.conf).await?;
+    let before = sql.catalog().get(name);
+    sql.catalog().create(definition.clone(), taken).await?;
+    let mode = if taken == Taken::Replace { WriteMode::Overwrite } else { WriteMode::Append };
+    let written = run(planner, &input, &definition, mode).await;
+    if written.is_err() {
+        let undone = match before {
+            Some(before) => sql.catalog().create(before, Taken::Replace).await.map(drop),
+            None => sql.catalog().remove(name).await.map(drop),
+        };
+        if let Err(error) = undone {
+            tracing::warn!(table = name, %error, "a table whose first write failed could not be removed");
+        }
+    }
+    written
+}
+
+async fn insert_into(
+    planner: &mut Planner<'_>,
+    frame: Frame,
+    table: &str,
+    mode: WriteMode,
+    by_name: bool,
+) -> Result<()> {
+    let sql = Arc::clone(&planner.session.statements().planner);
+    let target = sql.lookup(&table_name(table, None)?, &planner.sql)?;
+    if target.is_view() {
+        return Err(Error::invalid(
+            "UNSUPPORTED_INSERT.VIEW",
+            format!("cannot insert into view `{}`: name the table that it shows", target.name),
+        ));
+    }
+    let input = planner.rows_of(frame)?;
+    let input = sql.fitted(input, &target, by_name, &planner.sql.conf).await?;
+    run(planner, &input, &target, mode).await
+}
+
+async fn run(planner: &Planner<'_>, input: &LogicalPlan, target: &TableDefinition, mode: WriteMode) -> Result<()> {
+    let said = planner.session.statements().write(input, target, mode, &target.name, &planner.sql, None).await?;
+    tracing::debug!(said, "written");
+    Ok(())
+}
+
+impl Planner<'_> {
+    /// The plan that makes a frame's rows, under the names that users see, of the types that sinks know.
+    pub(super) fn rows_of(&mut self, frame: Frame) -> Result<LogicalPlan> {
+        let named = frame.named()?;
+        let options = self.state.config_options();
+        let plan = self.state.analyzer().execute_and_check(named, options, |_, _| {}).map_err(from_datafusion)?;
+        Ok(plan)
+    }
+}
+
+/// `df.writeTo`.
+///
+/// # Errors
+/// Spark's error classes; those of the sink.
+pub async fn write_v2(session: &Arc<Session>, message: &spark::WriteOperationV2) -> Result<()> {
+    if !message.clustering_columns.is_empty() {
+        return Err(unsupported("a write with clusterBy"));
+    }
+    if message.with_schema_evolution {
+        return Err(unsupported("a write with schema evolution"));
+    }
+    if !message.table_properties.is_empty()
+        && matches!(message.mode(), Mode::Append | Mode::Overwrite | Mode::OverwritePartitions)
+    {
+        return Err(unsupported("table properties in a write to a table that is there"));
+    }
+    let mut planner = Planner::new(session)?;
+    let frame = planner.relation(input_of(message.input.as_ref(), "the rows of a write")?).await?;
+    refuse_stream(&frame)?;
+    let mut partition_by = vec![];
+    for expression in &message.partitioning_columns {
+        let named = planner.expressions(&frame).one(expression)?;
+        match named.attribute {
+            Some(attribute) => partition_by.push(attribute.name),
+            None => return Err(unsupported(&format!("partitioning by {}: name a column", named.text))),
+        }
+    }
+    let (name, existing) = find_table(&planner, &message.table_name)?;
+    let missing = || {
+        Error::new(
+            ErrorKind::NotFound,
+            "TABLE_OR_VIEW_NOT_FOUND",
+            format!("the table or view `{name}` cannot be found: create it with writeTo(…).create()"),
+        )
+    };
+    let options = Options::new(message.options.iter().map(|(key, value)| (key.as_str(), value.as_str())));
+    let configured = session.conf("spark.sql.sources.default").unwrap_or_else(|| "parquet".into());
+    let format = message.provider.clone().filter(|provider| !provider.is_empty()).unwrap_or(configured);
+    let new = NewTable { name: &message.table_name, format, options, partition_by };
+    match message.mode() {
+        Mode::Create if existing.is_some() => Err(already_exists(&name)),
+        Mode::Create => create_table(&mut planner, frame, new, &name, Taken::Refuse).await,
+        Mode::Replace if existing.is_none() => Err(missing()),
+        Mode::Replace | Mode::CreateOrReplace => create_table(&mut planner, frame, new, &name, Taken::Replace).await,
+        Mode::Append | Mode::Overwrite if existing.is_none() => Err(missing()),
+        Mode::Append => insert_into(&mut planner, frame, &message.table_name, WriteMode::Append, true).await,
+        Mode::Overwrite => {
+            let condition = required(message.overwrite_condition.as_ref(), "the condition of an overwrite")?;
+            let named = planner.expressions(&frame).one(condition)?;
+            if named.expr.as_literal() != Some(&ScalarValue::Boolean(Some(true))) {
+                return Err(unsupported(&format!(
+                    "an overwrite of the rows in which {}: overwrite all with lit(True)",
+                    named.text
+                )));
+            }
+            insert_into(&mut planner, frame, &message.table_name, WriteMode::Overwrite, true).await
+        }
+        Mode::OverwritePartitions => Err(unsupported("overwritePartitions")),
+        Mode::Unspecified => Err(unsupported("a write without a mode")),
+    }
+}
+
+/// A frame's rows, kept as files under `path`, and the frame that reads them.
+///
+/// # Errors
+/// Those of the write; types that Parquet does not have.
+pub async fn kept(planner: &mut Planner<'_>, frame: Frame, path: &str) -> Result<Frame> {
+    refuse_stream(&frame)?;
+    let shown = frame.columns().to_vec();
+    let names = (0..shown.len()).map(|at| super::frame::Attribute { name: format!("c{at}"), ..shown[at].clone() });
+    let numbered = frame.showing(names.collect());
+    let schema = numbered.schema();
+    let input = planner.rows_of(numbered)?;
+    let target = TableDefinition::new(path, "parquet", Options::new([("path", path)]));
+    run(planner, &input, &target, WriteMode::Overwrite).await?;
+    let connector = planner.session.statements().planner.connector("parquet")?;
+    let schema = types::parse_columns(&ddl::columns_ddl(schema.fields()))?;
+    let table = connector.table(&target.options, Some(schema)).await?;
+    let read = planner.of_table("checkpoint", table)?;
+    let columns = read
+        .columns()
+        .iter()
+        .zip(shown)
+        .map(|(column, shown)| super::frame::Attribute { id: column.id.clone(), ..shown })
+        .collect();
+    Ok(read.showing(columns))
+}
+
+/// Removes what [`kept`] wrote.
+///
+/// # Errors
+/// A store that cannot be reached.
+pub async fn removed(path: &str) -> Result<()> {
+    let (store, prefix, _) = parse_location(path, &Options::default())?;
+    let failed = |error: object_store::Error| Error::transient("IO_ERROR", format!("failed to remove {path}: {error}"));
+    let mut files = store.list(Some(&prefix));
+    while let Some(file) = files.next().await {
+        let location = file.map_err(failed)?.location;
+        object_store::ObjectStoreExt::delete(store.as_ref(), &location).await.map_err(failed)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modes() {
+        for (mode, exists, expect) in [
+            (SaveMode::Append, true, Step::Write(WriteMode::Append)),
+            (SaveMode::Overwrite, true, Step::Write(WriteMode::Overwrite)),
+            (SaveMode::Overwrite, false, Step::Write(WriteMode::Overwrite)),
+            (SaveMode::ErrorIfExists, true, Step::AlreadyExists),
+            (SaveMode::Unspecified, true, Step::AlreadyExists),
+            (SaveMode::ErrorIfExists, false, Step::Write(WriteMode::Append)),
+            (SaveMode::Ignore, true, Step::Nothing),
+            (SaveMode::Ignore, false, Step::Write(WriteMode::Append)),
+        ] {
+            assert_eq!(step(mode, exists), expect, "{mode:?} {exists}");
+        }
+    }
+}

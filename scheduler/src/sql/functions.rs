@@ -1,0 +1,282 @@
+//! Spark's functions by name, for SQL and PySpark alike: [`resolve`] makes a call, [`binary`] an operator.
+//!
+//! What is made here is not final: operands have the types that they have, and the analyzer
+//! ([`SparkSemantics`](super::semantics::SparkSemantics)) casts them and puts in what the session says.
+
+use super::error::from_datafusion;
+use arrow::datatypes::{DataType, TimeUnit};
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::{DFSchema, ScalarValue};
+use datafusion::execution::FunctionRegistry;
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::expr::{
+    AggregateFunction, AggregateFunctionParams, Case, Cast, NullTreatment, ScalarFunction, TryCast, WindowFunction,
+};
+use datafusion::logical_expr::{Expr, ExprSchemable, ScalarUDF, SortExpr, WindowFunctionDefinition, lit, when};
+use headwater_executor::functions::arithmetic::Op;
+use headwater_executor::functions::{self, ddl};
+use headwater_proto::error::{Error, Result};
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock};
+
+/// Our functions by name.
+static OWN: LazyLock<HashMap<String, Arc<ScalarUDF>>> = LazyLock::new(|| {
+    let mut own = HashMap::new();
+    for function in functions::all() {
+        for alias in function.aliases() {
+            own.insert(alias.clone(), Arc::clone(&function));
+        }
+        own.insert(function.name().to_string(), function);
+    }
+    own
+});
+
+/// A function of ours.
+pub fn own(name: &str) -> Option<&'static Arc<ScalarUDF>> {
+    OWN.get(name)
+}
+
+/// A call of a function of ours, which must be there.
+pub fn call(name: &str, args: Vec<Expr>) -> Expr {
+    let function = own(name).unwrap_or_else(|| panic!("{name} is a function of ours"));
+    Expr::ScalarFunction(ScalarFunction::new_udf(Arc::clone(function), args))
+}
+
+/// `left op right`, before the analyzer gives it types.
+pub fn binary(op: Op, left: Expr, right: Expr) -> Expr {
+    call(op.function(), vec![left, right])
+}
+
+/// Functions that are casts: `int('7')`.
+fn cast_function(name: &str) -> Option<DataType> {
+    functions::rewritten::CASTS.iter().find(|(known, _)| *known == name).map(|(_, make)| make())
+}
+
+/// Spark's names of functions that DataFusion has under another.
+pub fn renamed(name: &str) -> &str {
+    match name {
+        "listagg" => "string_agg",
+        other => other,
+    }
+}
+
+/// The name of the aggregate that an aggregate of Spark is written with.
+pub fn respelled(name: &str) -> &str {
+    match name {
+        "count_if" => "count",
+        "max_by" | "min_by" => "first_value",
+        "percentile" | "median" => "percentile_cont",
+        other => renamed(other),
+    }
+}
+
+/// Names that Spark lists as functions and that are operators or syntax.
+pub fn is_syntax(name: &str) -> bool {
+    let symbol = !name.bytes().any(|b| b.is_ascii_alphanumeric());
+    symbol
+        || matches!(
+            name,
+            "and" | "or" | "not" | "in" | "between" | "case" | "when" | "div" | "like" | "ilike" | "cast" | "try_cast"
+        )
+}
+
+/// Functions that have a meaning in streams alone.
+pub const STREAMING_ONLY: &[&str] = &[];
+
+/// A call of a function by Spark's name.
+///
+/// # Errors
+/// `UNRESOLVED_ROUTINE`; `WRONG_NUM_ARGS`; `DISTINCT` where it has no meaning.
+pub fn resolve(name: &str, args: Vec<Expr>, distinct: bool, schema: &DFSchema, state: &SessionState) -> Result<Expr> {
+    let lower = name.to_ascii_lowercase();
+    if let Some(expr) = special(&lower, &args, schema)? {
+        return Ok(expr);
+    }
+    // What is trimmed comes first.
+    let args = match (lower.as_str(), args) {
+        ("ltrim" | "rtrim", mut args) if args.len() == 2 => {
+            args.swap(0, 1);
+            args
+        }
+        (_, args) => args,
+    };
+    let scalar = || {
+        let known = own(&lower).cloned().or_else(|| state.udf(&lower).ok());
+        known.filter(|_| !AGGREGATES_FIRST.contains(&lower.as_str()))
+    };
+    if let Some(function) = scalar() {
+        if distinct {
+            return Err(Error::invalid(
+                "INVALID_SQL_SYNTAX.FUNCTION_WITH_UNSUPPORTED_SYNTAX",
+                format!("the function `{lower}` does not support DISTINCT"),
+            ));
+        }
+        return Ok(Expr::ScalarFunction(ScalarFunction::new_udf(function, args)));
+    }
+    let (mut args, null_treatment) = ignoring_nulls(&lower, args)?;
+    let aggregate = |name: &str, args: Vec<Expr>, filter: Option<Expr>, order_by: Vec<SortExpr>| {
+        let func = state.udaf(name).map_err(from_datafusion)?;
+        let params =
+            AggregateFunctionParams { args, distinct, filter: filter.map(Box::new), order_by, null_treatment: None };
+        Ok(Expr::AggregateFunction(AggregateFunction { func, params }))
+    };
+    match (lower.as_str(), args.as_slice()) {
+        ("max_by" | "min_by", [value, by]) => {
+            let order = by.clone().sort(lower == "min_by", false);
+            return aggregate("first_value", vec![value.clone()], Some(by.clone().is_not_null()), vec![order]);
+        }
+        ("percentile" | "median", [value, ..]) if args.len() <= 2 => {
+            let at = match args.get(1) {
+                Some(Expr::ScalarFunction(_)) | None if lower == "percentile" => return Err(unresolved(name, state)),
+                Some(at) => at.clone(),
+                None => lit(0.5),
+            };
+            let value = datafusion::logical_expr::cast(value.clone(), DataType::Float64);
+            let order = vec![value.clone().sort(true, true)];
+            return aggregate("percentile_cont", vec![value, at], None, order);
+        }
+        ("listagg" | "string_agg", [_]) => args.push(lit("")),
+        _ => {}
+    }
+    if let Ok(function) = state.udaf(renamed(&lower)).or_else(|_| state.udaf(&lower)) {
+        return Ok(Expr::AggregateFunction(AggregateFunction {
+            func: function,
+            params: AggregateFunctionParams { args, distinct, filter: None, order_by: vec![], null_treatment },
+        }));
+    }
+    if let Ok(function) = state.udwf(&lower) {
+        return Ok(Expr::WindowFunction(Box::new(WindowFunction::new(
+            WindowFunctionDefinition::WindowUDF(function),
+            args,
+        ))));
+    }
+    Err(unresolved(name, state))
+}
+
+/// Names that are an aggregate in Spark and a scalar function in DataFusion.
+const AGGREGATES_FIRST: &[&str] = &["any", "some", "every"];
+
+fn unresolved(name: &str, state: &SessionState) -> Error {
+    let known = state.scalar_functions().keys().chain(state.aggregate_functions().keys());
+    let near = known
+        .map(|known| (datafusion::common::utils::datafusion_strsim::levenshtein(known, &name.to_lowercase()), known))
+        .min();
+    let hint = match near {
+        Some((distance, known)) if distance <= 2 => format!(": did you mean `{known}`"),
+        _ => String::new(),
+    };
+    Error::invalid("UNRESOLVED_ROUTINE", format!("cannot resolve routine `{name}`{hint}"))
+}
+
+/// `first(x, true)` is `first(x) IGNORE NULLS`.
+fn ignoring_nulls(name: &str, mut args: Vec<Expr>) -> Result<(Vec<Expr>, Option<NullTreatment>)> {
+    if !matches!(name, "first" | "last" | "any_value" | "first_value" | "last_value") || args.len() != 2 {
+        return Ok((args, None));
+    }
+    match args.pop() {
+        Some(Expr::Literal(ScalarValue::Boolean(Some(ignore)), _)) => {
+            Ok((args, ignore.then_some(NullTreatment::IgnoreNulls)))
+        }
+        _ => Err(Error::invalid(
+            "DATATYPE_MISMATCH.NON_FOLDABLE_INPUT",
+            format!("the second argument of `{name}` says whether nulls are ignored, as a BOOLEAN literal"),
+        )),
+    }
+}
+
+/// Functions that are other expressions.
+///
+/// # Errors
+/// A wrong number of arguments.
+pub fn special(name: &str, args: &[Expr], schema: &DFSchema) -> Result<Option<Expr>> {
+    let some = |expr: Expr| Ok(Some(expr));
+    let wrong = |expect: &str| {
+        Err(Error::invalid(
+            "WRONG_NUM_ARGS.WITHOUT_SUGGESTION",
+            format!("the `{name}` requires {expect} parameters but the actual number is {}", args.len()),
+        ))
+    };
+    if let Some(data_type) = cast_function(name) {
+        let [value] = args else { return wrong("1") };
+        return some(Expr::Cast(Cast::new(Box::new(value.clone()), data_type)));
+    }
+    let now = || {
+        let function = datafusion::functions::datetime::now(&ConfigOptions::default());
+        let now = Expr::ScalarFunction(ScalarFunction::new_udf(function, vec![]));
+        Expr::Cast(Cast::new(Box::new(now), ddl::timestamp()))
+    };
+    let as_type = |value: Expr, data_type: DataType| Expr::Cast(Cast::new(Box::new(value), data_type));
+    match (name, args) {
+        ("now" | "current_timestamp", []) => some(now()),
+        ("current_date" | "curdate", []) => some(as_type(now(), DataType::Date32)),
+        ("localtimestamp", []) => some(as_type(now(), DataType::Timestamp(TimeUnit::Microsecond, None))),
+        ("unix_timestamp", []) => some(call("unix_timestamp", vec![now()])),
+        ("if", [condition, yes, no]) => {
+            some(when(condition.clone(), yes.clone()).otherwise(no.clone()).map_err(from_datafusion)?)
+        }
+        ("if", _) => wrong("3"),
+        ("nvl2", [test, yes, no]) => {
+            some(when(test.clone().is_not_null(), yes.clone()).otherwise(no.clone()).map_err(from_datafusion)?)
+        }
+        ("isnull", [value]) => some(value.clone().is_null()),
+        ("isnotnull", [value]) => some(value.clone().is_not_null()),
+        ("nullifzero", [value]) => {
+            let zero = Expr::Literal(ScalarValue::Int32(Some(0)), None);
+            let null = Expr::Literal(ScalarValue::Null, None);
+            some(when(value.clone().eq(zero), null).otherwise(value.clone()).map_err(from_datafusion)?)
+        }
+        ("zeroifnull", [value]) => {
+            let zero = Expr::Literal(ScalarValue::Int32(Some(0)), None);
+            some(when(value.clone().is_null(), zero).otherwise(value.clone()).map_err(from_datafusion)?)
+        }
+        ("equal_null", [left, right]) => some(is_not_distinct(left.clone(), right.clone())),
+        ("typeof", [value]) => {
+            let data_type = value.get_type(schema).map_err(from_datafusion)?;
+            some(lit(ddl::simple_name(&data_type)))
+        }
+        ("count_if", [condition]) => {
+            let one = Expr::Literal(ScalarValue::Int64(Some(1)), None);
+            let counted = when(condition.clone(), one).end().map_err(from_datafusion)?;
+            some(datafusion::functions_aggregate::expr_fn::count(counted))
+        }
+        ("decode", args) if args.len() >= 3 => {
+            let (value, rest) = (&args[0], &args[1..]);
+            let mut pairs = rest.chunks_exact(2);
+            let mut cases = vec![];
+            for pair in pairs.by_ref() {
+                cases.push((is_not_distinct(value.clone(), pair[0].clone()), pair[1].clone()));
+            }
+            let otherwise = pairs.remainder().first().cloned();
+            some(Expr::Case(Case::new(
+                None,
+                cases.into_iter().map(|(when, then)| (Box::new(when), Box::new(then))).collect(),
+                otherwise.map(Box::new),
+            )))
+        }
+        ("coalesce" | "nvl" | "ifnull", []) => wrong("at least 1"),
+        ("coalesce" | "nvl" | "ifnull", [one]) => some(one.clone()),
+        ("coalesce" | "nvl" | "ifnull", [all @ .., last]) => {
+            let pairs = all.iter().map(|one| (Box::new(one.clone().is_not_null()), Box::new(one.clone())));
+            some(Expr::Case(Case::new(None, pairs.collect(), Some(Box::new(last.clone())))))
+        }
+        ("nullif", [one, other]) => {
+            let null = Expr::Literal(ScalarValue::Null, None);
+            let pair = (Box::new(one.clone().eq(other.clone())), Box::new(null));
+            some(Expr::Case(Case::new(None, vec![pair], Some(Box::new(one.clone())))))
+        }
+        _ => Ok(None),
+    }
+}
+
+fn is_not_distinct(left: Expr, right: Expr) -> Expr {
+    Expr::BinaryExpr(datafusion::logical_expr::BinaryExpr::new(
+        Box::new(left),
+        datafusion::logical_expr::Operator::IsNotDistinctFrom,
+        Box::new(right),
+    ))
+}
+
+/// `TRY_CAST`.
+pub fn try_cast(value: Expr, data_type: DataType) -> Expr {
+    Expr::TryCast(TryCast::new(Box::new(value), data_type))
+}

@@ -1,0 +1,496 @@
+//! Types of literals in SQL, on the syntax tree: `1` is an INT and `3000000000` a BIGINT, `1e3` a DOUBLE, and intervals
+//! are of months or of days and time.
+
+use datafusion::sql::sqlparser::ast::{
+    CastKind, DataType, DateTimeField, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause,
+    FunctionArgumentList, FunctionArguments, GroupByExpr, Ident, LimitClause, NullTreatment, ObjectName, OrderByExpr,
+    OrderByKind, OrderByOptions, Query, Select, TableFactor, UnaryOperator, Value, VisitMut, VisitorMut, WindowFrame,
+    WindowType,
+};
+use headwater_proto::error::{Error, Result};
+use std::ops::ControlFlow;
+
+const MICROS_PER_SECOND: i64 = 1_000_000;
+const MICROS_PER_DAY: i64 = 86_400 * MICROS_PER_SECOND;
+
+/// Gives every literal Spark's type. Positions (`GROUP BY 1`), limits and arguments of table functions stay as they are.
+///
+/// # Errors
+/// `INVALID_INTERVAL_FORMAT`.
+pub fn type_literals(query: &mut Query) -> Result<()> {
+    match query.visit(&mut Typed::default()) {
+        ControlFlow::Break(error) => Err(error),
+        ControlFlow::Continue(()) => Ok(()),
+    }
+}
+
+#[derive(Default)]
+struct Typed {
+    /// Frames of the window functions that are being visited: their bounds are no values.
+    frames: Vec<Option<WindowFrame>>,
+}
+
+/// A number that stays as it is, until the visit of its query has ended.
+fn protect(expr: &mut Expr) {
+    if let Expr::UnaryOp { op: UnaryOperator::Minus, expr: inner } = expr
+        && let Expr::Value(value) = inner.as_ref()
+        && let Value::Number(text, false) = &value.value
+    {
+        *expr = Expr::Value(Value::Number(format!("-{text}"), false).into());
+    }
+    if let Expr::Value(value) = expr
+        && let Value::Number(text, long) = &value.value
+    {
+        *expr = Expr::Value(Value::Placeholder(format!("{PROTECTED}{text}{}", if *long { "L" } else { "" })).into());
+    }
+}
+
+fn unprotect(expr: &mut Expr) {
+    if let Expr::Value(value) = expr
+        && let Value::Placeholder(text) = &value.value
+        && let Some(text) = text.strip_prefix(PROTECTED)
+    {
+        let (text, long) = text.strip_suffix('L').map_or((text, false), |text| (text, true));
+        *expr = Expr::Value(Value::Number(text.to_string(), long).into());
+    }
+}
+
+const PROTECTED: &str = "\u{0}";
+
+fn places(query: &mut Query, f: &mut dyn FnMut(&mut Expr)) {
+    match &mut query.limit_clause {
+        Some(LimitClause::LimitOffset { limit, offset, .. }) => {
+            limit.iter_mut().for_each(&mut *f);
+            offset.iter_mut().for_each(|offset| f(&mut offset.value));
+        }
+        Some(LimitClause::OffsetCommaLimit { offset, limit }) => {
+            f(offset);
+            f(limit);
+        }
+        None => {}
+    }
+    if let Some(fetch) = &mut query.fetch {
+        fetch.quantity.iter_mut().for_each(&mut *f);
+    }
+    if let Some(order) = &mut query.order_by
+        && let OrderByKind::Expressions(keys) = &mut order.kind
+    {
+        keys.iter_mut().for_each(|key| f(&mut key.expr));
+    }
+}
+
+fn select_places(select: &mut Select, f: &mut dyn FnMut(&mut Expr)) {
+    if let GroupByExpr::Expressions(keys, _) = &mut select.group_by {
+        keys.iter_mut().for_each(&mut *f);
+    }
+    select.sort_by.iter_mut().for_each(|key| f(&mut key.expr));
+}
+
+fn factor_places(factor: &mut TableFactor, f: &mut dyn FnMut(&mut Expr)) {
+    let list = match factor {
+        TableFactor::Table { args: Some(args), .. } => &mut args.args,
+        TableFactor::Function { args, .. } => args,
+        _ => return,
+    };
+    for arg in list {
+        if let FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) = arg {
+            f(expr);
+        }
+    }
+}
+
+impl VisitorMut for Typed {
+    type Break = Error;
+
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<Error> {
+        places(query, &mut protect);
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, query: &mut Query) -> ControlFlow<Error> {
+        places(query, &mut unprotect);
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<Error> {
+        select_places(select, &mut protect);
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_select(&mut self, select: &mut Select) -> ControlFlow<Error> {
+        select_places(select, &mut unprotect);
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<Error> {
+        factor_places(factor, &mut protect);
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<Error> {
+        factor_places(factor, &mut unprotect);
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Error> {
+        match expr {
+            // The number below a type of its own must not get another one; it is visited, and so protected.
+            Expr::Cast { expr: inner, .. } => protect(inner),
+            Expr::Interval(interval) => match interval_call(interval) {
+                Ok(call) => {
+                    *expr = call;
+                    // It is a function now, and popped as one.
+                    self.frames.push(None);
+                }
+                Err(error) => return ControlFlow::Break(error),
+            },
+            // The lowest INT has no positive counterpart.
+            Expr::UnaryOp { op: UnaryOperator::Minus, expr: inner } => {
+                if let Expr::Value(value) = inner.as_ref()
+                    && let Value::Number(text, false) = &value.value
+                    && let Some(mut typed) = typed_number(&format!("-{text}"))
+                {
+                    if let Expr::Cast { expr: inner, .. } = &mut typed {
+                        protect(inner);
+                    }
+                    *expr = typed;
+                }
+            }
+            Expr::Function(function) => {
+                respell(function);
+                constants(function, &mut protect);
+                let frame = match &mut function.over {
+                    Some(WindowType::WindowSpec(spec)) => spec.window_frame.take(),
+                    _ => None,
+                };
+                self.frames.push(frame);
+            }
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Error> {
+        match expr {
+            Expr::Value(value) => {
+                if let Value::Number(text, long) = &value.value {
+                    let typed = if *long { Some(number_as(text, DataType::BigInt(None))) } else { typed_number(text) };
+                    if let Some(typed) = typed {
+                        *expr = typed;
+                    }
+                }
+            }
+            Expr::Cast { expr: inner, .. } => unprotect(inner),
+            Expr::Function(function) => {
+                constants(function, &mut unprotect);
+                let frame = self.frames.pop().flatten();
+                if let Some(WindowType::WindowSpec(spec)) = &mut function.over {
+                    spec.window_frame = frame;
+                }
+            }
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// Arguments that must be literals when the function is planned, which a cast is not.
+fn constants(function: &mut Function, f: &mut dyn FnMut(&mut Expr)) {
+    let place = match function.name.to_string().to_ascii_lowercase().as_str() {
+        "round" | "bround" | "ceil" | "ceiling" | "floor" | "generated" => 1,
+        "stack" => 0,
+        // The kind comes first.
+        "generated_row" => 1,
+        _ => return,
+    };
+    let generated = function.name.to_string() == "generated";
+    let FunctionArguments::List(list) = &mut function.args else { return };
+    for (at, arg) in list.args.iter_mut().enumerate() {
+        // `generated('stack', column, rows, …)`.
+        if (at == place || generated && at == 2)
+            && let FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) = arg
+        {
+            f(expr);
+        }
+    }
+}
+
+/// Functions that DataFusion writes in another way.
+fn respell(function: &mut Function) {
+    let name = function.name.to_string().to_ascii_lowercase();
+    let FunctionArguments::List(list) = &mut function.args else { return };
+    let args: Vec<Expr> = list
+        .args
+        .iter()
+        .filter_map(|arg| match arg {
+            FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Some(expr.clone()),
+            _ => None,
+        })
+        .collect();
+    let ordered = |by: &Expr, descending: bool| OrderByExpr {
+        expr: by.clone(),
+        options: OrderByOptions { asc: Some(!descending), nulls_first: Some(false) },
+        with_fill: None,
+    };
+    let unnamed = |expr: &Expr| FunctionArg::Unnamed(FunctionArgExpr::Expr(expr.clone()));
+    match (name.as_str(), args.as_slice()) {
+        ("count_if", [condition]) => {
+            let condition = match function.filter.take() {
+                Some(filter) => Expr::BinaryOp {
+                    left: filter,
+                    op: datafusion::sql::sqlparser::ast::BinaryOperator::And,
+                    right: Box::new(Expr::Nested(Box::new(condition.clone()))),
+                },
+                None => condition.clone(),
+            };
+            function.filter = Some(Box::new(condition));
+            function.name = ObjectName::from(vec![Ident::new("count")]);
+            list.args = vec![FunctionArg::Unnamed(FunctionArgExpr::Wildcard)];
+        }
+        ("max_by" | "min_by", [value, by]) => {
+            let present = Expr::IsNotNull(Box::new(by.clone()));
+            if function.filter.is_none() {
+                function.filter = Some(Box::new(present));
+            }
+            list.clauses.push(FunctionArgumentClause::OrderBy(vec![ordered(by, name == "max_by")]));
+            list.args = vec![unnamed(value)];
+            function.name = ObjectName::from(vec![Ident::new("first_value")]);
+        }
+        ("first" | "last" | "any_value" | "first_value" | "last_value", [value, Expr::Value(ignore)]) => {
+            if let Value::Boolean(ignore) = &ignore.value {
+                if *ignore {
+                    function.null_treatment = Some(NullTreatment::IgnoreNulls);
+                }
+                list.args = vec![unnamed(value)];
+            }
+        }
+        // What is trimmed comes first.
+        ("ltrim" | "rtrim", [set, text]) => list.args = vec![unnamed(text), unnamed(set)],
+        ("percentile", [value, at]) if !matches!(at, Expr::Function(_) | Expr::Array(_)) => {
+            function.within_group = vec![OrderByExpr {
+                expr: Expr::Cast {
+                    kind: CastKind::Cast,
+                    expr: Box::new(value.clone()),
+                    data_type: DataType::Double(datafusion::sql::sqlparser::ast::ExactNumberInfo::None),
+                    array: false,
+                    format: None,
+                },
+                options: OrderByOptions { asc: Some(true), nulls_first: None },
+                with_fill: None,
+            }];
+            list.args = vec![unnamed(at)];
+            function.name = ObjectName::from(vec![Ident::new("percentile_cont")]);
+        }
+        ("median", [value]) => {
+            function.within_group = vec![OrderByExpr {
+                expr: Expr::Cast {
+                    kind: CastKind::Cast,
+                    expr: Box::new(value.clone()),
+                    data_type: DataType::Double(datafusion::sql::sqlparser::ast::ExactNumberInfo::None),
+                    array: false,
+                    format: None,
+                },
+                options: OrderByOptions { asc: Some(true), nulls_first: None },
+                with_fill: None,
+            }];
+            list.args = vec![unnamed(&Expr::Value(Value::Number("0.5".into(), false).into()))];
+            function.name = ObjectName::from(vec![Ident::new("percentile_cont")]);
+        }
+        ("listagg" | "string_agg", _) if !args.is_empty() => {
+            if args.len() == 1 {
+                list.args.push(unnamed(&Expr::Value(Value::SingleQuotedString(String::new()).into())));
+            }
+            if !function.within_group.is_empty() {
+                let order = std::mem::take(&mut function.within_group);
+                list.clauses.push(FunctionArgumentClause::OrderBy(order));
+            }
+            function.name = ObjectName::from(vec![Ident::new("string_agg")]);
+        }
+        _ => {}
+    }
+}
+
+fn number_as(text: &str, data_type: DataType) -> Expr {
+    Expr::Cast {
+        kind: CastKind::Cast,
+        expr: Box::new(Expr::Value(Value::Number(text.to_string(), false).into())),
+        data_type,
+        array: false,
+        format: None,
+    }
+}
+
+/// The number under Spark's type; none where DataFusion's is the same.
+fn typed_number(text: &str) -> Option<Expr> {
+    if text.bytes().all(|b| b.is_ascii_digit() || b == b'-') {
+        return text.parse::<i32>().is_ok().then(|| number_as(text, DataType::Int(None)));
+    }
+    text.contains(['e', 'E']).then(|| number_as(text, DataType::DoublePrecision))
+}
+
+fn interval_call(interval: &datafusion::sql::sqlparser::ast::Interval) -> Result<Expr> {
+    let (negative, value) = match interval.value.as_ref() {
+        Expr::UnaryOp { op: UnaryOperator::Minus, expr } => (true, expr.as_ref()),
+        other => (false, other),
+    };
+    let text = match value {
+        Expr::Value(value) => match &value.value {
+            Value::Number(text, _) | Value::SingleQuotedString(text) | Value::DoubleQuotedString(text) => text.clone(),
+            _ => return Err(invalid(&interval.to_string())),
+        },
+        _ => return Err(invalid(&interval.to_string())),
+    };
+    let parsed = parse_interval(&text, interval.leading_field.as_ref(), interval.last_field.as_ref())
+        .ok_or_else(|| invalid(&interval.to_string()))?;
+    let sign = if negative { -1 } else { 1 };
+    let value = |number: i64| number_as(&number.to_string(), DataType::BigInt(None));
+    Ok(match parsed {
+        Interval::Months(months) => call("interval_months", vec![value(sign * months)]),
+        Interval::Days(days) => call("interval_days", vec![value(sign * days)]),
+        Interval::Micros(micros) => call("interval_micros", vec![value(sign * micros)]),
+        Interval::Calendar(months, days, micros) => {
+            call("interval_calendar", vec![value(sign * months), value(sign * days), value(sign * micros)])
+        }
+    })
+}
+
+fn invalid(text: &str) -> Error {
+    Error::invalid(
+        "INVALID_INTERVAL_FORMAT",
+        format!("{text} is no interval: write INTERVAL '1 02:03:04' DAY TO SECOND"),
+    )
+}
+
+#[derive(Debug, PartialEq)]
+enum Interval {
+    Months(i64),
+    Days(i64),
+    Micros(i64),
+    Calendar(i64, i64, i64),
+}
+
+fn unit(text: &str) -> Option<(char, i64)> {
+    let singular = text.to_ascii_lowercase();
+    let singular = singular.strip_suffix('s').unwrap_or(&singular);
+    Some(match singular {
+        "year" => ('M', 12),
+        "quarter" => ('M', 3),
+        "month" => ('M', 1),
+        "week" => ('D', 7),
+        "day" => ('D', 1),
+        "hour" => ('U', 3600 * MICROS_PER_SECOND),
+        "minute" => ('U', 60 * MICROS_PER_SECOND),
+        "second" => ('U', MICROS_PER_SECOND),
+        "millisecond" => ('U', 1000),
+        "microsecond" => ('U', 1),
+        _ => return None,
+    })
+}
+
+fn parse_interval(text: &str, from: Option<&DateTimeField>, to: Option<&DateTimeField>) -> Option<Interval> {
+    let text = text.trim();
+    let (negative, text) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
+    let sign = if negative { -1 } else { 1 };
+    let Some(from) = from else { return parse_units(text, sign) };
+    let field = from.to_string();
+    if to.is_none() {
+        // `INTERVAL 2 HOURS 30 MINUTES` reaches the parser as text of units; a single unit is a number.
+        let (kind, size) = unit(&field)?;
+        let value = scaled(text, size)?;
+        return Some(match kind {
+            'M' => Interval::Months(sign * value),
+            'D' => Interval::Days(sign * value),
+            _ => Interval::Micros(sign * value),
+        });
+    }
+    let to = to?.to_string();
+    if matches!(unit(&field)?, ('M', _)) {
+        let (years, months) = text.split_once('-')?;
+        return Some(Interval::Months(sign * (years.parse::<i64>().ok()? * 12 + months.parse::<i64>().ok()?)));
+    }
+    let (days, clock) = match field.to_ascii_lowercase().trim_end_matches('s') {
+        "day" => {
+            let (days, clock) = text.split_once([' ', 'T'])?;
+            (days.parse::<i64>().ok()?, clock.trim())
+        }
+        _ => (0, text),
+    };
+    let first = match field.to_ascii_lowercase().trim_end_matches('s') {
+        "day" | "hour" => 0,
+        "minute" => 1,
+        _ => 2,
+    };
+    let last = match to.to_ascii_lowercase().trim_end_matches('s') {
+        "hour" => 0,
+        "minute" => 1,
+        _ => 2,
+    };
+    let parts: Vec<&str> = clock.split(':').collect();
+    if parts.len() != last - first + 1 {
+        return None;
+    }
+    let sizes = [3600 * MICROS_PER_SECOND, 60 * MICROS_PER_SECOND, MICROS_PER_SECOND];
+    let mut micros = days.checked_mul(MICROS_PER_DAY)?;
+    for (part, size) in parts.iter().zip(&sizes[first..]) {
+        micros = micros.checked_add(scaled(part, *size)?)?;
+    }
+    Some(Interval::Micros(sign * micros))
+}
+
+/// `1 day 2 hours`.
+fn parse_units(text: &str, sign: i64) -> Option<Interval> {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    if words.is_empty() || words.len() % 2 != 0 {
+        return None;
+    }
+    let (mut months, mut days, mut micros) = (0_i64, 0_i64, 0_i64);
+    for pair in words.chunks(2) {
+        let (kind, size) = unit(pair[1])?;
+        let value = scaled(pair[0], size)?;
+        match kind {
+            'M' => months += value,
+            'D' => days += value,
+            _ => micros += value,
+        }
+    }
+    Some(match (months, days, micros) {
+        (months, 0, 0) if months != 0 => Interval::Months(sign * months),
+        (0, days, 0) => Interval::Days(sign * days),
+        (0, days, micros) => Interval::Micros(sign * (days * MICROS_PER_DAY + micros)),
+        (months, days, micros) => Interval::Calendar(sign * months, sign * days, sign * micros),
+    })
+}
+
+/// A number with perhaps a fraction, times a size.
+fn scaled(text: &str, size: i64) -> Option<i64> {
+    let (negative, text) = match text.as_bytes().first()? {
+        b'-' => (true, &text[1..]),
+        b'+' => (false, &text[1..]),
+        _ => (false, text),
+    };
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let mut value = whole.parse::<i64>().ok()?.checked_mul(size)?;
+    if !fraction.is_empty() {
+        let digits = &fraction[..fraction.len().min(9)];
+        let part = digits.parse::<i64>().ok()?;
+        value = value.checked_add((i128::from(part) * i128::from(size) / 10_i128.pow(digits.len() as u32)) as i64)?;
+    }
+    Some(if negative { -value } else { value })
+}
+
+fn call(function: &str, arguments: Vec<Expr>) -> Expr {
+    Expr::Function(Function {
+        name: ObjectName::from(vec![Ident::new(function)]),
+        uses_odbc_syntax: false,
+        parameters: FunctionArguments::None,
+        args: FunctionArguments::List(FunctionArgumentList {
+            duplicate_treatment: None,
+            args: arguments.into_iter().map(|expr| FunctionArg::Unnamed(FunctionArgExpr::Expr(expr))).collect(),
+            clauses: vec![],
+        }),
+        filter: None,
+        null_treatment: None,
+        over: None,
+        within_group: vec![],
+    })
+}
