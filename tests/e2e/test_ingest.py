@@ -18,8 +18,8 @@ import uuid
 from cluster import ROOT, Cluster, binary, environment, in_child, kafka, wait_until
 from pg import Database
 
-# A task sends some fifty users a second: its middle can be met.
-SLOW_SEND = ("--option", "kafka.queue.buffering.max.messages=10", "--option", "kafka.linger.ms=200")
+# A task sends some two hundred users a second: its middle can be met.
+SLOW_SEND = ("--option", "kafka.queue.buffering.max.messages=10", "--option", "kafka.linger.ms=50")
 COLUMNS = (
     "id first_name last_name gender address post_code email username dob registered_date phone picture country city "
     "nat latitude longitude ingested_at"
@@ -400,11 +400,12 @@ class Killed(IngestCase):
         self.assert_ledger(self.reaches("FINISHED", seconds=180), 3_000, pages_once=False)
 
     def test_executor_while_it_publishes(self):
-        self.start(2_000, *SLOW_SEND)
+        # Three slices: either executor sends.
+        self.start(6_000, *SLOW_SEND, page_size=1_000)
         wait_until("some are sent", lambda: self.published() >= 50)
         self.cluster.executors[0].kill()
-        self.assertLess(self.published(), 2_000, "the fault came too late")
-        self.assert_ledger(self.reaches("FINISHED", seconds=240), 2_000)
+        self.assertLess(self.published(), 6_000, "the fault came too late")
+        self.assert_ledger(self.reaches("FINISHED", seconds=240), 6_000)
 
     def test_both_executors_while_they_publish(self):
         self.start(2_000, *SLOW_SEND)

@@ -146,11 +146,14 @@ class ClassicScript(Pyspark):
         self.assertNotEqual(after["runId"], before["runId"])
 
     def test_the_scheduler_dies_in_the_middle_of_it(self):
-        client = self.submit("script", SCRIPT, **self.settings)
-        self.running(client)
+        # As slow as test_faults has it, so that the middle can be met.
+        slow = "spark.cassandra.output.throughputMBPerSec=0.2"
         self.produce(20_000)
-        wait_until("some rows are in the table", lambda: self.flow.count() > 100)
+        client = self.submit("script", SCRIPT, "--conf", slow, **self.settings)
+        self.running(client)
+        wait_until("some rows are in the table", lambda: self.flow.count() > 1000)
         self.cluster.scheduler.kill()
+        self.assertLess(self.flow.count(), 20_000, "the fault came too late: all rows were written")
         self.cluster.start_scheduler()
         self.cluster.wait_for_executors(2)
         self.complete()

@@ -158,7 +158,7 @@ fn names_of(
     select: &Select,
     schema_of: &dyn Fn(&Select, Vec<SelectItem>) -> Result<DFSchemaRef>,
 ) -> Result<Vec<Ident>> {
-    if !given.is_empty() && !(given.len() == 1 && kind.starts_with("inline")) {
+    if !(given.is_empty() || given.len() == 1 && kind.starts_with("inline")) {
         return Ok(given);
     }
     let mut all = vec![text(kind)];

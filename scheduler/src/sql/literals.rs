@@ -442,7 +442,7 @@ fn parse_interval(text: &str, from: Option<&DateTimeField>, to: Option<&DateTime
 /// `1 day 2 hours`.
 fn parse_units(text: &str, sign: i64) -> Option<Interval> {
     let words: Vec<&str> = text.split_whitespace().collect();
-    if words.is_empty() || words.len() % 2 != 0 {
+    if words.is_empty() || !words.len().is_multiple_of(2) {
         return None;
     }
     let (mut months, mut days, mut micros) = (0_i64, 0_i64, 0_i64);

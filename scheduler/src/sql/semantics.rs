@@ -312,11 +312,11 @@ impl Rewriter {
 
     fn scalar(&self, function: ScalarFunction, schema: &DFSchema) -> Result<Transformed<Expr>> {
         let ScalarFunction { func, mut args } = function;
-        if let Some(op) = Op::of(func.name()) {
-            if args.len() == 2 {
-                let [left, right] = take(args);
-                return self.arithmetic(op, left, right, schema);
-            }
+        if let Some(op) = Op::of(func.name())
+            && args.len() == 2
+        {
+            let [left, right] = take(args);
+            return self.arithmetic(op, left, right, schema);
         }
         let ours = func.inner().as_ref().downcast_ref::<Function>().is_some();
         if ours && let Some(expr) = special(func.name(), &args, schema).map_err(external)? {

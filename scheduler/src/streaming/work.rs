@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 /// What a streaming query computes. Part of a query's file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[expect(clippy::large_enum_variant, reason = "one for each query")]
 pub enum Work {
     /// `CREATE FLOW …`.
     Flow(FlowDefinition),

@@ -30,6 +30,10 @@ use tokio::sync::Notify;
 
 const INVALID: &str = "KAFKA_INVALID_SINK_SCHEMA";
 
+/// librdkafka gives a record's room free only after its delivery was told, so that who is woken by the last delivery may
+/// look too early, and nobody wakes it again: it looks by itself.
+const ROOM_LOOK: Duration = Duration::from_millis(20);
+
 /// Rows sent before other tasks of the thread get their turn.
 const ROWS_PER_TURN: usize = 1024;
 
@@ -524,7 +528,8 @@ impl Outlet {
             if matches!(self.try_send(out, headers())?, Handed::Over) {
                 return Ok(());
             }
-            if tokio::time::timeout_at(deadline, room).await.is_err() {
+            let look = deadline.min(tokio::time::Instant::now() + ROOM_LOOK);
+            if tokio::time::timeout_at(look, room).await.is_err() && look == deadline {
                 return Err(Error::transient(
                     "KAFKA_DELIVERY_FAILED",
                     format!(

@@ -358,7 +358,7 @@ mod tests {
         check(&[id.clone(), ("sum", DataType::Int32)], &[], append, "computed by the server");
         check(&[id.clone(), ("ID", DataType::Utf8)], &[], append, "two columns of the rows are for column id");
         check(&[id.clone(), ("n", DataType::Int32)], &[("upsertKeys", "n")], append, "CREATE UNIQUE INDEX");
-        check(&[id.clone()], &[("upsertKeys", "uid")], append, "names column uid");
+        check(std::slice::from_ref(&id), &[("upsertKeys", "uid")], append, "names column uid");
         let nested = DataType::Struct(vec![Field::new("a", DataType::Int32, true)].into());
         check(&[id, ("Name", nested)], &[], append, "to_json");
     }

@@ -262,7 +262,7 @@ async fn a_task_that_runs_twice_changes_nothing() {
     // Of rows with one key the last wins.
     let first = rows(vec![1, 2, 1, 3], vec!["a", "b", "c", "d"]);
     for _ in 0..2 {
-        let counts = space.write("S.t", &[], &[first.clone()]).await.unwrap();
+        let counts = space.write("S.t", &[], std::slice::from_ref(&first)).await.unwrap();
         assert_eq!((counts.rows, counts.bad_rows), (4, 0));
     }
     let all = "SELECT string_agg(id || v || kept, ' ' ORDER BY id) FROM S.t";
@@ -309,12 +309,12 @@ async fn bad_records_go_where_the_policy_says() {
         ("v", Arc::new(StringArray::from(values)) as ArrayRef),
         ("n", Arc::new(Int32Array::from(ids)) as ArrayRef),
     ]);
-    let counts = space.write("S.t", &[], &[rows.clone()]).await.unwrap();
+    let counts = space.write("S.t", &[], std::slice::from_ref(&rows)).await.unwrap();
     assert_eq!((counts.rows, counts.bad_rows), (997, 3));
     assert_eq!(space.value("SELECT count(*) FROM S.t").await, 997);
     let letters = [("headwater.deadLetter.table", "S.letters")];
     for _ in 0..2 {
-        assert_eq!(space.write("S.t", &letters, &[rows.clone()]).await.unwrap().bad_rows, 3);
+        assert_eq!(space.write("S.t", &letters, std::slice::from_ref(&rows)).await.unwrap().bad_rows, 3);
     }
     let reasons = space.text("SELECT string_agg(record || ' ' || reason, '; ' ORDER BY record) FROM S.letters").await;
     let reasons = reasons.unwrap();
@@ -323,11 +323,12 @@ async fn bad_records_go_where_the_policy_says() {
     assert!(reasons.contains("t_n_check"), "{reasons}");
     // The same where rows are added in one transaction.
     space.run("CREATE TABLE S.a (id int, v varchar(3), n int CHECK (n <> 500))").await;
-    let counts = space.write("S.a", &[], &[rows.clone()]).await.unwrap();
+    let counts = space.write("S.a", &[], std::slice::from_ref(&rows)).await.unwrap();
     assert_eq!((counts.rows, counts.bad_rows), (998, 2));
     assert_eq!(space.value("SELECT count(*) FROM S.a").await, 998);
     for table in ["S.t", "S.a"] {
-        let error = space.write(table, &[("headwater.badRecords", "fail")], &[rows.clone()]).await.unwrap_err();
+        let error =
+            space.write(table, &[("headwater.badRecords", "fail")], std::slice::from_ref(&rows)).await.unwrap_err();
         assert_eq!((error.kind, error.class.as_str()), (ErrorKind::InvalidRequest, "POSTGRES_BAD_RECORD"));
     }
     assert_eq!(space.value("SELECT count(*) FROM S.a").await, 998);
@@ -344,13 +345,13 @@ async fn tables_are_made_and_made_anew() {
             Arc::new(ListArray::from_iter_primitive::<Int32Type, _, _>(vec![Some(vec![Some(1)]), None])) as ArrayRef,
         ),
     ]);
-    let error = space.write("S.made", &[], &[rows.clone()]).await.unwrap_err();
+    let error = space.write("S.made", &[], std::slice::from_ref(&rows)).await.unwrap_err();
     assert_eq!((error.kind, error.class.as_str()), (ErrorKind::NotFound, "TABLE_OR_VIEW_NOT_FOUND"));
     assert!(error.message.contains("headwater.createTable") && error.message.contains("\"Name\" text"), "{error}");
     let pairs =
         [("headwater.createTable", "true"), ("headwater.primaryKey", "id"), ("createTableColumnTypes", "id bigint")];
     for _ in 0..2 {
-        space.write("S.made", &pairs, &[rows.clone()]).await.unwrap();
+        space.write("S.made", &pairs, std::slice::from_ref(&rows)).await.unwrap();
     }
     let shape = "SELECT string_agg(attname || ' ' || format_type(atttypid, atttypmod), ', ' ORDER BY attnum) FROM \
                  pg_attribute WHERE attrelid = 'S.made'::regclass AND attnum > 0 AND NOT attisdropped";
@@ -359,7 +360,7 @@ async fn tables_are_made_and_made_anew() {
     // Emptied, with its shape; then made anew, as Spark does by default.
     let one = rows.slice(0, 1);
     let truncate: Vec<_> = pairs.iter().copied().chain([("truncate", "true")]).collect();
-    space.write_in("S.made", &truncate, &[one.clone()], WriteMode::Overwrite).await.unwrap();
+    space.write_in("S.made", &truncate, std::slice::from_ref(&one), WriteMode::Overwrite).await.unwrap();
     assert_eq!(space.value("SELECT count(*) FROM S.made").await, 1);
     assert_eq!(space.text(shape).await.unwrap(), "id bigint, Name text, tags integer[]");
     space.write_in("S.made", &[], &[rows], WriteMode::Overwrite).await.unwrap();

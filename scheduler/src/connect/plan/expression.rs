@@ -75,6 +75,7 @@ impl Named {
 
 /// One item of a selection.
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "a few for each plan, and short-lived")]
 pub enum Item {
     /// A column.
     Column(Named),

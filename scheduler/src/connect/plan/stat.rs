@@ -370,7 +370,7 @@ fn is_text(data_type: &DataType) -> bool {
 /// The hash below which this part of all hashes lies.
 fn threshold(part: f64) -> i64 {
     // Saturates at the ends, as it should.
-    ((part.clamp(0.0, 1.0) * 2.0 - 1.0) * 9.223_372_036_854_775_8e18) as i64
+    ((part.clamp(0.0, 1.0) * 2.0 - 1.0) * 9.223_372_036_854_776e18) as i64
 }
 
 #[cfg(test)]

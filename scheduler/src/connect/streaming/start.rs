@@ -41,6 +41,15 @@ struct Request {
     checkpoint: Option<String>,
 }
 
+/// Whether rows go to a table of the catalog.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum OfTable {
+    No,
+    Known,
+    /// It is to be made.
+    New,
+}
+
 /// Starts a query.
 ///
 /// # Errors
@@ -53,8 +62,9 @@ pub async fn start(
     let request = Request::of(&command, &conf)?;
     let relation = command.input.ok_or_else(|| Error::invalid("CONNECT_INVALID_PLAN", "writeStream has no input"))?;
     let plan = logical(session, &relation).await?;
-    let (target, fitted) = request.target(session, &plan, &conf).await?;
+    let (target, of_table) = request.target(session, &plan, &conf)?;
     let mode = sink_mode(request.mode, &plan, has_watermark(&relation), &target)?;
+    let fitted = of_table != OfTable::No;
     let temporary = !fitted && TEMPORARY.iter().any(|format| target.format.eq_ignore_ascii_case(format));
     let relation = plan::inlined(session, &relation).await?;
     if relation.encoded_len() > RELATION_BYTES_MAX {
@@ -66,6 +76,10 @@ pub async fn start(
                 RELATION_BYTES_MAX >> 20
             ),
         ));
+    }
+    let made = of_table == OfTable::New;
+    if made {
+        session.statements().planner.catalog().create(target.clone(), Taken::Refuse).await?;
     }
     let definition = DataFrameDefinition {
         relation: Blob(relation.encode_to_vec()),
@@ -85,8 +99,15 @@ pub async fn start(
             .is_some_and(|value| value.eq_ignore_ascii_case("false")),
         temporary,
     };
-    let format = definition.target.format.clone();
-    let status = session.statements().manager.start(definition, options).await?;
+    let (format, table_name) = (definition.target.format.clone(), definition.target.name.clone());
+    let started = session.statements().manager.start(definition, options).await;
+    if started.is_err()
+        && made
+        && let Err(error) = session.statements().planner.catalog().remove(&table_name).await
+    {
+        tracing::warn!(table = table_name, %error, "a table whose query did not start could not be removed");
+    }
+    let status = started?;
     if let Some(name) = request.name.as_ref().filter(|_| format.eq_ignore_ascii_case("memory")) {
         let table = TableDefinition::new(name, "memory", Options::new([(memory::QUERY, status.id.as_str())]));
         session.with_sql(async |sql: &mut SqlSession| drop(sql.views.insert(name.to_lowercase(), table))).await;
@@ -158,20 +179,20 @@ impl Request {
         })
     }
 
-    /// Where rows go, and whether that is a table of the catalog, which is made if it is not there.
-    async fn target(
+    /// Where rows go.
+    fn target(
         &self,
         session: &Session,
         plan: &LogicalPlan,
         conf: &BTreeMap<String, String>,
-    ) -> Result<(TableDefinition, bool)> {
+    ) -> Result<(TableDefinition, OfTable)> {
         let default = || conf.get("spark.sql.sources.default").cloned().unwrap_or_else(|| "parquet".into());
         let format = self.format.clone().unwrap_or_else(default);
         let Some(name) = &self.table else {
             let mut target = TableDefinition::new(&format, &format, self.options.clone());
             target.partition_by.clone_from(&self.partition_by);
             self.check_partitions(plan)?;
-            return Ok((target, false));
+            return Ok((target, OfTable::No));
         };
         let parts = crate::connect::plan::parse_name(name)?;
         let name = match parts.as_slice() {
@@ -212,7 +233,7 @@ impl Request {
             for (key, value) in self.options.iter() {
                 known.options.set(key, value);
             }
-            return Ok((known, true));
+            return Ok((known, OfTable::Known));
         }
         self.check_partitions(plan)?;
         let mut made = TableDefinition::new(name, format, self.options.clone());
@@ -223,8 +244,7 @@ impl Request {
             }
             made.schema = Some(ddl::columns_ddl(plan.schema().inner().fields()));
         }
-        catalog.create(made.clone(), Taken::Refuse).await?;
-        Ok((made, true))
+        Ok((made, OfTable::New))
     }
 
     fn check_partitions(&self, plan: &LogicalPlan) -> Result<()> {
