@@ -6,7 +6,7 @@
 use ballista_core::registry::BallistaFunctionRegistry;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion_spark::planner::SparkFunctionPlanner;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// Spark's other names of aggregates.
@@ -28,7 +28,22 @@ pub fn with_session_functions(builder: SessionStateBuilder) -> SessionStateBuild
     builder.expr_planners().get_or_insert_with(Vec::new).insert(0, Arc::new(SparkFunctionPlanner));
     let scalar = builder.scalar_functions().get_or_insert_with(Vec::new);
     scalar.extend(datafusion_spark::all_default_scalar_functions());
-    scalar.extend(super::all());
+    let own = super::all();
+    // A session that is built again from another registers functions in no order, each with its aliases: none may have
+    // a name of ours.
+    let mut taken: HashSet<String> = HashSet::new();
+    for function in &own {
+        taken.insert(function.name().to_string());
+        taken.extend(function.aliases().iter().cloned());
+    }
+    for function in super::lambdas::all() {
+        taken.insert(function.name().to_string());
+        taken.extend(function.aliases().iter().cloned());
+    }
+    scalar.retain(|function| {
+        !taken.contains(function.name()) && !function.aliases().iter().any(|alias| taken.contains(alias))
+    });
+    scalar.extend(own);
     builder.higher_order_functions().get_or_insert_with(Vec::new).extend(super::lambdas::all());
     let aggregates = builder.aggregate_functions().get_or_insert_with(Vec::new);
     aggregates.extend(datafusion_spark::all_default_aggregate_functions());
