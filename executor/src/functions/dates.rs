@@ -118,7 +118,7 @@ pub fn functions() -> Vec<Function> {
         Function::new("date_part", &[Text, Any], Returns::Constant(part_type), date_part)
             .alias(&["datepart", "extract"])
             .with_context(),
-        Function::new("date_add", &[Date, Int], DATE, |call| moved_days(call, 1)),
+        Function::new("date_add", &[Date, Int], DATE, |call| moved_days(call, 1)).alias(&["dateadd"]),
         Function::new("date_sub", &[Date, Int], DATE, |call| moved_days(call, -1)),
         Function::new("add_months", &[Date, Int], DATE, |call| {
             call.rows::<Date32Type>(|i| Ok(add_months(call.dates(0).value(i), call.ints(1).value(i))))

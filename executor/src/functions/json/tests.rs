@@ -620,24 +620,23 @@ async fn in_sql() {
     check("CAST(from_json(CAST(value AS BYTEA), 'id STRING, n INT')['n'] AS STRING)", &["1", "NULL", "NULL", "NULL"])
         .await;
     check(
-        "from_json(value, 'n INT, bad STRING', map(['columnNameOfCorruptRecord'], ['bad']))['bad']",
+        "from_json(value, 'n INT, bad STRING', map('columnNameOfCorruptRecord', 'bad'))['bad']",
         &["NULL", "NULL", "{\"id\":3,\"n\":\"bad\"}", "oops"],
     )
     .await;
     check("to_json(from_json(value, 'id STRING, n INT'))", &["{\"id\":\"x\",\"n\":1}", "NULL", "{\"id\":\"3\"}", "{}"])
         .await;
     check(
-        "to_json(from_json(value, 'id STRING, n INT'), map(['ignoreNullFields'], ['false']))",
+        "to_json(from_json(value, 'id STRING, n INT'), map('ignoreNullFields', 'false'))",
         &["{\"id\":\"x\",\"n\":1}", "NULL", "{\"id\":\"3\",\"n\":null}", "{\"id\":null,\"n\":null}"],
     )
     .await;
-    let failed =
-        query(&format!("SELECT from_json(value, 'n INT', map(['mode'], ['FAILFAST']))['n'] FROM {rows}")).await;
+    let failed = query(&format!("SELECT from_json(value, 'n INT', map('mode', 'FAILFAST'))['n'] FROM {rows}")).await;
     let failed = failed.expect_err("FAILFAST fails");
     assert!(failed.contains("[MALFORMED_RECORD_IN_PARSING.WITHOUT_SUGGESTION]"), "{failed}");
     assert!(failed.contains("field n at byte"), "{failed}");
     let failed =
-        query(&format!("SELECT from_json(value, 'n INT', map(['mode'], ['DROPMALFORMED']))['n'] FROM {rows}")).await;
+        query(&format!("SELECT from_json(value, 'n INT', map('mode', 'DROPMALFORMED'))['n'] FROM {rows}")).await;
     assert!(failed.expect_err("refused").contains("[PARSE_MODE_UNSUPPORTED]"));
 }
 
@@ -645,7 +644,7 @@ async fn in_sql() {
 #[tokio::test]
 async fn plans_cross_the_wire() {
     let sql = "SELECT from_json(value, 'id STRING COMMENT ''key'', l ARRAY<INT> NOT NULL, _corrupt_record STRING', \
-               map(['timeZone'], ['Asia/Kolkata'])) AS data, spark_binary_to_string(value) AS text \
+               map('timeZone', 'Asia/Kolkata')) AS data, spark_binary_to_string(value) AS text \
                FROM (VALUES (X'7b226964223a317d'), (X'ff')) AS t(value)";
     let context = context();
     let plan = context.sql(sql).await.expect("planned").create_physical_plan().await.expect("physical");

@@ -122,8 +122,9 @@ fn decimal(decimal: &Decimal) -> Result<ScalarValue> {
     let unscaled: i128 = format!("{whole}{fraction}").parse().map_err(|_| bad())?;
     let own_scale = i32::try_from(fraction.len()).map_err(|_| bad())? - exponent;
     let length = unscaled.checked_ilog10().map_or(1, |log| log as i32 + 1);
-    let scale = decimal.scale.unwrap_or_else(|| own_scale.max(0));
-    let precision = decimal.precision.unwrap_or_else(|| length.max(scale).max(1) + (-own_scale).max(0));
+    // As Spark does: clients send (10, 0) for every decimal, whose digits are not to be lost.
+    let scale = decimal.scale.unwrap_or(0).max(own_scale).max(0);
+    let precision = decimal.precision.unwrap_or(0).max(length.max(scale).max(1) + (-own_scale).max(0));
     let shift = scale - own_scale;
     let factor = 10_i128.checked_pow(shift.unsigned_abs()).ok_or_else(bad)?;
     let unscaled = if shift >= 0 { unscaled.checked_mul(factor).ok_or_else(bad)? } else { unscaled / factor };
@@ -259,6 +260,7 @@ mod tests {
     fn decimals() {
         check(decimal_of("1.50", None, None), &ScalarValue::Decimal128(Some(150), 3, 2), "1.50");
         check(decimal_of("-0.05", Some(5), Some(3)), &ScalarValue::Decimal128(Some(-50), 5, 3), "-0.050");
+        check(decimal_of("1.5", Some(10), Some(0)), &ScalarValue::Decimal128(Some(15), 10, 1), "1.5");
         check(decimal_of("1E+2", None, None), &ScalarValue::Decimal128(Some(100), 3, 0), "100");
         check(decimal_of("0", None, None), &ScalarValue::Decimal128(Some(0), 1, 0), "0");
         assert!(decimal(&Decimal { value: "1x".into(), precision: None, scale: None }).is_err());

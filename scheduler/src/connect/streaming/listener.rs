@@ -145,8 +145,8 @@ mod tests {
         let idle = EventKind::Idle { timestamp: "t".into() };
         check(idle, 3, r#"{"id":"i","runId":"r","timestamp":"t"}"#);
         let stopped = EventKind::Terminated { error: None };
-        check(stopped, 2, r#"{"errorClassOnException":null,"exception":null,"id":"i","runId":"r"}"#);
+        check(stopped, 2, r#"{"id":"i","runId":"r","exception":null,"errorClassOnException":null}"#);
         let failed = EventKind::Terminated { error: Some(Error::fatal("X", "gone")) };
-        check(failed, 2, r#"{"errorClassOnException":"X","exception":"[X] gone","id":"i","runId":"r"}"#);
+        check(failed, 2, r#"{"id":"i","runId":"r","exception":"[X] gone","errorClassOnException":"X"}"#);
     }
 }
