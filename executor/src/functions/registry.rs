@@ -36,6 +36,10 @@ pub fn with_session_functions(builder: SessionStateBuilder) -> SessionStateBuild
         taken.insert(function.name().to_string());
         taken.extend(function.aliases().iter().cloned());
     }
+    for function in super::lambdas::all() {
+        taken.insert(function.name().to_string());
+        taken.extend(function.aliases().iter().cloned());
+    }
     scalar.retain(|function| {
         !taken.contains(function.name()) && !function.aliases().iter().any(|alias| taken.contains(alias))
     });

@@ -10,7 +10,8 @@ use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::execution::FunctionRegistry;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::expr::{
-    AggregateFunction, AggregateFunctionParams, Case, Cast, NullTreatment, ScalarFunction, TryCast, WindowFunction,
+    AggregateFunction, AggregateFunctionParams, Case, Cast, HigherOrderFunction, NullTreatment, ScalarFunction,
+    TryCast, WindowFunction,
 };
 use datafusion::logical_expr::{Expr, ExprSchemable, ScalarUDF, SortExpr, WindowFunctionDefinition, lit, when};
 use headwater_executor::functions::arithmetic::Op;
@@ -112,6 +113,12 @@ pub fn resolve(name: &str, args: Vec<Expr>, distinct: bool, schema: &DFSchema, s
             ));
         }
         return Ok(Expr::ScalarFunction(ScalarFunction::new_udf(function, args)));
+    }
+    // One that takes a lambda, without it: `array_sort(a)`.
+    if let Some(function) = state.higher_order_functions().get(&lower)
+        && !distinct
+    {
+        return Ok(Expr::HigherOrderFunction(HigherOrderFunction::new(Arc::clone(function), args)));
     }
     let (mut args, null_treatment) = ignoring_nulls(&lower, args)?;
     let aggregate = |name: &str, args: Vec<Expr>, filter: Option<Expr>, order_by: Vec<SortExpr>| {
