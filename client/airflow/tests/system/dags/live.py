@@ -40,7 +40,7 @@ for name, deferrable in (("plain", False), ("deferred", True)):
 with DAG("sql_for_ever", **COMMON) as sql_for_ever:
     HeadwaterSqlOperator(
         task_id="sql",
-        sql="SELECT count(*) AS n FROM range(100000000) a CROSS JOIN range(100000000) b WHERE a.value * b.value % 7 = 3",
+        sql="SELECT count(*) AS n FROM range(100000000) a CROSS JOIN range(100000000) b WHERE a.id * b.id % 7 = 3",
     )
 
 with DAG("submit_script", **COMMON) as submit_script:
