@@ -436,8 +436,15 @@ fn decimals(op: Op, left: &ArrayRef, right: &ArrayRef, to: &DataType, fail: Fail
         return Ok(Arc::new(rows.collect::<Result<Int64Array>>()?));
     }
     let (precision, scale) = as_decimal(to).unwrap_or((38, 18));
+    let narrow = Narrow::of(op, s1, s2, scale);
+    let most = 10_u128.checked_pow(u32::from(precision)).unwrap_or(u128::MAX);
     let rows = l.iter().zip(r.iter()).map(|pair| {
         let (Some(l), Some(r)) = pair else { return Ok(None) };
+        if let Some(value) = narrow.and_then(|narrow| narrow.value(l, r))
+            && value.unsigned_abs() < most
+        {
+            return Ok(Some(value));
+        }
         let divides = matches!(op, Op::Divide | Op::Remainder | Op::PositiveRemainder);
         if divides && r == 0 {
             return if fail == Fail::Error { Err(by_zero(op)) } else { Ok(None) };
@@ -467,6 +474,47 @@ fn decimals(op: Op, left: &ArrayRef, right: &ArrayRef, to: &DataType, fail: Fail
     });
     let rows = rows.collect::<Result<Decimal128Array>>()?;
     Ok(Arc::new(rows.with_precision_and_scale(precision, scale)?))
+}
+
+/// Sums, differences and products in 128 bits, where these suffice: nearly always, and many times quicker than 256.
+#[derive(Clone, Copy)]
+struct Narrow {
+    op: Op,
+    /// What either operand is multiplied by first.
+    factors: (i128, i128),
+    /// What the result is divided by, rounded half up.
+    divisor: i128,
+}
+
+impl Narrow {
+    fn of(op: Op, s1: i8, s2: i8, scale: i8) -> Option<Self> {
+        let power = |digits: i32| 10_i128.checked_pow(u32::try_from(digits).ok()?);
+        let (s1, s2, scale) = (i32::from(s1), i32::from(s2), i32::from(scale));
+        let common = s1.max(s2);
+        let (factors, from) = match op {
+            Op::Add | Op::Subtract => ((power(common - s1)?, power(common - s2)?), common),
+            Op::Multiply => ((1, 1), s1 + s2),
+            _ => return None,
+        };
+        Some(Self { op, factors, divisor: power(from - scale)? })
+    }
+
+    fn value(self, l: i128, r: i128) -> Option<i128> {
+        let value = match self.op {
+            Op::Multiply => l.checked_mul(r)?,
+            _ => {
+                let (l, r) = (l.checked_mul(self.factors.0)?, r.checked_mul(self.factors.1)?);
+                if self.op == Op::Add { l.checked_add(r)? } else { l.checked_sub(r)? }
+            }
+        };
+        if self.divisor == 1 {
+            return Some(value);
+        }
+        let (quotient, rest) = (value / self.divisor, value % self.divisor);
+        // No overflow: a rest is below a power of ten that 128 bits hold twice, or there is none.
+        let up = rest.unsigned_abs() * 2 >= self.divisor.unsigned_abs();
+        Some(if up { quotient + value.signum() } else { quotient })
+    }
 }
 
 fn power_of_ten(exponent: i32) -> i256 {
@@ -733,4 +781,34 @@ fn abs(call: &Call<'_>) -> Result<ArrayRef> {
         }
         other => return Err(super::native::mismatch("abs", 0, "\"NUMERIC\"", other)),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// In 128 bits the digits are those that 256 bits come to.
+    #[test]
+    fn narrow_decimals_are_wide_ones() {
+        let digits = [0, 1, -1, 5, -5, 49, 50, 51, -50, 12_345, -99_999, 10_i128.pow(18) + 5, i128::MAX / 3, i128::MIN];
+        for (s1, s2, scale) in [(2, 2, 4), (4, 2, 6), (4, 4, 6), (6, 6, 6), (10, 0, 6), (0, 3, 3), (18, 18, 30)] {
+            for op in [Op::Add, Op::Subtract, Op::Multiply] {
+                let from = if op == Op::Multiply { s1 + s2 } else { s1.max(s2) };
+                let scale = scale.min(from);
+                let narrow = Narrow::of(op, s1, s2, scale).expect("these operators have one");
+                for (l, r) in digits.into_iter().flat_map(|l| digits.map(|r| (l, r))) {
+                    let common = s1.max(s2);
+                    let (wide_l, wide_r) = (widened(l, s1, common), widened(r, s2, common));
+                    let wide = match op {
+                        Op::Add => rounded(wide_l.wrapping_add(wide_r), common, scale),
+                        Op::Subtract => rounded(wide_l.wrapping_sub(wide_r), common, scale),
+                        _ => rounded(i256::from_i128(l).wrapping_mul(i256::from_i128(r)), s1 + s2, scale),
+                    };
+                    if let Some(value) = narrow.value(l, r) {
+                        assert_eq!(i256::from_i128(value), wide, "{l} {op:?} {r}: {s1}, {s2} to {scale}");
+                    }
+                }
+            }
+        }
+    }
 }
