@@ -1,5 +1,6 @@
 //! Wire protocol and plain values: messages, ids, offsets, progress, errors. Nothing here does I/O.
 
+pub mod deep;
 pub mod error;
 pub mod ids;
 pub mod ingest;

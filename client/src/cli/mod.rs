@@ -113,6 +113,9 @@ impl From<anyhow::Error> for Error {
     }
 }
 
+/// Of each thread; what is not used takes no memory.
+const STACK_BYTES: usize = 16 << 20;
+
 /// Parses the command line, runs the command, says what went wrong.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -126,7 +129,8 @@ pub fn main() -> ExitCode {
     let many = false;
     let mut builder =
         if many { tokio::runtime::Builder::new_multi_thread() } else { tokio::runtime::Builder::new_current_thread() };
-    let outcome = match builder.enable_all().build() {
+    // DataFusion walks some of a plan by recursion, and plans are as deep as clients make them.
+    let outcome = match builder.thread_stack_size(STACK_BYTES).enable_all().build() {
         Ok(runtime) => {
             let outcome = runtime.block_on(run(cli));
             // A read of stdin cannot be interrupted: its thread ends with the process.

@@ -164,7 +164,7 @@ impl<'a> Expressions<'a> {
         };
         let mut inner = self.clone();
         inner.depth += 1;
-        inner.kind(kind)
+        super::with_stack(|| inner.kind(kind))
     }
 
     fn kind(&self, kind: &ExprType) -> Result<Named> {

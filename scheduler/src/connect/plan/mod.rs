@@ -183,6 +183,11 @@ impl Planned {
     }
 }
 
+/// Runs one level of what is nested as deep as a client likes, on more stack where too little is left.
+fn with_stack<T>(work: impl FnOnce() -> T) -> T {
+    stacker::maybe_grow(256 << 10, 4 << 20, work)
+}
+
 /// Messages of DataFusion show columns under their unique names, which are nobody's business.
 fn without_ids(mut error: Error) -> Error {
     let mut text = String::with_capacity(error.message.len());

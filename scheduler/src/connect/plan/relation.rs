@@ -23,7 +23,7 @@ impl Planner<'_> {
     /// # Errors
     /// Spark's error classes.
     pub fn relation<'b>(&'b mut self, relation: &'b Relation) -> BoxFuture<'b, Result<Frame>> {
-        async move {
+        let work = async move {
             let mut chain = vec![];
             let mut current = relation;
             while let Some(input) = only_input(current) {
@@ -44,8 +44,10 @@ impl Planner<'_> {
                 frame = self.step(relation, frame).await?.known_as(plan_id(relation));
             }
             Ok(frame)
-        }
-        .boxed()
+        };
+        // Joins and unions of a loop nest: each level is polled inside the one above.
+        let mut work = Box::pin(work);
+        std::future::poll_fn(move |context| super::with_stack(|| work.as_mut().poll(context))).boxed()
     }
 
     async fn input(&mut self, input: Option<&Relation>, what: &str) -> Result<Frame> {
