@@ -1,5 +1,6 @@
 //! Plan nodes on the wire: one arm for each node of ours, behind a magic; everything else is Ballista's.
 
+use crate::operators::one_task::OneTaskExec;
 use crate::operators::sink::SinkExec;
 use crate::operators::source_scan::SourceScanExec;
 use ballista_core::serde::{BallistaCodec, BallistaLogicalExtensionCodec, BallistaPhysicalExtensionCodec};
@@ -21,6 +22,7 @@ pub fn ballista_codec() -> BallistaCodec<LogicalPlanNode, PhysicalPlanNode> {
 const MAGIC: &[u8; 3] = b"\xffHW";
 const SOURCE_SCAN: u8 = b'R';
 const SINK: u8 = b'W';
+const ONE_TASK: u8 = b'1';
 
 /// Encodes Headwater's plan nodes, and Ballista's through it.
 #[derive(Debug, Default)]
@@ -39,6 +41,7 @@ impl PhysicalExtensionCodec for HeadwaterPhysicalCodec {
         match buf.strip_prefix(MAGIC.as_slice()) {
             Some([SOURCE_SCAN, rest @ ..]) => Ok(Arc::new(SourceScanExec::decode(rest, inputs)?)),
             Some([SINK, rest @ ..]) => Ok(Arc::new(SinkExec::decode(rest, inputs)?)),
+            Some([ONE_TASK, rest @ ..]) => Ok(Arc::new(OneTaskExec::decode(rest, ctx, self)?)),
             Some(other) => {
                 internal_err!("unknown plan node {:?}: do all processes run the same version?", other.first())
             }
@@ -62,6 +65,10 @@ impl PhysicalExtensionCodec for HeadwaterPhysicalCodec {
         }
         if let Some(sink) = node.downcast_ref::<SinkExec>() {
             put(SINK, sink.encode());
+            return Ok(());
+        }
+        if let Some(whole) = node.downcast_ref::<OneTaskExec>() {
+            put(ONE_TASK, whole.encode(self)?);
             return Ok(());
         }
         self.ballista.try_encode(node, buf, converter)

@@ -2,9 +2,11 @@
 //!
 //! A stage that ends in a [`SinkExec`] without commit messages writes **no shuffle files**: there is nothing to fetch.
 //! And a **cancelled** task really stops: Ballista drops a future, but its shuffle writers run on as detached tasks, so
-//! the task's context carries a channel that closes with that future ([`TaskAlive`]), to which sources and sinks listen.
+//! the task's context carries a channel that closes with that future ([`TaskAlive`]), to which sources and sinks listen,
+//! and so do the guards that are put between DataFusion's operators ([`guarded`]).
 
 use crate::operators::TaskAlive;
+use crate::operators::guard::guarded;
 use crate::operators::sink::SinkExec;
 use ballista_core::JobId;
 use ballista_core::execution_plans::{ShuffleReaderExec, ShuffleWriterExec};
@@ -58,12 +60,13 @@ impl ExecutionEngine for HeadwaterEngine {
             })?;
             return Ok(Arc::new(SinkStage { plan: local.data }));
         }
+        // Guards have no metrics: the scheduler counts the sets that come back against its own plan's nodes.
         let stage = self.ballista.create_query_stage_exec(
             job_id,
             stage_id,
             task_id,
             output_partition_ids,
-            plan,
+            guarded(plan)?,
             work_dir,
             config,
         )?;

@@ -5,9 +5,10 @@ use crate::session::Session;
 use crate::sql::catalog::TableDefinition;
 use crate::sql::error::from_datafusion;
 use crate::sql::parser::Statement;
+use crate::sql::physical::Physical;
 use crate::sql::planner::{Planned, Planner};
 use crate::streaming::manager::{Manager, StartOptions};
-use datafusion::execution::{SendableRecordBatchStream, SessionState};
+use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
@@ -60,11 +61,8 @@ impl Statements {
                 Ok(Outcome::Rows(Box::pin(RecordBatchStreamAdapter::new(schema, rows))))
             }
             Planned::Rows(plan) => {
-                let (context, plan) = self.physical(&plan, session).await?;
-                let schema = plan.schema();
-                let job = Job { name: "SQL".into(), session: context, plan, deadline: None, progress };
-                let outcome = self.run(job).await?;
-                Ok(Outcome::Rows(self.cluster.fetch(outcome, schema)))
+                let physical = self.planner.physical(&plan, &session.conf).await?;
+                Ok(Outcome::Rows(self.rows("SQL".into(), physical, progress).await?))
             }
             Planned::Write { input, target, mode, table_name, created } => {
                 let written = self.write(&input, &target, mode, &table_name, session, progress).await;
@@ -80,7 +78,8 @@ impl Statements {
         }
     }
 
-    async fn physical(
+    /// The rows of a write, in as many partitions as there are writers.
+    async fn written(
         &self,
         plan: &LogicalPlan,
         session: &Session,
@@ -103,7 +102,7 @@ impl Statements {
         session: &Session,
         progress: Option<watch::Sender<(u32, u32)>>,
     ) -> Result<String> {
-        let (context, plan) = self.physical(input, session).await?;
+        let (context, plan) = self.written(input, session).await?;
         let job_id = uuid::Uuid::new_v4().to_string();
         let sink = self.planner.batch_sink(target, plan.schema(), mode, &job_id, &session.conf).await?;
         sink.prepare().await?;
@@ -128,21 +127,19 @@ impl Statements {
         Ok(format!("{rows} written to {table_name}{bad}"))
     }
 
-    /// Runs a plan that was made in `state` on the cluster; its rows as they arrive.
+    /// Runs a query on the cluster; its rows as they arrive.
     ///
     /// # Errors
-    /// Those of [`Cluster::run`]; `NO_EXECUTORS`.
+    /// `NO_EXECUTORS`; the stream's are those of [`Cluster::rows`].
     pub async fn rows(
         &self,
         name: String,
-        plan: Arc<dyn ExecutionPlan>,
-        state: SessionState,
+        query: Physical,
         progress: Option<watch::Sender<(u32, u32)>>,
     ) -> Result<SendableRecordBatchStream> {
-        let schema = plan.schema();
-        let session = Arc::new(SessionContext::new_with_state(state));
-        let outcome = self.run(Job { name, session, plan, deadline: None, progress }).await?;
-        Ok(self.cluster.fetch(outcome, schema))
+        let (session, plan) = query.job();
+        self.executors().await?;
+        Ok(self.cluster.rows(Job { name, session, plan, deadline: None, progress }))
     }
 
     async fn run(&self, job: Job) -> Result<JobOutcome> {

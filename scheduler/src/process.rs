@@ -202,7 +202,8 @@ pub async fn start(options: SchedulerOptions) -> Result<SchedulerHandle> {
             .with_context(|| format!("cannot read the catalog in state directory {}", options.state_dir))?,
     );
     let runtime = RuntimeEnvBuilder::new().with_object_store_registry(Arc::new(LazyObjectStoreRegistry::default()));
-    let planner = Arc::new(Planner::new(catalog, runtime.build_arc().context("runtime")?));
+    let task_slots = cluster.task_slots();
+    let planner = Arc::new(Planner::new(catalog, runtime.build_arc().context("runtime")?).with_task_slots(task_slots));
     // Absolute: a later start from another folder must find the same checkpoints.
     let state_dir = match url.to_file_path() {
         Ok(path) if url.scheme() == "file" => path.display().to_string(),

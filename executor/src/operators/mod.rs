@@ -1,5 +1,7 @@
-//! Plan nodes of our own. Each encodes itself beside its definition; `codec.rs` has one arm for each.
+//! Plan nodes of our own. Each that travels encodes itself beside its definition; `codec.rs` has one arm for each.
 
+pub mod guard;
+pub mod one_task;
 pub mod sink;
 pub mod source_scan;
 
@@ -19,6 +21,14 @@ pub fn to_datafusion(error: Error) -> DataFusionError {
 /// spawned run on. The execution engine puts this into the task's session config; the sender lives in that future.
 #[derive(Debug)]
 pub struct TaskAlive(pub tokio::sync::watch::Receiver<()>);
+
+impl TaskAlive {
+    /// Whether the task was cancelled.
+    pub fn is_cancelled(&self) -> bool {
+        // An error: the sender is gone.
+        self.0.has_changed().is_err()
+    }
+}
 
 /// Resolves when the task was cancelled; never, where nothing guards it.
 pub async fn cancelled(context: &TaskContext) {

@@ -10,12 +10,22 @@ use ballista_scheduler::cluster::{BoundTask, ClusterState, ClusterStateEventStre
 use ballista_scheduler::config::TaskDistributionPolicy;
 use ballista_scheduler::state::task_manager::JobInfoCache;
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Ballista's in-memory state, asked for one job at a time.
 #[derive(Default)]
 pub struct FirstInFirstOut {
     ballista: InMemoryClusterState,
+    /// Tasks that each executor runs at once, by its id.
+    task_slots: Mutex<HashMap<String, u32>>,
+}
+
+impl FirstInFirstOut {
+    /// Tasks that the widest executor runs at once; 0 while there is none.
+    pub fn task_slots_max(&self) -> usize {
+        let slots = self.task_slots.lock().unwrap_or_else(PoisonError::into_inner);
+        slots.values().max().map_or(0, |slots| *slots as usize)
+    }
 }
 
 #[async_trait::async_trait]
@@ -53,6 +63,7 @@ impl ClusterState for FirstInFirstOut {
         self.ballista.unbind_tasks(slots).await
     }
     async fn register_executor(&self, metadata: ExecutorMetadata, data: ExecutorData) -> Result<()> {
+        self.task_slots.lock().unwrap_or_else(PoisonError::into_inner).insert(metadata.id.clone(), data.total_vcores);
         self.ballista.register_executor(metadata, data).await
     }
     async fn save_executor_metadata(&self, metadata: ExecutorMetadata) -> Result<()> {
@@ -68,6 +79,7 @@ impl ClusterState for FirstInFirstOut {
         self.ballista.save_executor_heartbeat(heartbeat).await
     }
     async fn remove_executor(&self, executor_id: &str) -> Result<()> {
+        self.task_slots.lock().unwrap_or_else(PoisonError::into_inner).remove(executor_id);
         self.ballista.remove_executor(executor_id).await
     }
     fn executor_heartbeats(&self) -> HashMap<String, ExecutorHeartbeat> {

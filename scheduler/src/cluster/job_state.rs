@@ -1,9 +1,10 @@
 //! Ballista's job state, watched: what a job's operators counted, and who ran its tasks, is known only from the graph
-//! that is saved when the job ends, just before the subscriber hears of it.
+//! that is saved when the job ends, just before the subscriber hears of it; what is there of its result, from those
+//! that are saved before.
 
 use ballista_core::error::Result;
 use ballista_core::serde::protobuf::job_status::Status;
-use ballista_core::serde::protobuf::{JobStatus, task_status};
+use ballista_core::serde::protobuf::{JobStatus, PartitionLocation, task_status};
 use ballista_core::{ConfigProducer, JobId, JobStatusSubscriber};
 use ballista_scheduler::cluster::memory::InMemoryJobState;
 use ballista_scheduler::cluster::{JobState, JobStateEventStream};
@@ -28,6 +29,7 @@ pub struct RecordingJobState {
 struct Recorded {
     metrics: HashMap<JobId, JobMetrics>,
     tasks: HashMap<JobId, (u32, u32)>,
+    outputs: HashMap<JobId, Vec<PartitionLocation>>,
     completed_tasks: HashMap<String, u64>,
 }
 
@@ -43,11 +45,16 @@ impl RecordingJobState {
     pub fn take_metrics(&self, job: &JobId) -> JobMetrics {
         let mut recorded = self.recorded();
         recorded.tasks.remove(job);
+        recorded.outputs.remove(job);
         recorded.metrics.remove(job).unwrap_or_default()
     }
     /// Tasks done of all of a running job.
     pub fn tasks(&self, job: &JobId) -> (u32, u32) {
         self.recorded().tasks.get(job).copied().unwrap_or_default()
+    }
+    /// Where the partitions of a running job's result are that are there already.
+    pub fn outputs(&self, job: &JobId) -> Vec<PartitionLocation> {
+        self.recorded().outputs.get(job).cloned().unwrap_or_default()
     }
     /// Tasks that ended well on an executor.
     pub fn completed_tasks(&self, executor_id: &str) -> u64 {
@@ -96,7 +103,12 @@ impl RecordingJobState {
                         ExecutionStage::UnResolved(_) | ExecutionStage::Failed(_) => {}
                     }
                 }
-                self.recorded().tasks.insert(job.clone(), (done as u32, all as u32));
+                // One that has no message is one less until the job has ended.
+                let there = graph.output_locations().into_iter().filter_map(|location| location.try_into().ok());
+                let there = there.collect();
+                let mut recorded = self.recorded();
+                recorded.tasks.insert(job.clone(), (done as u32, all as u32));
+                recorded.outputs.insert(job.clone(), there);
             }
             _ => {}
         }

@@ -1,6 +1,7 @@
 //! The cluster: Ballista's scheduler, composed with our codec, job order, failure detection and metrics.
 //!
-//! [`Cluster::run`] is the one way in: a physical plan goes to the executors and comes back as a [`JobOutcome`].
+//! A physical plan goes to the executors by [`Cluster::run`], and comes back as a [`JobOutcome`], or by
+//! [`Cluster::rows`], and comes back as rows while it runs.
 //! Completion arrives by subscriber, never by polling. A future that is dropped, and a job that passes its deadline
 //! (a task whose status report was lost would otherwise run for ever), cancel the job.
 
@@ -8,6 +9,7 @@ mod failure;
 mod fifo;
 mod job_state;
 mod liveness;
+mod rows;
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -38,8 +40,10 @@ use futures::{Stream, StreamExt, TryStreamExt};
 use headwater_executor::process::SCHEDULER_ALIAS;
 use headwater_proto::error::{Error, Result};
 use job_state::RecordingJobState;
+use rows::Outputs;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 
 type Ballista = SchedulerServer<LogicalPlanNode, PhysicalPlanNode>;
 
@@ -63,7 +67,7 @@ pub struct Job {
     /// Bound on the whole job; without, none.
     pub deadline: Option<Duration>,
     /// Receives (tasks done, tasks) as they change.
-    pub progress: Option<tokio::sync::watch::Sender<(u32, u32)>>,
+    pub progress: Option<watch::Sender<(u32, u32)>>,
 }
 
 /// What a finished job left.
@@ -95,7 +99,7 @@ pub struct ExecutorInfo {
 #[derive(Clone)]
 pub struct Cluster {
     ballista: Ballista,
-    state: Arc<dyn ClusterState>,
+    state: Arc<FirstInFirstOut>,
     jobs: Arc<RecordingJobState>,
 }
 
@@ -122,12 +126,13 @@ impl Cluster {
             Arc::new(default_session_builder),
             Arc::new(SessionConfig::new_with_ballista),
         ));
-        let state: Arc<dyn ClusterState> = Arc::new(FirstInFirstOut::default());
+        let state = Arc::new(FirstInFirstOut::default());
+        let state_of_ballista: Arc<dyn ClusterState> = Arc::clone(&state) as _;
         let jobs_of_ballista: Arc<dyn ballista_scheduler::cluster::JobState> = Arc::clone(&jobs) as _;
         let collector = default_metrics_collector().map_err(Error::internal)?;
         let mut ballista = Ballista::new(
             SCHEDULER_ALIAS.to_string(),
-            BallistaCluster::new(Arc::clone(&state), jobs_of_ballista),
+            BallistaCluster::new(state_of_ballista, jobs_of_ballista),
             headwater_executor::codec::ballista_codec(),
             config,
             collector,
@@ -163,6 +168,12 @@ impl Cluster {
             .collect()
     }
 
+    /// Tells how many tasks the widest executor runs at once; 0 while there is none.
+    pub fn task_slots(&self) -> crate::sql::planner::TaskSlots {
+        let state = Arc::clone(&self.state);
+        Arc::new(move || state.task_slots_max())
+    }
+
     /// Whether any executor is registered.
     pub async fn has_executors(&self) -> bool {
         !self.state.registered_executor_metadata().await.is_empty()
@@ -181,6 +192,11 @@ impl Cluster {
     /// # Errors
     /// The error of the task that failed, its class kept; `JOB_DEADLINE_EXCEEDED`, which is transient.
     pub async fn run(&self, job: Job) -> Result<JobOutcome> {
+        self.watched(job, None).await
+    }
+
+    /// [`Cluster::run`], telling what is there of the result meanwhile.
+    async fn watched(&self, job: Job, outputs: Option<&watch::Sender<Outputs>>) -> Result<JobOutcome> {
         // Ballista sends with `try_send`: room for every status a job can have, so that none is lost.
         let (subscriber, mut statuses): (JobStatusSubscriber, _) = tokio::sync::mpsc::channel(1024);
         let job_id = self
@@ -198,6 +214,12 @@ impl Cluster {
                         if let Some(progress) = &job.progress {
                             // Nobody watching is no error.
                             let _ = progress.send(self.jobs.tasks(&job_id));
+                        }
+                        if let Some(outputs) = outputs {
+                            let there = self.jobs.outputs(&job_id);
+                            if !there.is_empty() {
+                                outputs.send_modify(|outputs| outputs.add(there));
+                            }
                         }
                     }
                 }
@@ -224,7 +246,7 @@ impl Cluster {
 
     /// The rows a job left, partition after partition, as they arrive; its files are removed when the stream ends or is
     /// dropped.
-    pub fn fetch(&self, outcome: JobOutcome, schema: arrow::datatypes::SchemaRef) -> SendableRecordBatchStream {
+    fn fetch(&self, outcome: JobOutcome, schema: arrow::datatypes::SchemaRef) -> SendableRecordBatchStream {
         let cleanup = RemoveDataOnDrop { cluster: self.clone(), job_id: outcome.job_id };
         let batches = futures::stream::iter(outcome.locations).then(fetch_partition).try_flatten().inspect(move |_| {
             // Moved in so that it lives as long as the stream.

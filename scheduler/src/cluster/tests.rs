@@ -19,13 +19,13 @@ use headwater_executor::process::{ExecutorHandle, ExecutorOptions};
 use headwater_proto::engine::liveness_service_server::LivenessServiceServer;
 use headwater_proto::error::ErrorKind;
 use std::collections::{BTreeMap, HashSet};
-use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{LazyLock, Mutex};
 use tokio::sync::Notify;
 use tokio_stream::wrappers::TcpListenerStream;
 
 /// A source that counts (`descriptor` = `from..until`), fails (`fail …`, see [`failure`]), panics (`panic`) or waits for
-/// ever (`wait`), and a sink that notes what it got under the name in its config.
+/// ever (`wait …`), and a sink that notes what it got under the name in its config.
 #[derive(Debug)]
 struct Probe;
 
@@ -37,7 +37,8 @@ struct Seen {
 }
 
 static SEEN: LazyLock<Mutex<BTreeMap<String, Seen>>> = LazyLock::new(Default::default);
-static WAITING: AtomicI64 = AtomicI64::new(0);
+/// Readers that wait, by their descriptor.
+static WAITING: LazyLock<Mutex<BTreeMap<String, i64>>> = LazyLock::new(Default::default);
 static WAITING_CHANGED: Notify = Notify::const_new();
 static HANG_FIRST: AtomicUsize = AtomicUsize::new(0);
 
@@ -60,25 +61,28 @@ impl Connector for Probe {
 #[derive(Debug)]
 struct ProbeReader;
 
-struct Waiting;
+struct Waiting(String);
 impl Waiting {
-    fn new() -> Self {
-        WAITING.fetch_add(1, Ordering::SeqCst);
+    fn new(descriptor: String) -> Self {
+        *WAITING.lock().unwrap().entry(descriptor.clone()).or_default() += 1;
         WAITING_CHANGED.notify_waiters();
-        Self
+        Self(descriptor)
     }
 }
 impl Drop for Waiting {
     fn drop(&mut self) {
-        WAITING.fetch_sub(1, Ordering::SeqCst);
+        *WAITING.lock().unwrap().entry(self.0.clone()).or_default() -= 1;
         WAITING_CHANGED.notify_waiters();
     }
 }
 
-async fn waiting_is(count: i64) {
+async fn waiting_is(descriptor: &str, count: i64) {
     loop {
         let changed = WAITING_CHANGED.notified();
-        if WAITING.load(Ordering::SeqCst) == count {
+        tokio::pin!(changed);
+        // From here on a change is noticed.
+        changed.as_mut().enable();
+        if WAITING.lock().unwrap().get(descriptor).copied().unwrap_or_default() == count {
             return;
         }
         changed.await;
@@ -104,11 +108,14 @@ impl Reader for ProbeReader {
             }
             None if descriptor == "panic" => panic!("a \"bug\" in a connector"),
             None if descriptor.starts_with("fail") => futures::stream::iter([Err(failure(descriptor))]).boxed(),
-            None => futures::stream::once(async {
-                let _waiting = Waiting::new();
-                futures::future::pending().await
-            })
-            .boxed(),
+            None => {
+                let descriptor = descriptor.to_string();
+                futures::stream::once(async {
+                    let _waiting = Waiting::new(descriptor);
+                    futures::future::pending().await
+                })
+                .boxed()
+            }
         };
         Ok(Box::pin(RecordBatchStreamAdapter::new(schema, batches)))
     }
@@ -280,9 +287,9 @@ async fn cancel_stops_the_work() {
         let job = tokio::spawn(async move {
             cluster.run(Job { name: "cancelled".into(), session, plan, deadline: None, progress: None }).await.map(drop)
         });
-        tokio::time::timeout(Duration::from_secs(20), waiting_is(2)).await.expect("both tasks began to wait");
+        tokio::time::timeout(Duration::from_secs(20), waiting_is("wait", 2)).await.expect("both tasks began to wait");
         job.abort();
-        tokio::time::timeout(Duration::from_secs(20), waiting_is(0)).await.expect("both tasks stopped");
+        tokio::time::timeout(Duration::from_secs(20), waiting_is("wait", 0)).await.expect("both tasks stopped");
     }
     // The slots are free again.
     test.run("after", sink("after", false, scan(ranges(4))), Some(Duration::from_secs(20))).await.unwrap();
@@ -312,6 +319,45 @@ async fn a_job_of_two_stages_ends_while_others_run() {
         let rows = rows.iter().map(RecordBatch::num_rows).sum::<usize>();
         assert_eq!(rows, 1000 * (1 + job % 3));
     }
+    test.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_come_before_the_job_has_ended_and_their_reader_cancels_it() {
+    let test = TestCluster::start(1, 2).await;
+    let plan = scan(["0..1000".to_string(), "wait for rows".to_string()]);
+    let session = Arc::new(SessionContext::new_with_config(session_config()));
+    let job = Job { name: "rows".into(), session, plan, deadline: None, progress: None };
+    let mut rows = test.cluster.rows(job);
+    let first = tokio::time::timeout(Duration::from_secs(20), rows.next()).await.expect("in time");
+    assert_eq!(first.expect("rows").expect("no error").num_rows(), 1000);
+    tokio::time::timeout(Duration::from_secs(20), waiting_is("wait for rows", 1)).await.expect("the other task waits");
+    drop(rows);
+    tokio::time::timeout(Duration::from_secs(20), waiting_is("wait for rows", 0))
+        .await
+        .expect("the other task stopped");
+    test.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_come_in_the_order_of_partitions_or_end_in_the_error_of_the_task() {
+    let test = TestCluster::start(2, 2).await;
+    let job = |plan: Arc<dyn ExecutionPlan>| Job {
+        name: "rows".into(),
+        session: Arc::new(SessionContext::new_with_config(session_config())),
+        plan,
+        deadline: None,
+        progress: None,
+    };
+    let rows = test.cluster.rows(job(scan(ranges(8)))).try_collect::<Vec<_>>().await.expect("rows");
+    let numbers = rows
+        .iter()
+        .flat_map(|batch| batch.column(0).as_any().downcast_ref::<Int64Array>().expect("numbers").values().to_vec());
+    assert_eq!(numbers.collect::<Vec<_>>(), (0..8000).collect::<Vec<_>>());
+    let failing = scan(["0..1000".to_string(), "fail invalid".to_string()]);
+    let error = test.cluster.rows(job(failing)).try_collect::<Vec<_>>().await.expect_err("fails");
+    let error = crate::sql::error::from_datafusion(error);
+    assert_eq!((error.kind, error.class.as_str()), (ErrorKind::InvalidRequest, "MALFORMED_RECORD_IN_PARSING"));
     test.stop().await;
 }
 

@@ -13,6 +13,7 @@ use super::service::missing;
 use super::sessions::Session;
 use super::streaming;
 use crate::sql::error::from_datafusion;
+use crate::sql::physical::Physical;
 use arrow::datatypes::Schema;
 use arrow::record_batch::RecordBatch;
 use datafusion::catalog::memory::DataSourceExec;
@@ -179,18 +180,16 @@ pub async fn rows(
     plan: LogicalPlan,
     responder: Option<&Responder>,
 ) -> Result<SendableRecordBatchStream> {
-    let state = session.state()?;
-    let plan = state.create_physical_plan(&plan).await.map_err(from_datafusion)?;
-    match place(&plan) {
-        Place::Here => here(plan, &state),
-        Place::Cluster => on_cluster(session, plan, state, responder).await,
+    let query = session.statements().planner.physical(&plan, &session.sql().conf).await?;
+    match place(&query.plan) {
+        Place::Here => here(query.plan, &query.state),
+        Place::Cluster => on_cluster(session, query, responder).await,
     }
 }
 
 async fn on_cluster(
     session: &Session,
-    plan: Arc<dyn ExecutionPlan>,
-    state: SessionState,
+    query: Physical,
     responder: Option<&Responder>,
 ) -> Result<SendableRecordBatchStream> {
     let (tasks, mut changes) = watch::channel((0, 0));
@@ -198,15 +197,19 @@ async fn on_cluster(
         Some(responder) => format!("Spark Connect operation {}", responder.operation_id()),
         None => format!("Spark Connect session {}", session.id()),
     };
-    let mut running = Box::pin(session.statements().rows(name, plan, state, Some(tasks)));
-    let Some(responder) = responder else { return running.await };
+    let mut rows = session.statements().rows(name, query, Some(tasks)).await?;
+    let Some(responder) = responder else { return Ok(rows) };
+    let schema = rows.schema();
     let mut ticks = tokio::time::interval(PROGRESS_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // The first comes at once, when there is nothing to tell.
     ticks.tick().await;
     loop {
         tokio::select! {
-            rows = &mut running => return rows,
+            first = rows.next() => {
+                let rows = futures::stream::iter(first).chain(rows);
+                return Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows)));
+            }
             _ = ticks.tick() => {
                 if changes.has_changed().unwrap_or(false) {
                     let (tasks_done, tasks) = *changes.borrow_and_update();

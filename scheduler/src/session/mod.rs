@@ -3,6 +3,7 @@
 use crate::sql::catalog::TableDefinition;
 use crate::sql::generators::Generators;
 use crate::sql::operators::SparkOperators;
+use crate::sql::physical::{ONE_TASK_BYTES, parse_bytes};
 use crate::sql::rules::{BINARY_TO_STRING, CheapFirst, LimitsOfMemory, ShareExpensive, SparkCasts};
 use crate::sql::semantics::SparkSemantics;
 use crate::sql::types::SparkTypePlanner;
@@ -108,8 +109,11 @@ pub fn session_config(conf: &BTreeMap<String, String>) -> Result<SessionConfig> 
             BATCH_DEADLINE => {
                 parse_interval(value).map_err(|error| invalid(&error.message))?;
             }
+            ONE_TASK_BYTES => {
+                parse_bytes(value).ok_or_else(|| invalid(&"it must be a size such as 512m or 1g"))?;
+            }
             key if key.starts_with("headwater.") => {
-                return Err(invalid(&format!("there is no such setting, only {BATCH_DEADLINE}")));
+                return Err(invalid(&format!("there is no such setting, only {BATCH_DEADLINE} and {ONE_TASK_BYTES}")));
             }
             key if key.starts_with("datafusion.") || key.starts_with("ballista.") => {
                 config.options_mut().set(key, value).map_err(|error| invalid(&error.strip_backtrace()))?;
@@ -221,6 +225,7 @@ mod tests {
             ("datafusion.nope", "1"),
             ("headwater.nope", "1"),
             ("headwater.batch.deadline", "soon"),
+            ("headwater.query.oneTaskBytes", "much"),
         ] {
             let message = session_config(&conf(&[(key, value)])).expect_err(key).to_string();
             let expect = format!("[INVALID_CONF_VALUE] the value '{value}' in the config \"{key}\"");

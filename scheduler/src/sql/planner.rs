@@ -40,6 +40,9 @@ const VIEW_DEPTH_MAX: usize = 32;
 /// How connectors are found by format name: [`connectors::find`], or a test's own.
 pub type FindConnector = Arc<dyn Fn(&str) -> Result<Arc<dyn Connector>> + Send + Sync>;
 
+/// Tells how many tasks the widest executor runs at once.
+pub type TaskSlots = Arc<dyn Fn() -> usize + Send + Sync>;
+
 /// What is to be done for a statement.
 #[derive(Debug)]
 pub enum Planned {
@@ -145,6 +148,7 @@ pub struct Planner {
     catalog: Arc<Catalog>,
     runtime: Arc<RuntimeEnv>,
     find: FindConnector,
+    task_slots: TaskSlots,
 }
 
 impl fmt::Debug for Planner {
@@ -156,7 +160,17 @@ impl fmt::Debug for Planner {
 impl Planner {
     /// A planner with the connectors there are.
     pub fn new(catalog: Arc<Catalog>, runtime: Arc<RuntimeEnv>) -> Self {
-        Self { catalog, runtime, find: Arc::new(connectors::find) }
+        Self { catalog, runtime, find: Arc::new(connectors::find), task_slots: Arc::new(|| 0) }
+    }
+
+    /// The same, told by this how many tasks the widest executor runs at once; 0 while there is none.
+    pub fn with_task_slots(self, task_slots: TaskSlots) -> Self {
+        Self { task_slots, ..self }
+    }
+
+    /// Tasks that the widest executor runs at once; 0 while there is none.
+    pub fn task_slots(&self) -> usize {
+        (self.task_slots)()
     }
 
     /// Other connectors.
@@ -787,6 +801,11 @@ impl Planner {
                 let mut build = Build::batch(self, session);
                 if build.lookup.used(&query.ast)?.streams {
                     build.stream = Some(Stream::SHOWN);
+                } else {
+                    let (_, plan) = build.query(&query.ast).await?;
+                    let physical = self.physical(&plan, &session.conf).await?;
+                    let tree = physical.display(mode == ExplainMode::Formatted);
+                    return explained(mode, &plan, &physical.optimized, &tree);
                 }
                 build.query(&query.ast).await?
             }
@@ -807,16 +826,20 @@ impl Planner {
         };
         let optimized = state.optimize(&plan).map_err(from_datafusion)?;
         let physical = state.query_planner().create_physical_plan(&optimized, &state).await.map_err(from_datafusion)?;
-        let mut text = String::new();
-        if mode == ExplainMode::Extended {
-            text += &format!("== Analyzed Logical Plan ==\n{}\n\n", plan.display_indent());
-            text += &format!("== Optimized Logical Plan ==\n{}\n\n", optimized.display_indent());
-        }
         let tree =
             displayable(physical.as_ref()).set_show_schema(mode == ExplainMode::Formatted).indent(true).to_string();
-        text += &format!("== Physical Plan ==\n{tree}");
-        answer([("plan", text_column([Some(text)]))])
+        explained(mode, &plan, &optimized, &tree)
     }
+}
+
+fn explained(mode: ExplainMode, plan: &LogicalPlan, optimized: &LogicalPlan, physical: &str) -> Result<Planned> {
+    let mut text = String::new();
+    if mode == ExplainMode::Extended {
+        text += &format!("== Analyzed Logical Plan ==\n{}\n\n", plan.display_indent());
+        text += &format!("== Optimized Logical Plan ==\n{}\n\n", optimized.display_indent());
+    }
+    text += &format!("== Physical Plan ==\n{physical}");
+    answer([("plan", text_column([Some(text)]))])
 }
 
 /// Where names of tables are looked up.

@@ -1,5 +1,5 @@
-//! Batch reads. Parquet goes to DataFusion's own scan, which prunes row groups by filters; lines go to our readers,
-//! which have Spark's modes. Ballista slices either between executors.
+//! Batch reads. Parquet goes to DataFusion's own scan, which prunes row groups by filters, with the statistics that
+//! joins are planned by; lines go to our readers, which have Spark's modes. Ballista slices either between executors.
 
 use super::decode::{Fields, Inferred, is_csv_blank};
 use super::listing::{DataFile, list, store_of};
@@ -13,20 +13,23 @@ use arrow::datatypes::{DataType, Field, FieldRef, Fields as ArrowFields, Schema,
 use arrow::json::reader::infer_json_schema_from_iterator;
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::{DFSchema, ScalarValue};
+use datafusion::common::stats::Precision;
+use datafusion::common::{DFSchema, ScalarValue, Statistics};
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::listing::helpers::expr_applicable_for_cols;
+use datafusion::datasource::physical_plan::parquet::metadata::DFParquetMetadata;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::datasource::table_schema::TableSchema;
-use datafusion::error::Result as DataFusionResult;
+use datafusion::error::{DataFusionError, Result as DataFusionResult};
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
+use futures::{StreamExt, TryStreamExt};
 use headwater_proto::error::{Error, Result};
-use object_store::ObjectMeta;
+use object_store::{ObjectMeta, ObjectStore};
 use std::cmp::Reverse;
 use std::sync::Arc;
 
@@ -34,6 +37,10 @@ use std::sync::Arc;
 const PARTITION_BYTES_MAX: u64 = 128 << 20;
 /// `spark.sql.files.openCostInBytes`: what opening a file costs, as bytes read meanwhile.
 const OPEN_COST_BYTES: u64 = 4 << 20;
+/// The footers of at most so many files are read while a query is planned, so many at once; of more files their sizes
+/// are all that is known. What was read is kept in the runtime's cache.
+const FOOTERS_MAX: usize = 200;
+const FOOTERS_AT_ONCE: usize = 16;
 
 /// Files as a table.
 #[derive(Debug)]
@@ -84,7 +91,51 @@ impl FilesTable {
         Ok(kept)
     }
 
-    fn scan_parquet(
+    /// Bytes of all files together.
+    fn bytes(&self) -> usize {
+        self.files.iter().map(|file| usize::try_from(file.size).unwrap_or(usize::MAX)).fold(0, usize::saturating_add)
+    }
+
+    /// What the footers say of these files. Without, their size.
+    async fn statistics_of(
+        &self,
+        state: &dyn Session,
+        store: &dyn ObjectStore,
+        files: &[PartitionedFile],
+    ) -> DataFusionResult<Statistics> {
+        let schema = self.schema.table_schema();
+        let unknown = || Statistics {
+            total_byte_size: Precision::Inexact(files.iter().map(|file| file.object_meta.size as usize).sum()),
+            ..Statistics::new_unknown(schema)
+        };
+        if files.len() > FOOTERS_MAX {
+            return Ok(unknown());
+        }
+        let cache = state.runtime_env().cache_manager.get_file_metadata_cache();
+        let reads: Vec<_> = files
+            .iter()
+            .map(|file| {
+                let cache = Arc::clone(&cache);
+                async move {
+                    let footer = DFParquetMetadata::new(store, &file.object_meta).with_file_metadata_cache(Some(cache));
+                    let found = footer.fetch_statistics(self.schema.file_schema()).await?;
+                    let file = file.clone().with_statistics(Arc::new(found));
+                    Ok::<_, DataFusionError>(file.statistics)
+                }
+            })
+            .collect();
+        let reads = futures::stream::iter(reads).buffered(FOOTERS_AT_ONCE).try_collect::<Vec<_>>();
+        // A file that cannot be read fails the query where it is read, which names it.
+        let Ok(each) = reads.await else { return Ok(unknown()) };
+        let mut all = Statistics::try_merge_iter(each.iter().flatten().map(Arc::as_ref), schema)?;
+        // Counts of rows are. Bounds are not: a writer may cut long texts, and leaves NaN out, Spark's largest number.
+        for column in &mut all.column_statistics {
+            *column = std::mem::take(column).to_inexact();
+        }
+        Ok(all)
+    }
+
+    async fn scan_parquet(
         &self,
         state: &dyn Session,
         files: Vec<(DataFile, Vec<ScalarValue>)>,
@@ -100,7 +151,7 @@ impl FilesTable {
             return Ok(Arc::new(EmptyExec::new(schema)));
         };
         let store_url = ObjectStoreUrl::parse(&url[url::Position::BeforeScheme..url::Position::BeforePath])?;
-        state.runtime_env().register_object_store(store_url.as_ref(), store);
+        state.runtime_env().register_object_store(store_url.as_ref(), Arc::clone(&store));
         let files: Vec<PartitionedFile> = files
             .into_iter()
             .map(|(file, values)| {
@@ -114,11 +165,13 @@ impl FilesTable {
                 PartitionedFile::new_from_meta(meta).with_partition_values(values)
             })
             .collect();
+        let statistics = self.statistics_of(state, store.as_ref(), &files).await?;
         let source = ParquetSource::new(self.schema.clone())
             .with_table_parquet_options(state.default_table_options().parquet.clone());
         let config = FileScanConfigBuilder::new(store_url, Arc::new(source))
             .with_file_groups(FileGroup::new(files).split_files(state.config().target_partitions()))
             .with_projection_indices(projection.cloned())?
+            .with_statistics(statistics)
             .with_limit(limit)
             .build();
         Ok(DataSourceExec::from_data_source(config))
@@ -132,6 +185,11 @@ impl TableProvider for FilesTable {
     }
     fn table_type(&self) -> TableType {
         TableType::Base
+    }
+    /// The size of the files: what decides whether a query is worth a cluster.
+    fn statistics(&self) -> Option<Statistics> {
+        let total_byte_size = Precision::Inexact(self.bytes());
+        Some(Statistics { total_byte_size, ..Statistics::new_unknown(self.schema.table_schema()) })
     }
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> DataFusionResult<Vec<TableProviderFilterPushDown>> {
         // Files are left out by their partition and, Parquet, row groups by their statistics: rows still need the
@@ -149,7 +207,7 @@ impl TableProvider for FilesTable {
         // Executors make DataFusion's stores from their environment: credentials in options travel with our readers.
         let own_credentials = S3_OPTIONS.iter().any(|name| self.options.store.get(name).is_some());
         if self.options.format == Format::Parquet && !own_credentials {
-            return self.scan_parquet(state, files, projection, limit);
+            return self.scan_parquet(state, files, projection, limit).await;
         }
         let files: Vec<DataFile> = files.into_iter().map(|(file, _)| file).collect();
         let descriptors = descriptors(&self.options, &files, state.config().target_partitions())

@@ -39,7 +39,6 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::physical_plan::displayable;
 use expression::Expressions;
 use frame::{Attribute, Frame, Ids};
 use futures::TryStreamExt;
@@ -252,21 +251,21 @@ pub fn json_to_ddl(text: &str) -> Result<String> {
 /// # Errors
 /// Those of planning.
 pub async fn explain(session: &Arc<Session>, planned: &Planned, mode: ExplainMode) -> Result<String> {
-    let state = session.state()?;
-    let optimized = state.optimize(&planned.plan).map_err(from_datafusion)?;
-    let mut text = String::new();
-    if mode == ExplainMode::Extended {
-        text.push_str(&format!("== Analyzed Logical Plan ==\n{}\n\n", planned.plan.display_indent()));
-        text.push_str(&format!("== Optimized Logical Plan ==\n{}\n\n", optimized.display_indent()));
-    }
+    let extended = |optimized: &LogicalPlan| {
+        if mode != ExplainMode::Extended {
+            return String::new();
+        }
+        let (analyzed, optimized) = (planned.plan.display_indent(), optimized.display_indent());
+        format!("== Analyzed Logical Plan ==\n{analyzed}\n\n== Optimized Logical Plan ==\n{optimized}\n\n")
+    };
     if is_streaming(planned) {
-        text.push_str(&format!("== Optimized Logical Plan ==\n{}\n", optimized.display_indent()));
-        return Ok(text);
+        let optimized = session.state()?.optimize(&planned.plan).map_err(from_datafusion)?;
+        let shown = optimized.display_indent();
+        return Ok(format!("{}== Optimized Logical Plan ==\n{shown}\n", extended(&optimized)));
     }
-    let physical = state.query_planner().create_physical_plan(&optimized, &state).await.map_err(from_datafusion)?;
-    let tree = displayable(physical.as_ref()).set_show_schema(mode == ExplainMode::Formatted).indent(true).to_string();
-    text.push_str(&format!("== Physical Plan ==\n{tree}\n"));
-    Ok(text)
+    let physical = session.statements().planner.physical(&planned.plan, &session.sql().conf).await?;
+    let tree = physical.display(mode == ExplainMode::Formatted);
+    Ok(format!("{}== Physical Plan ==\n{tree}\n", extended(&physical.optimized)))
 }
 
 #[cfg(test)]
