@@ -209,10 +209,9 @@ class Protocol:
         self.assertEqual(seen["after"], 1)
 
     def test_deep_plans(self):
-        seen = self.run_case("deep", 400)
-        self.assertEqual(seen["columns"], 401)
-        self.assertEqual(seen["sum"], 400 * 399 // 2)
-        self.assertEqual(seen["union"], 200)
+        seen = self.run_case("deep", 100)
+        self.assertEqual(seen["columns"], 101)
+        self.assertEqual(seen["union"], 100)
         self.assertIn("nested more than 1024 messages deep", seen["too deep"]["message"])
         self.assertEqual(seen["after"], 1)
 
