@@ -23,11 +23,11 @@ pub const ONE_TASK_BYTES: &str = "headwater.query.oneTaskBytes";
 const ONE_TASK_BYTES_DEFAULT: usize = 1 << 30;
 
 /// DataFusion's own, for a plan that stays in one process. Ballista's defaults are for plans that are cut up: joins that
-/// can spill, no filters from one operator to another, scalar subqueries as joins.
-const IN_ONE_PROCESS: [(&str, &str); 4] = [
+/// can spill, no filters from one operator to another. (Scalar subqueries are joins here too: as an operator of their own
+/// they are told to be never null, which one without rows is.)
+const IN_ONE_PROCESS: [(&str, &str); 3] = [
     ("datafusion.optimizer.prefer_hash_join", "true"),
     ("datafusion.optimizer.enable_dynamic_filter_pushdown", "true"),
-    ("datafusion.optimizer.enable_physical_uncorrelated_scalar_subquery", "true"),
     ("datafusion.optimizer.enable_round_robin_repartition", "true"),
 ];
 
