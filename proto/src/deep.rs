@@ -124,7 +124,8 @@ mod tests {
         let (mut relation, mut depth) = (relation, 0);
         while let Some(RelType::Limit(limit)) = &relation.rel_type {
             let Limit { input: Some(input), .. } = limit.as_ref() else { break };
-            (relation, depth) = (input, depth + 1);
+            relation = input;
+            depth += 1;
         }
         depth
     }
