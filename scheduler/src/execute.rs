@@ -106,7 +106,7 @@ impl Statements {
         let job_id = uuid::Uuid::new_v4().to_string();
         let sink = self.planner.batch_sink(target, plan.schema(), mode, &job_id, &session.conf).await?;
         sink.prepare().await?;
-        let plan = Arc::new(SinkExec::of(sink.as_ref(), 0, plan));
+        let plan = Arc::new(SinkExec::of(sink.as_ref(), 0, plan).with_single_attempt(session.single_attempt));
         let schema = plan.schema();
         let name = format!("INSERT INTO {table_name}");
         let mut outcome = self.run(Job { name, session: context, plan, deadline: None, progress }).await?;

@@ -12,10 +12,12 @@ import signal
 import subprocess
 import sys
 import unittest
+import unittest.mock
 import urllib.request
 import uuid
 
-from cluster import ROOT, Cluster, binary, environment, in_child, kafka, wait_until
+from cluster import ROOT, Cluster, Flow, binary, environment, in_child, kafka, wait_until
+from kafka_admin import create_topic
 from pg import Database
 
 # A task sends some two hundred users a second: its middle can be met.
@@ -58,6 +60,10 @@ class Replay:
 
     def behave(self):
         self._request("DELETE", "/_faults")
+
+    def early(self, seed):
+        """Requests for a seed while a Retry-After ran."""
+        return self._request("GET", "/_stats")["early"].get(seed, 0)
 
     def pages(self, seed):
         """How often each page of a seed was answered well."""
@@ -272,7 +278,8 @@ class Ledger(IngestCase):
             {"kind": "one", "times": 1, "pages": [6], "seed": self.seed},
         )
         self.start(1_000)
-        self.assert_ledger(self.reaches("FINISHED", seconds=180), 1_000)
+        # A refusal ends what else is under way, which is then asked for again.
+        self.assert_ledger(self.reaches("FINISHED", seconds=180), 1_000, pages_once=False)
 
     def test_the_budget_of_the_source(self):
         """No more is asked than the limit allows, and the run says what it waits for."""
@@ -329,7 +336,7 @@ class Ledger(IngestCase):
 
     def test_watching_is_not_running(self):
         """ctrl-C ends the watching, not the run."""
-        self.replay.faults({"kind": "429", "retry_after": 2, "times": 3, "pages": [2], "seed": self.seed})
+        self.replay.faults({"kind": "slow", "seconds": 4, "times": 1, "pages": [2], "seed": self.seed})
         watcher = subprocess.Popen(
             [binary(), *map(str, self.arguments(300)), "--scheduler", self.cluster.grpc],
             stdout=subprocess.PIPE,
@@ -377,6 +384,206 @@ class Ledger(IngestCase):
             self.assertNotIn("hunter2canary", log.read_text(errors="replace"))
 
 
+    def test_the_first_cause_of_a_failed_publish_is_told(self):
+        """Brokers that take records and never acknowledge them: the run says so, and nothing has been lost."""
+        create_topic(kafka(), self.topic, 1, {"min.insync.replicas": "2"})
+        self.start(300, "--option", "kafka.delivery.timeout.ms=1500", "--option", "headwater.retryTimeout=5 seconds")
+        run = self.reaches("FAILED")
+        self.assertTrue(run["errorClass"].startswith("KAFKA_"), run)
+        self.assertEqual((run["staged"], run["published"]), (300, 0), run)
+        self.assertNotIn("CLAIMED", run["message"])
+        self.assertEqual(self.published(), 0)
+
+
+class Slow(IngestCase):
+    """An API that takes a second for an answer."""
+
+    replay_options = ("--delay", "1")
+
+    def test_a_retry_after_holds_for_every_task(self):
+        """One request is refused; whatever executor asks for the other pages waits as long as that one was told to."""
+        self.replay.faults({"kind": "429", "retry_after": 6, "times": 1, "pages": [1], "seed": self.seed})
+        self.start(2_000)
+        waiting = wait_until("the run is told", lambda: self.status() if "retry after 6 s" in self.status()["message"] else None)
+        self.assertEqual(waiting["state"], "FETCHING")
+        self.assert_ledger(self.reaches("FINISHED", seconds=120), 2_000, pages_once=False)
+        self.assertEqual(self.replay.early(self.seed), 0, "requests while the source was to be left alone")
+
+
+class Registry(IngestCase):
+    """Avro and Protobuf records of a schema registry, from the API to a query that reads them."""
+
+    needs = ("KAFKA_ADDRESS", "POSTGRES_ADDRESS", "REGISTRY_ADDRESS")
+
+    def setUp(self):
+        super().setUp()
+        self.registry = os.environ["REGISTRY_ADDRESS"]
+        self.subject = f"{self.topic}-value"
+
+    def call(self, method, path, body=None):
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self.registry + path, data, {"Content-Type": "application/json"}, method=method)
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return json.loads(answer.read())
+
+    def versions(self):
+        return self.call("GET", f"/subjects/{self.subject}/versions")
+
+    def users(self):
+        """Staging, user by user."""
+        names = ("id", "first_name", "nat", "latitude")
+        rows = self.database.execute(f"SELECT {', '.join(names)} FROM headwater.users")
+        return {row[0]: (row[1], row[2], float(row[3])) for row in rows}
+
+    def stream(self, reading):
+        """Submits a query that carries the users of the topic into files; `reading` makes a user of a record."""
+        broker = f"'kafka.bootstrap.servers' '{kafka()}'"
+        target = self.cluster.folder / f"{self.topic}-files"
+        self.cluster.submit_text(
+            f"{self.topic}-flow",
+            f"""CREATE TABLE {self.topic}_in USING kafka
+                OPTIONS ({broker}, subscribe '{self.topic}', startingOffsets 'earliest');
+            CREATE TABLE {self.topic}_write USING kafka OPTIONS ({broker}, topic '{self.topic}');
+            CREATE TABLE {self.topic}_out USING parquet OPTIONS (path '{target}');
+            CREATE FLOW {self.topic}_flow AS INSERT INTO {self.topic}_out
+                SELECT u.id, u.first_name, u.nat, u.latitude
+                FROM (SELECT {reading} AS u FROM STREAM({self.topic}_in));""",
+        )
+
+    def query(self):
+        return self.cluster.queries()[f"{self.topic}_flow"]
+
+    def carried(self, count):
+        """What the query has carried, once it is so many users."""
+
+        def rows():
+            query = self.query()
+            self.assertNotEqual(query["state"], "FAILED", query["message"])
+            found = self.cluster.run("sql", "--format", "json", f"SELECT * FROM {self.topic}_out")
+            found = json.loads(found.out) if found.status == 0 else []  # no file yet
+            return found if len(found) >= count else None
+
+        found = wait_until(f"{count} users are carried", rows)
+        self.assertEqual(len(found), count)
+        return {row["id"]: (row["first_name"], row["nat"], row["latitude"]) for row in found}
+
+    def more(self, name, form, *options, users=100):
+        """Another run, to its end."""
+        run = f"{self.run_id} {name}"
+        self.start(users, "--format", form, "--schema-registry", self.registry, *options, run=run, seed=f"{name}{self.seed}")
+        return self.reaches("FINISHED", run=run)
+
+    def goes_through(self, form, reading, writing, evolved, kind, latest):
+        """Users of this form reach a query. Then the subject gets an optional field, under the running query, and users
+        come by the older schema, by the newer one, and by a run that takes whatever is latest."""
+        self.start(100, "--format", form, "--schema-registry", self.registry)
+        self.assert_ledger(self.reaches("FINISHED"), 100)
+        self.assertEqual(self.versions(), [1])
+        self.stream(reading)
+        self.assertEqual(self.carried(100), self.users())
+        started = self.query()["runId"]
+        self.call("POST", f"/subjects/{self.subject}/versions", {"schema": evolved(), "schemaType": kind})
+        self.assertEqual(self.versions(), [1, 2])
+        struct = "named_struct('id', 'new', 'first_name', 'ann', 'nat', 'NL', 'latitude', 1.5D, 'loyalty', 'gold')"
+        self.cluster.ok("sql", f"INSERT INTO {self.topic}_write SELECT {writing.format(struct)} AS value")
+        self.assertEqual(self.carried(101)["new"], ("ann", "NL", 1.5))
+        self.more("older", form)
+        self.more("latest", form, *latest)
+        carried = self.carried(301)
+        del carried["new"]
+        self.assertEqual(carried, self.users())
+        self.assertEqual(self.versions(), [1, 2], "a run of today registers nothing that is not new")
+        self.assertEqual(self.query()["runId"], started, "the query was never started again")
+        # A query that is planned now has the field.
+        loyalty = f"SELECT u.loyalty AS l FROM (SELECT {reading} AS u FROM {self.topic}_in) WHERE u.id = 'new'"
+        self.assertEqual(self.cluster.sql(loyalty), [{"l": "gold"}])
+        self.cluster.ok("query", "stop", f"{self.topic}_flow")
+
+    def test_avro(self):
+        def evolved():
+            schema = json.loads(self.call("GET", f"/subjects/{self.subject}/versions/1")["schema"])
+            self.assertEqual((schema["namespace"], schema["name"]), ("headwater", "User"))
+            self.assertEqual([field["name"] for field in schema["fields"]], COLUMNS)
+            schema["fields"].append({"name": "loyalty", "type": ["null", "string"], "default": None})
+            return json.dumps(schema)
+
+        of_subject = f"'{self.subject}', '{self.registry}'"
+        self.goes_through(
+            "avro",
+            f"from_avro(value, {of_subject})",
+            f"to_avro({{}}, {of_subject}, map('use.latest.version', 'true'))",
+            evolved,
+            "AVRO",
+            ("--option", "schema.registry.use.latest.version=true"),
+        )
+
+    def test_protobuf(self):
+        def evolved():
+            text = self.call("GET", f"/subjects/{self.subject}/versions/1")["schema"]
+            end = text.rindex("}")
+            return text[:end] + "  optional string loyalty = 19;\n" + text[end:]
+
+        of_subject = f"map('schema.registry.subject', '{self.subject}', 'schema.registry.address', '{self.registry}')"
+        self.goes_through(
+            "protobuf",
+            f"from_protobuf(value, 'headwater.User', {of_subject})",
+            f"to_protobuf({{}}, 'headwater.User', {of_subject})",
+            evolved,
+            "PROTOBUF",
+            ("--option", "headwater.protobuf.message=headwater.User"),
+        )
+
+    def test_what_is_not_compatible_is_explained(self):
+        """A subject that means something else: the run says which field by which rule, and has published nobody. Once the
+        subject allows it, the run goes on."""
+        other = {"type": "record", "name": "User", "namespace": "headwater", "fields": [{"name": "id", "type": "int"}]}
+        self.call("POST", f"/subjects/{self.subject}/versions", {"schema": json.dumps(other)})
+        self.start(100, "--format", "avro", "--schema-registry", self.registry)
+        run = self.reaches("FAILED")
+        self.assertEqual(run["errorClass"], "SCHEMA_REGISTRY_INCOMPATIBLE_SCHEMA", run)
+        for words in (self.subject, "field `id`", "BACKWARD"):
+            self.assertIn(words, run["message"])
+        self.assertEqual((run["staged"], run["published"], self.published()), (100, 0, 0), run)
+        self.call("PUT", f"/config/{self.subject}", {"compatibility": "NONE"})
+        self.start(100, "--format", "avro", "--schema-registry", self.registry)
+        self.assert_ledger(self.reaches("FINISHED"), 100)
+
+    def test_a_registry_that_is_away(self):
+        """It is waited for, and named; nobody is lost."""
+        away = "http://127.0.0.1:1/apis"
+        quick = ("--option", "headwater.retryTimeout=3 seconds")
+        self.start(100, "--format", "avro", "--schema-registry", away, *quick)
+        run = self.reaches("FAILED")
+        self.assertEqual(run["errorClass"], "SCHEMA_REGISTRY_UNREACHABLE", run)
+        self.assertIn("127.0.0.1:1", run["message"])
+        self.assertEqual((run["staged"], run["published"]), (100, 0), run)
+
+
+class OnZooKeeper(IngestCase):
+    """The whole pipeline on the classic stack: a Kafka 3.9 that keeps its state in ZooKeeper."""
+
+    needs = ("KAFKA_ZOOKEEPER_ADDRESS", "CASSANDRA_ADDRESS", "POSTGRES_ADDRESS")
+
+    @classmethod
+    def setUpClass(cls):
+        address = os.environ["KAFKA_ZOOKEEPER_ADDRESS"]
+        cls.enterClassContext(unittest.mock.patch.dict(os.environ, {"KAFKA_ADDRESS": address}))
+        super().setUpClass()
+
+    def test_from_the_api_to_cassandra(self):
+        """Every user that staging has is in the table, and nobody else."""
+        flow = Flow("zookeeper")
+        flow.set_up(self.cluster)
+        self.topic = flow.topic
+        self.cluster.submit(flow)
+        self.start(3_000, page_size=1_000)
+        self.assert_ledger(self.reaches("FINISHED"), 3_000)
+        staged = sorted(row[0] for row in self.database.execute("SELECT id FROM headwater.users"))
+        self.assertEqual(len(staged), 3_000)
+        flow.wait_for_ledger(self.cluster, staged)
+        self.cluster.ok("query", "stop", flow.name)
+
+
 class Killed(IngestCase):
     """SIGKILL at every step; then the ledger."""
 
@@ -391,7 +598,7 @@ class Killed(IngestCase):
         super().setUp()
 
     def test_executor_while_it_fetches(self):
-        self.replay.faults({"kind": "429", "retry_after": 3, "times": 2, "pages": [20], "seed": self.seed})
+        self.replay.faults({"kind": "slow", "seconds": 6, "times": 1, "pages": [20], "seed": self.seed})
         self.start(3_000)
         wait_until("some are staged", lambda: self.status()["staged"] > 0)
         self.cluster.executors[0].kill()
@@ -448,7 +655,7 @@ class Killed(IngestCase):
 
     def test_a_client_that_watches_sees_it_through(self):
         """The scheduler dies and comes back: `ingest start` waits and ends well."""
-        self.replay.faults({"kind": "429", "retry_after": 5, "times": 2, "pages": [9], "seed": self.seed})
+        self.replay.faults({"kind": "slow", "seconds": 6, "times": 1, "pages": [9], "seed": self.seed})
         watcher = subprocess.Popen(
             [binary(), *map(str, self.arguments(1_000)), "--scheduler", self.cluster.grpc],
             stdout=subprocess.PIPE,

@@ -157,6 +157,14 @@ kafka_ready() (
   [ "${reply[8]}${reply[9]}" = 00 ]
 )
 
+# zookeeper_says HOST PORT WORD PATTERN: the answer to a word of four letters has a line that matches; an answer that
+# does not come fails too.
+zookeeper_says() (
+  connect "$1" "$2"
+  printf %s "$3" >&3
+  timeout 5 cat <&3 | grep -q -- "$4"
+)
+
 # cql_ready HOST PORT PEERS: STARTUP is answered with READY; or, asked to authenticate, the default superuser is let
 # in. Then the node knows PEERS or more other members of the ring.
 cql_ready() (

@@ -5,7 +5,9 @@
 #   postgres.sh start DIR    DIR/address: host:port; user and database postgres
 #   postgres.sh stop DIR
 #
-# POSTGRES_PASSWORD  the superuser's password (default none, and none asked)
+# POSTGRES_PASSWORD     the superuser's password (default none, and none asked)
+# POSTGRES_CERTIFICATE  a PEM file, with its key in POSTGRES_KEY: who asks for TLS gets it, and nobody must (default: no TLS)
+# HEADWATER_SERVICES_HOST  the loopback address, for a certificate that names it
 
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
@@ -54,6 +56,15 @@ fsync = off
 shared_buffers = 32MB
 max_connections = 200
 CONF
+  [ -z "${POSTGRES_CERTIFICATE:-}" ] || encrypt
+}
+
+# The server wants files of its own, the key readable by nobody else.
+encrypt() {
+  command install -m 644 "$POSTGRES_CERTIFICATE" "$dir/server/data/server.crt"
+  command install -m 600 "${POSTGRES_KEY:?the key of POSTGRES_CERTIFICATE}" "$dir/server/data/server.key"
+  [ "$(id -u)" != 0 ] || chown nobody:nogroup "$dir"/server/data/server.{crt,key}
+  echo 'ssl = on' >>"$dir/server/data/postgresql.conf"
 }
 
 start() {

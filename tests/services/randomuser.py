@@ -11,7 +11,8 @@ habits: `results` outside 1..5000 is 1, `page` outside 1..10000 is 1, an unknown
     any other seed      made up; the same (seed, page, position) is the same user, whatever results is
 
 Control, as JSON:
-    GET    /_stats      {"requests", "users", "pages": {"SEED/PAGE/RESULTS": times answered well}, "faults": {KIND: times}}
+    GET    /_stats      {"requests", "users", "pages": {"SEED/PAGE/RESULTS": times answered well}, "faults": {KIND: times},
+                         "early": {SEED: requests while a Retry-After ran, but for its first second, when they are on the way}}
     POST   /_faults     [{"kind": KIND, "times": 3, "pages": [1, 2], "positions": [0], "retry_after": 1, "seed": "s"}, …]
                         `times` left out: for ever; `pages`, `seed` left out: any
     DELETE /_faults     behave again
@@ -23,6 +24,7 @@ Control, as JSON:
     error               status 200 with {"error": …}
     cut                 half of the body, then the connection ends
     drip                a byte in a second
+    slow                the right answer, after `seconds` (default 5)
     hang                nothing, until the client gives up
     reset               the connection ends before a byte
     html                status 200, and no JSON
@@ -53,7 +55,7 @@ RECORDED_RESULTS = 1000
 NATIONALITIES = set("AU BR CA CH DE DK ES FI FR GB IE IN IR MX NL NO NZ RS TR UA US".split())
 CACHED_BODIES = 256
 KINDS = {
-    "429", "500", "error", "cut", "drip", "hang", "reset", "html", "one", "first_page",
+    "429", "500", "error", "cut", "drip", "slow", "hang", "reset", "html", "one", "first_page",
     "wrong_types", "missing_id", "duplicate",
 }  # fmt: skip
 
@@ -82,10 +84,11 @@ class Service:
         self.faults = []
         self.bodies = {}
         self.granted = []
+        self.quiet = {}  # by seed: since when and until when nobody should ask
         self.reset_stats()
 
     def reset_stats(self):
-        self.stats = {"requests": 0, "users": 0, "pages": {}, "faults": {}}
+        self.stats = {"requests": 0, "users": 0, "pages": {}, "faults": {}, "early": {}}
 
     def texts(self, seed, page, results, nats):
         """Each user of a page as JSON text."""
@@ -145,6 +148,17 @@ class Service:
                 counted[fault["kind"]] = counted.get(fault["kind"], 0) + 1
                 return fault
         return None
+
+    def told_to_wait(self, seed, seconds):
+        with self.lock:
+            now = time.monotonic()
+            since, until = self.quiet.get(seed, (now, now))
+            self.quiet[seed] = (since if until > now else now, max(until, now + seconds))
+
+    def count_early(self, seed):
+        since, until = self.quiet.get(seed, (0, 0))
+        if since + 1 < time.monotonic() < until:
+            self.stats["early"][seed] = self.stats["early"].get(seed, 0) + 1
 
     def over_budget(self, users):
         """Seconds until so many users may be asked for, as the real service counts; None: now."""
@@ -225,14 +239,16 @@ class Handler(BaseHTTPRequestHandler):
         nats = nats if nats <= NATIONALITIES else set()
         with service.lock:
             service.stats["requests"] += 1
+            service.count_early(seed)
         if service.options.delay:
             time.sleep(service.options.delay)
         fault = service.fault_for(seed, page)
         kind = fault["kind"] if fault else None
         wait = service.over_budget(results) if kind is None else None
         if kind == "429" or wait is not None:
-            after = str(wait if wait is not None else fault.get("retry_after", 1))
-            return self.send_json({"error": "too many requests"}, 429, [("Retry-After", after)])
+            after = wait if wait is not None else fault.get("retry_after", 1)
+            service.told_to_wait(seed, after)
+            return self.send_json({"error": "too many requests"}, 429, [("Retry-After", str(after))])
         if kind == "500":
             return self.send_json({"error": "Uh oh, something has gone wrong."}, 500)
         if kind == "error":
@@ -246,6 +262,9 @@ class Handler(BaseHTTPRequestHandler):
             self.rfile.read(1)
             self.close_connection = True
             return None
+        if kind == "slow":
+            time.sleep(fault.get("seconds", 5))
+            fault = None
         if kind == "one":
             results = 1
         if kind == "first_page":

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# wait.sh kafka|cassandra|postgres|registry|s3 ADDRESS [SECONDS]: until the service there answers a real request (default 60 s).
+# wait.sh kafka|kafka-zookeeper|cassandra|postgres|registry|s3 ADDRESS [SECONDS]: until the service there answers a real request (default 60 s).
 # For services that somebody else started; without security. Of several addresses the first is asked.
 
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-[ $# -ge 2 ] || die "usage: ${0##*/} kafka|cassandra|postgres|registry|s3 ADDRESS [SECONDS]"
+[ $# -ge 2 ] || die "usage: ${0##*/} kafka|kafka-zookeeper|cassandra|postgres|registry|s3 ADDRESS [SECONDS]"
 address=${2%%,*}
 seconds=${3:-60}
 case $1 in
-  kafka) condition=(kafka_ready "${address%:*}" "${address##*:}" 1) ;;
+  kafka | kafka-zookeeper) condition=(kafka_ready "${address%:*}" "${address##*:}" 1) ;;
   cassandra) condition=(cql_ready "${address%:*}" "${address##*:}" 0) ;;
   postgres) condition=(postgres_ready "${address%:*}" "${address##*:}") ;;
   registry)

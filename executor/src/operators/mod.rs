@@ -17,6 +17,18 @@ pub fn to_datafusion(error: Error) -> DataFusionError {
     }
 }
 
+/// An error in a form for which the cluster does not run the task again; what it is and its kind stay.
+pub fn not_repeated(error: DataFusionError) -> DataFusionError {
+    // Ballista repeats a task whose error is rooted in one of I/O, through these wrappers too.
+    match error.find_root() {
+        DataFusionError::IoError(io) => {
+            let ours = io.get_ref().and_then(|inner| inner.downcast_ref::<Error>()).cloned();
+            DataFusionError::External(Box::new(ours.unwrap_or_else(|| Error::transient("IO_ERROR", io))))
+        }
+        _ => error,
+    }
+}
+
 /// Tells operators that their task was cancelled: Ballista's cancel drops a future, but the streams that the task
 /// spawned run on. The execution engine puts this into the task's session config; the sender lives in that future.
 #[derive(Debug)]
@@ -38,5 +50,26 @@ pub async fn cancelled(context: &TaskContext) {
             while receiver.changed().await.is_ok() {}
         }
         None => futures::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_repeated_stays_what_it_is() {
+        let check = |error: DataFusionError, expect: &str| {
+            let found = not_repeated(error);
+            assert!(!matches!(found.find_root(), DataFusionError::IoError(_)), "{found}");
+            let DataFusionError::External(ours) = &found else { panic!("{found}") };
+            let ours = ours.downcast_ref::<Error>().expect("ours");
+            assert_eq!((ours.kind, ours.class.as_str()), (ErrorKind::Transient, expect));
+        };
+        check(to_datafusion(Error::transient("X", "away")), "X");
+        check(to_datafusion(Error::transient("X", "away")).context("writing"), "X");
+        check(DataFusionError::IoError(std::io::Error::other("cut")), "IO_ERROR");
+        let plan = not_repeated(DataFusionError::Plan("p".into()));
+        assert!(matches!(plan, DataFusionError::Plan(_)));
     }
 }

@@ -3,7 +3,7 @@
 //! DataFusion's `DataSinkExec` demands a single partition, which would gather every row on one executor.
 
 use crate::connectors::{self, Sink, WriteTask};
-use crate::operators::{cancelled, to_datafusion};
+use crate::operators::{cancelled, not_repeated, to_datafusion};
 use arrow::array::{Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::internal_err;
@@ -48,6 +48,7 @@ pub struct SinkExec {
     config: String,
     batch_id: i64,
     needs_commit: bool,
+    single_attempt: bool,
     input: Arc<dyn ExecutionPlan>,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
@@ -80,12 +81,27 @@ impl SinkExec {
             EmissionType::Final,
             Boundedness::Bounded,
         ));
-        Self { format, config, batch_id, needs_commit, input, properties, metrics: ExecutionPlanMetricsSet::new() }
+        Self {
+            format,
+            config,
+            batch_id,
+            needs_commit,
+            single_attempt: false,
+            input,
+            properties,
+            metrics: ExecutionPlanMetricsSet::new(),
+        }
+    }
+
+    /// The same sink; `single_attempt`: the cluster does not repeat a task that failed, so that its error is the job's.
+    pub fn with_single_attempt(self, single_attempt: bool) -> Self {
+        Self { single_attempt, ..self }
     }
 
     /// The same sink for another batch.
     pub fn with_batch(&self, batch_id: i64, input: Arc<dyn ExecutionPlan>) -> Self {
         Self::new(self.format.clone(), self.config.clone(), batch_id, self.needs_commit, input)
+            .with_single_attempt(self.single_attempt)
     }
 
     /// Whether the scheduler wants the commit messages; without, the engine writes no shuffle files.
@@ -105,6 +121,7 @@ impl SinkExec {
             config: self.config.clone(),
             batch_id: self.batch_id,
             needs_commit: self.needs_commit,
+            single_attempt: self.single_attempt,
         }
         .encode_to_vec()
     }
@@ -113,7 +130,8 @@ impl SinkExec {
     pub fn decode(bytes: &[u8], inputs: &[Arc<dyn ExecutionPlan>]) -> Result<Self> {
         let [input] = inputs else { return internal_err!("SinkExec has one child, not {}", inputs.len()) };
         let message = SinkMessage::decode(bytes).map_err(|e| DataFusionError::Internal(format!("SinkExec: {e}")))?;
-        Ok(Self::new(message.format, message.config, message.batch_id, message.needs_commit, Arc::clone(input)))
+        Ok(Self::new(message.format, message.config, message.batch_id, message.needs_commit, Arc::clone(input))
+            .with_single_attempt(message.single_attempt))
     }
 }
 
@@ -127,6 +145,8 @@ struct SinkMessage {
     batch_id: i64,
     #[prost(bool, tag = "4")]
     needs_commit: bool,
+    #[prost(bool, tag = "5")]
+    single_attempt: bool,
 }
 
 impl DisplayAs for SinkExec {
@@ -177,6 +197,7 @@ impl ExecutionPlan for SinkExec {
         let bad_rows = MetricBuilder::new(&self.metrics).counter(Self::BAD_ROWS, partition);
         let retries = MetricBuilder::new(&self.metrics).counter(Self::RETRIES, partition);
         let schema = self.input.schema();
+        let single_attempt = self.single_attempt;
         let task = WriteTask {
             batch_id: self.batch_id,
             partition,
@@ -194,7 +215,7 @@ impl ExecutionPlan for SinkExec {
                 sink.close().await.map_err(to_datafusion)
             };
             let (counts, message) = tokio::select! {
-                done = work => done?,
+                done = work => done.map_err(|error| if single_attempt { not_repeated(error) } else { error })?,
                 () = cancelled(&context) => return Err(DataFusionError::Execution("task was cancelled".into())),
             };
             rows.add(counts.rows as usize);

@@ -29,10 +29,10 @@ const PAUSE_MIN: Duration = Duration::from_millis(500);
 const PAUSE_MAX: Duration = Duration::from_secs(15);
 /// A source that says "too many requests" is waited for at least this long: its window is five minutes.
 const LIMITED_MIN: Duration = Duration::from_secs(900);
-/// Class of the refusal to send a slice twice: see `claim_slice` in the migrations.
-pub const SLICE_CLAIMED: &str = "INGEST_SLICE_CLAIMED";
 /// Class of the connector's error for "too many requests".
 const TOO_MANY_REQUESTS: &str = "RANDOMUSER_TOO_MANY_REQUESTS";
+/// How errors of the connector begin that are the source's: what was asked for has not come.
+const OF_SOURCE: &str = "RANDOMUSER_";
 
 /// Users of a run that are staged and not published.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -100,6 +100,8 @@ pub enum Budget {
     Pages(Vec<Page>),
     /// None before this long.
     Wait(Duration),
+    /// None before this long: the source has said so, to this run or to another.
+    Paused(Duration),
 }
 
 /// Takes as many of `pages` as the limit allows. `granted`: how long ago so many users were granted, oldest first, within
@@ -143,7 +145,7 @@ pub enum Verdict {
 /// Whether and when to try again. `failures`: in a row, without progress, this one included; `failing_for`: since the
 /// first of them.
 pub fn verdict(error: &Error, failures: u32, failing_for: Duration, timeout: Duration) -> Verdict {
-    if error.kind != ErrorKind::Transient && error.class != SLICE_CLAIMED {
+    if error.kind != ErrorKind::Transient {
         return Verdict::GiveUp;
     }
     let limited = error.class == TOO_MANY_REQUESTS;
@@ -152,8 +154,18 @@ pub fn verdict(error: &Error, failures: u32, failing_for: Duration, timeout: Dur
         return Verdict::GiveUp;
     }
     let pause = (PAUSE_MIN * 2u32.saturating_pow(failures.saturating_sub(1).min(10))).min(PAUSE_MAX);
-    let asked = if limited { retry_after(&error.message).unwrap_or_default() } else { Duration::ZERO };
+    let asked = pause_asked(error).unwrap_or_default();
     Verdict::Again(pause.max(asked).min(timeout.saturating_sub(failing_for).max(PAUSE_MIN)))
+}
+
+/// How long the source wants to be left alone; none: it has not said so, or not for how long.
+pub fn pause_asked(error: &Error) -> Option<Duration> {
+    if error.class == TOO_MANY_REQUESTS { retry_after(&error.message) } else { None }
+}
+
+/// Whether the source gave less than it was asked for.
+pub fn is_of_source(error: &Error) -> bool {
+    error.class.starts_with(OF_SOURCE)
 }
 
 /// The seconds of `retry after N s` in a message.
@@ -215,10 +227,12 @@ mod tests {
         check(away(), 30, 115, Verdict::Again(Duration::from_secs(5)));
         check(away(), 30, 120, Verdict::GiveUp);
         check(Error::invalid("X", "wrong"), 1, 0, Verdict::GiveUp);
-        check(Error::invalid(SLICE_CLAIMED, "twice"), 1, 0, Verdict::Again(Duration::from_millis(500)));
         let limited = || Error::transient(TOO_MANY_REQUESTS, "slow down: retry after 40 s");
         check(limited(), 1, 0, Verdict::Again(Duration::from_secs(40)));
         check(limited(), 9, 300, Verdict::Again(Duration::from_secs(40)));
         check(limited(), 9, 900, Verdict::GiveUp);
+        assert_eq!(pause_asked(&limited()), Some(Duration::from_secs(40)));
+        assert_eq!(pause_asked(&Error::transient(TOO_MANY_REQUESTS, "retry later")), None);
+        assert!(is_of_source(&limited()) && !is_of_source(&away()));
     }
 }

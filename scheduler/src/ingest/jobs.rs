@@ -33,6 +33,8 @@ pub struct Job {
     tables: Vec<TableDefinition>,
     /// Settings of the session: the registry's, which may be secrets, and so do not stand in the text.
     conf: BTreeMap<String, String>,
+    /// Its tasks are not repeated by the cluster.
+    single_attempt: bool,
 }
 
 /// Records of one attempt to publish: half-open ranges of offsets by partition.
@@ -54,7 +56,8 @@ impl Job {
             ("requestsPerSecond", "0".to_string()),
             // Soon told to the run, which says so and tries on.
             ("retries", "3".to_string()),
-            ("retryAfterMax", "30s".to_string()),
+            // At once: the run waits, and with it every task of it.
+            ("retryAfterMax", "0".to_string()),
         ]);
         if request.source != PUBLIC_SOURCE {
             source.set("url", &request.source);
@@ -73,6 +76,7 @@ impl Job {
                 TableDefinition::new("arrivals", "postgres", target),
             ],
             conf: BTreeMap::new(),
+            single_attempt: false,
         }
     }
 
@@ -113,6 +117,8 @@ impl Job {
                 .filter(|(key, _)| key.to_ascii_lowercase().starts_with("schema.registry."))
                 .map(|(key, value)| (key.to_string(), value.to_string()))
                 .collect(),
+            // A second one would find its slice claimed, and say that in place of why the first one failed.
+            single_attempt: true,
         }
     }
 
@@ -147,6 +153,7 @@ impl Job {
                 TableDefinition::new("deliveries", "postgres", target),
             ],
             conf: BTreeMap::new(),
+            single_attempt: false,
         }
     }
 
@@ -159,7 +166,7 @@ impl Job {
             [statement] => statement.clone(),
             other => return Err(Error::internal(format!("a job of an ingest run is {} statements", other.len()))),
         };
-        let mut session = Session::new(self.conf)?;
+        let mut session = Session { single_attempt: self.single_attempt, ..Session::new(self.conf)? };
         session.views.extend(self.tables.into_iter().map(|table| (table.name.clone(), table)));
         let options = StartOptions::default();
         let run = statements.execute(&statement, &mut session, &options, None);

@@ -11,6 +11,8 @@ use std::time::Duration;
 
 /// The public API, by name.
 pub const PUBLIC_SOURCE: &str = "randomuser";
+const PUBLIC_HOST: &str = "randomuser.me";
+const PUBLIC_HOST_WWW: &str = "www.randomuser.me";
 /// Users a request asks for, unless told otherwise: 20 requests for what the public API gives in five minutes.
 const PAGE_SIZE_DEFAULT: u32 = 1000;
 /// Asked for more, the API silently answers with a single user.
@@ -307,6 +309,15 @@ impl Request {
             .map_err(|error| invalid("options", format!("{RETRY_TIMEOUT_OPTION} is {text:?}: {}", error.message)))
     }
 
+    /// Whose limit counts: the public API however it is addressed, a mirror by its address. Without a login.
+    pub fn limited_as(&self) -> String {
+        let host = url::Url::parse(&self.source).ok().and_then(|url| url.host_str().map(str::to_ascii_lowercase));
+        match host.as_deref() {
+            Some(PUBLIC_HOST | PUBLIC_HOST_WWW) => PUBLIC_SOURCE.to_string(),
+            _ => without_user_info(&self.source),
+        }
+    }
+
     /// Users that may be asked of the source in [`WINDOW`]; none: as many as it gives.
     ///
     /// # Errors
@@ -316,7 +327,7 @@ impl Request {
             Some(text) => text.trim().parse().map_err(|_| {
                 invalid("options", format!("{USERS_PER_WINDOW_OPTION} is {text:?}: give a number; 0 is no limit"))
             })?,
-            None if self.source == PUBLIC_SOURCE => USERS_PER_WINDOW,
+            None if self.limited_as() == PUBLIC_SOURCE => USERS_PER_WINDOW,
             None => 0,
         };
         if limit > 0 && limit < u64::from(self.page_size) {
@@ -482,6 +493,13 @@ mod tests {
         let mirror = StartIngestRequest { source: "http://m/api/".into(), postgres: String::new(), ..request() };
         let parsed = Request::parse(&mirror, Some(&own)).expect("good");
         assert_eq!((parsed.users_per_window().expect("good"), parsed.postgres), (None, own));
+        let limited_as = |source: &str| {
+            let parsed =
+                Request::parse(&StartIngestRequest { source: source.into(), ..request() }, None).expect("good");
+            (parsed.limited_as(), parsed.users_per_window().expect("good"))
+        };
+        assert_eq!(limited_as("https://randomuser.me/api/1.3/"), ("randomuser".into(), Some(20_000)));
+        assert_eq!(limited_as("http://u:hunter2@m/api/"), ("http://m/api/".into(), None));
     }
 
     #[test]

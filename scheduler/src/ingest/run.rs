@@ -11,7 +11,7 @@
 //! 4. The topic is read from the starting offsets to its end; whoever is found there is marked, with partition and
 //!    offset. Whoever is not was not sent, and is part of the next attempt.
 
-use super::decide::{self, Budget, Next, SLICE_CLAIMED, Unpublished, Verdict};
+use super::decide::{self, Budget, Next, Unpublished, Verdict};
 use super::failpoint::{Failpoint, Step};
 use super::jobs::{Job, Ranges, delivery_max};
 use super::request::{Page, Request, WINDOW};
@@ -30,6 +30,8 @@ use tokio::sync::watch;
 const SETTLE_EVERY: Duration = Duration::from_millis(300);
 /// What a cancelled run still does to keep its ledger exact is bounded by this.
 const CANCEL_MAX: Duration = Duration::from_secs(15);
+/// Class of the refusal to send a slice twice: see `claim_slice` in the migrations.
+const SLICE_CLAIMED: &str = "INGEST_SLICE_CLAIMED";
 
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -196,9 +198,17 @@ impl Run {
     async fn fetch(&mut self, seed: &str, pages: Vec<Page>, progressed: &mut bool) -> Result<()> {
         let run = self.id.clone();
         let limit = self.request.users_per_window()?;
-        let source = self.request.source.clone();
-        let pages = match self.store()?.grant(&source, &pages, limit).await? {
+        let source = self.request.limited_as();
+        let (budget, grant) = self.store()?.grant(&source, &pages, limit).await?;
+        let pages = match budget {
             Budget::Pages(pages) => pages,
+            Budget::Paused(wait) => {
+                let message =
+                    format!("the source wants fewer requests and is left alone: going on in {} s", wait.as_secs() + 1);
+                self.say(Some(IngestState::Fetching), message).await;
+                tokio::time::sleep(wait).await;
+                return Ok(());
+            }
             Budget::Wait(wait) => {
                 let limit = limit.unwrap_or_default();
                 let window = WINDOW.as_secs() / 60;
@@ -240,7 +250,16 @@ impl Run {
         settled += more;
         *progressed |= more > 0;
         self.reached(Step::AfterSettle);
-        fetched?;
+        if let Err(error) = fetched {
+            if let Some(pause) = decide::pause_asked(&error) {
+                self.store()?.pause(&source, pause).await?;
+            }
+            if decide::is_of_source(&error) {
+                let missing = self.store()?.missing(&run, &pages).await?;
+                self.store()?.give_back(grant, missing).await?;
+            }
+            return Err(error);
+        }
         if settled < pages.len() {
             return Err(Error::transient(
                 "INGEST_PAGES_INCOMPLETE",
@@ -393,13 +412,13 @@ impl Run {
     }
 }
 
-/// The refusal to send a slice twice comes as the connector's error.
+/// The refusal to send a slice twice comes as the connector's error. A task that fails is not repeated: this one was
+/// lost with its executor.
 fn in_place(error: Error) -> Error {
     if error.message.contains(SLICE_CLAIMED) {
         return Error::transient(
-            SLICE_CLAIMED,
-            "a task that publishes was lost or failed, and is not simply run again: its users are looked for in the topic \
-             before any is sent again (a failure's cause is in the log of its executor)",
+            "INGEST_PUBLISHER_LOST",
+            "an executor was lost while it published: its users are looked for in the topic before any is sent again",
         );
     }
     error
@@ -435,7 +454,8 @@ mod tests {
     #[test]
     fn a_slice_that_was_claimed_is_known_by_its_class() {
         let error = Error::invalid("POSTGRES_FAILED", "failed to read: [INGEST_SLICE_CLAIMED] slice 0 of …");
-        assert_eq!(in_place(error).class, SLICE_CLAIMED);
+        let lost = in_place(error);
+        assert_eq!((lost.kind, lost.class.as_str()), (ErrorKind::Transient, "INGEST_PUBLISHER_LOST"));
         assert_eq!(in_place(Error::invalid("X", "y")).class, "X");
     }
 }

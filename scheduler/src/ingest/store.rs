@@ -281,11 +281,16 @@ impl Store {
         })
     }
 
-    /// Asks a source's budget, of all runs in this database, for pages.
-    pub async fn grant(&mut self, source: &str, pages: &[Page], limit: Option<u64>) -> Result<Budget> {
+    /// Asks a source's budget, of all runs in this database, for pages. With the number of what was granted, if anything.
+    pub async fn grant(&mut self, source: &str, pages: &[Page], limit: Option<u64>) -> Result<(Budget, i64)> {
         let transaction = self.transaction().await?;
         let lock = "SELECT pg_advisory_xact_lock(hashtextextended('headwater ingest source ' || $1::text, 0))";
         bounded("lock the budget", transaction.execute(lock, &[&source])).await?;
+        let paused = "SELECT extract(epoch FROM until - clock_timestamp())::double precision
+                      FROM headwater.ingest_pauses WHERE source = $1 AND until > clock_timestamp()";
+        if let Some(row) = bounded("read the budget", transaction.query_opt(paused, &[&source])).await? {
+            return Ok((Budget::Paused(Duration::from_secs_f64(row.get::<_, f64>(0).max(0.0))), 0));
+        }
         let window = WINDOW.as_secs_f64();
         let old = "DELETE FROM headwater.ingest_grants WHERE source = $1
                    AND granted_at < clock_timestamp() - make_interval(secs => $2)";
@@ -301,13 +306,38 @@ impl Store {
             Some(limit) => budget(pages, &granted, limit, WINDOW),
             None => Budget::Pages(pages.to_vec()),
         };
+        let mut number = 0;
         if let Budget::Pages(pages) = &budget {
             let users: i64 = pages.iter().map(|page| i64::from(page.users)).sum();
-            let insert = "INSERT INTO headwater.ingest_grants (source, users) VALUES ($1, $2)";
-            bounded("write down the budget", transaction.execute(insert, &[&source, &users])).await?;
+            let insert = "INSERT INTO headwater.ingest_grants (source, users) VALUES ($1, $2) RETURNING id";
+            number = bounded("write down the budget", transaction.query_one(insert, &[&source, &users])).await?.get(0);
         }
         commit(transaction).await?;
-        Ok(budget)
+        Ok((budget, number))
+    }
+
+    /// Gives users back that were granted and did not come.
+    pub async fn give_back(&self, grant: i64, users: i64) -> Result<()> {
+        let update = "UPDATE headwater.ingest_grants SET users = greatest(users - $2, 0) WHERE id = $1";
+        bounded("write down the budget", self.client.execute(update, &[&grant, &users])).await?;
+        Ok(())
+    }
+
+    /// Users of those of `pages` that are not settled.
+    pub async fn missing(&self, run: &str, pages: &[Page]) -> Result<i64> {
+        let numbers: Vec<i32> = pages.iter().map(|page| page.page).collect();
+        let select = "SELECT coalesce(sum(users), 0)::bigint FROM headwater.ingest_pages
+                      WHERE run_id = $1 AND page = ANY ($2) AND staged_at IS NULL";
+        Ok(bounded("read the pages", self.client.query_one(select, &[&run, &numbers])).await?.get(0))
+    }
+
+    /// No run of this database asks the source for this long.
+    pub async fn pause(&self, source: &str, time: Duration) -> Result<()> {
+        let insert = "INSERT INTO headwater.ingest_pauses AS p (source, until)
+                      VALUES ($1, clock_timestamp() + make_interval(secs => $2))
+                      ON CONFLICT (source) DO UPDATE SET until = greatest(p.until, excluded.until)";
+        bounded("write down a pause", self.client.execute(insert, &[&source, &time.as_secs_f64()])).await?;
+        Ok(())
     }
 
     /// Settles those of `pages` that have arrived whole; how many they were.

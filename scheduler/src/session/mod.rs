@@ -38,6 +38,8 @@ pub struct Session {
     /// Temporary views of DataFrames by lower-case name, global ones as `global_temp.name`. A name is in one of the two
     /// maps.
     pub plans: BTreeMap<String, FrameView>,
+    /// A task that writes is not repeated when it fails: its error is the statement's.
+    pub single_attempt: bool,
 }
 
 /// A temporary view of a DataFrame.

@@ -21,6 +21,8 @@ use url::Url;
 /// A page of 5,000 users has 6 MB; more than this is something else.
 const BODY_BYTES_MAX: usize = 64 << 20;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Class of the error of a service that was asked too often.
+pub const TOO_MANY_REQUESTS: &str = "RANDOMUSER_TOO_MANY_REQUESTS";
 
 /// What a request depends on.
 #[derive(Debug, Clone)]
@@ -33,7 +35,7 @@ pub struct Service {
     pub nat: Option<String>,
     /// Time for a request and its whole reply.
     pub timeout: Duration,
-    /// The longest pause that is waited for here.
+    /// The longest pause that is waited for here; zero: "too many requests" is told at once, whatever the pause.
     pub retry_after_max: Duration,
     /// Times a request is repeated.
     pub retries_max: u32,
@@ -79,9 +81,12 @@ impl Service {
             Failure::Reply(why) => (ErrorKind::Transient, "RANDOMUSER_FAILED", why.clone()),
             Failure::Count(why) => (ErrorKind::Transient, "RANDOMUSER_WRONG_COUNT", why.clone()),
             Failure::TooMany(after) => {
-                let seconds = after.unwrap_or(self.retry_after_max).as_secs_f64().ceil();
-                let why = format!("it was asked too often: retry after {seconds} s, or lower option usersPerWindow");
-                (ErrorKind::Transient, "RANDOMUSER_TOO_MANY_REQUESTS", why)
+                let when = match after.unwrap_or(self.retry_after_max) {
+                    Duration::ZERO => "retry later".to_string(),
+                    after => format!("retry after {} s", after.as_secs_f64().ceil()),
+                };
+                let why = format!("it was asked too often: {when}, or lower option usersPerWindow");
+                (ErrorKind::Transient, TOO_MANY_REQUESTS, why)
             }
             Failure::Refused(why) => (ErrorKind::InvalidRequest, "RANDOMUSER_REFUSED", why.clone()),
         };
@@ -103,6 +108,7 @@ impl Service {
             };
             let pause = match &failure {
                 Failure::Refused(_) => None,
+                Failure::TooMany(_) if self.retry_after_max.is_zero() => None,
                 Failure::TooMany(Some(after)) if *after > self.retry_after_max => None,
                 Failure::TooMany(Some(after)) => Some(*after),
                 _ => Some(Duration::ZERO),
@@ -309,5 +315,8 @@ mod tests {
         let error = service.error(&Failure::TooMany(Some(Duration::from_secs(42))), page, 0);
         assert!(error.message.contains("http://h:1/api/") && error.message.contains("retry after 42 s"), "{error}");
         assert!(!error.message.contains("canary"), "{error}");
+        let at_once = Service { retry_after_max: Duration::ZERO, ..service };
+        let error = at_once.error(&Failure::TooMany(None), page, 0);
+        assert!(error.message.contains("retry later"), "{error}");
     }
 }

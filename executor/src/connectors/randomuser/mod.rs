@@ -20,7 +20,7 @@ mod tests;
 
 use super::{Connector, DescriptorScan, DescriptorTable, Options, ReadUntil, Reader};
 use crate::functions::ddl;
-use crate::operators::to_datafusion;
+use crate::operators::{not_repeated, to_datafusion};
 use arrow::array::{
     ArrayRef, Float64Builder, Int32Array, RecordBatch, RecordBatchOptions, StringArray, StringBuilder,
     TimestampMicrosecondArray,
@@ -28,10 +28,11 @@ use arrow::array::{
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::TableProvider;
+use datafusion::error::DataFusionError;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::Expr;
 use datafusion::physical_plan::stream::RecordBatchReceiverStreamBuilder;
-use fetch::Service;
+use fetch::{Service, TOO_MANY_REQUESTS};
 use headwater_proto::error::{Error, Result};
 use limiter::Limiter;
 use options::{Pace, Page, RandomUserOptions, groups};
@@ -212,7 +213,7 @@ impl Reader for RandomUserReader {
             let name = service.name();
             for page in pages {
                 limiter.acquire(&name, page.results.into()).await;
-                let users = service.fetch(page).await.map_err(to_datafusion)?;
+                let users = service.fetch(page).await.map_err(task_failed)?;
                 let batch = batch(users, page, &service.seed, config.keep_raw, chrono::Utc::now().timestamp_micros());
                 let batch = batch.and_then(|batch| {
                     let Some(projection) = &projection else { return Ok(batch) };
@@ -230,6 +231,11 @@ impl Reader for RandomUserReader {
         });
         Ok(builder.build())
     }
+}
+
+/// A service that was asked too often fails the job: the cluster would have the task ask again at once.
+fn task_failed(error: Error) -> DataFusionError {
+    if error.class == TOO_MANY_REQUESTS { not_repeated(to_datafusion(error)) } else { to_datafusion(error) }
 }
 
 /// A page's users as rows, in their order.

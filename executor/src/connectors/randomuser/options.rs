@@ -95,7 +95,7 @@ pub struct RandomUserOptions {
     pub retries_max: u32,
     /// Time for one request and its reply.
     pub timeout: Duration,
-    /// The longest pause that the service may ask for.
+    /// The longest pause that the service may ask for; zero: none is waited for.
     pub retry_after_max: Duration,
 }
 
@@ -241,7 +241,10 @@ impl RandomUserOptions {
             },
             retries_max: number(text("retries")).map_err(|()| invalid("retries", "a whole number"))?.unwrap_or(8),
             timeout: time("timeout", Duration::from_secs(60))?,
-            retry_after_max: time("retryAfterMax", Duration::from_secs(360))?,
+            retry_after_max: match text("retryAfterMax") {
+                Some("0") => Duration::ZERO,
+                _ => time("retryAfterMax", Duration::from_secs(360))?,
+            },
         })
     }
 }

@@ -191,11 +191,26 @@ async fn the_budget_is_of_all_runs() {
     let Some(database) = Database::new("budget").await else { return };
     let mut store = Store::open(&database.address).await.expect("opens");
     let pages = request(6, false).pages();
-    let grant = store.grant("s", &pages, Some(4)).await.expect("grants");
-    assert_eq!(grant, Budget::Pages(pages[..2].to_vec()));
-    let Budget::Wait(wait) = store.grant("s", &pages[2..], Some(4)).await.expect("answers") else { panic!("granted") };
+    let (granted, number) = store.grant("s", &pages, Some(4)).await.expect("grants");
+    assert_eq!(granted, Budget::Pages(pages[..2].to_vec()));
+    let (Budget::Wait(wait), _) = store.grant("s", &pages[2..], Some(4)).await.expect("answers") else {
+        panic!("granted")
+    };
     assert!(wait > WINDOW / 2 && wait <= WINDOW, "{wait:?}");
-    assert_eq!(store.grant("other", &pages, None).await.expect("grants"), Budget::Pages(pages));
-    drop(store);
+    let (others, _) = store.grant("other", &pages, None).await.expect("grants");
+    assert_eq!(others, Budget::Pages(pages.clone()));
+    // What did not come may be asked for again.
+    store.give_back(number, 2).await.expect("postgres");
+    let (again, _) = store.grant("s", &pages[2..], Some(4)).await.expect("grants");
+    assert_eq!(again, Budget::Pages(pages[2..].to_vec()));
+    // A source that wants to be left alone is, by every run; a shorter pause does not end a longer one.
+    let mut another = Store::open(&database.address).await.expect("opens");
+    store.pause("other", Duration::from_secs(60)).await.expect("postgres");
+    another.pause("other", Duration::from_secs(1)).await.expect("postgres");
+    let (Budget::Paused(wait), _) = another.grant("other", &pages, None).await.expect("answers") else {
+        panic!("granted")
+    };
+    assert!(wait > Duration::from_secs(50) && wait <= Duration::from_secs(60), "{wait:?}");
+    drop((store, another));
     database.remove().await;
 }
