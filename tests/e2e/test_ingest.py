@@ -396,17 +396,17 @@ class Ledger(IngestCase):
 
 
 class Slow(IngestCase):
-    """An API that takes a second for an answer."""
+    """An API that takes two seconds for an answer."""
 
-    replay_options = ("--delay", "1")
+    replay_options = ("--delay", "2")
 
     def test_a_retry_after_holds_for_every_task(self):
         """One request is refused; whatever executor asks for the other pages waits as long as that one was told to."""
         self.replay.faults({"kind": "429", "retry_after": 6, "times": 1, "pages": [1], "seed": self.seed})
-        self.start(2_000)
+        self.start(1_200)
         waiting = wait_until("the run is told", lambda: self.status() if "retry after 6 s" in self.status()["message"] else None)
         self.assertEqual(waiting["state"], "FETCHING")
-        self.assert_ledger(self.reaches("FINISHED", seconds=120), 2_000, pages_once=False)
+        self.assert_ledger(self.reaches("FINISHED", seconds=120), 1_200, pages_once=False)
         self.assertEqual(self.replay.early(self.seed), 0, "requests while the source was to be left alone")
 
 

@@ -163,6 +163,12 @@ pub fn pause_asked(error: &Error) -> Option<Duration> {
     if error.class == TOO_MANY_REQUESTS { retry_after(&error.message) } else { None }
 }
 
+/// The error of a run that may not ask yet: waited for as if the source had said so to it.
+pub fn paused(wait: Duration) -> Error {
+    let seconds = wait.as_secs_f64().ceil();
+    Error::transient(TOO_MANY_REQUESTS, format!("the source wants to be left alone: retry after {seconds} s"))
+}
+
 /// Whether the source gave less than it was asked for.
 pub fn is_of_source(error: &Error) -> bool {
     error.class.starts_with(OF_SOURCE)
@@ -233,6 +239,7 @@ mod tests {
         check(limited(), 9, 900, Verdict::GiveUp);
         assert_eq!(pause_asked(&limited()), Some(Duration::from_secs(40)));
         assert_eq!(pause_asked(&Error::transient(TOO_MANY_REQUESTS, "retry later")), None);
+        assert_eq!(pause_asked(&paused(Duration::from_millis(1500))), Some(Duration::from_secs(2)));
         assert!(is_of_source(&limited()) && !is_of_source(&away()));
     }
 }

@@ -202,13 +202,7 @@ impl Run {
         let (budget, grant) = self.store()?.grant(&source, &pages, limit).await?;
         let pages = match budget {
             Budget::Pages(pages) => pages,
-            Budget::Paused(wait) => {
-                let message =
-                    format!("the source wants fewer requests and is left alone: going on in {} s", wait.as_secs() + 1);
-                self.say(Some(IngestState::Fetching), message).await;
-                tokio::time::sleep(wait).await;
-                return Ok(());
-            }
+            Budget::Paused(wait) => return Err(decide::paused(wait)),
             Budget::Wait(wait) => {
                 let limit = limit.unwrap_or_default();
                 let window = WINDOW.as_secs() / 60;

@@ -81,9 +81,11 @@ impl Service {
             Failure::Reply(why) => (ErrorKind::Transient, "RANDOMUSER_FAILED", why.clone()),
             Failure::Count(why) => (ErrorKind::Transient, "RANDOMUSER_WRONG_COUNT", why.clone()),
             Failure::TooMany(after) => {
-                let when = match after.unwrap_or(self.retry_after_max) {
-                    Duration::ZERO => "retry later".to_string(),
-                    after => format!("retry after {} s", after.as_secs_f64().ceil()),
+                let after = after.unwrap_or(self.retry_after_max);
+                let when = if after.is_zero() {
+                    "retry later".to_string()
+                } else {
+                    format!("retry after {} s", after.as_secs_f64().ceil())
                 };
                 let why = format!("it was asked too often: {when}, or lower option usersPerWindow");
                 (ErrorKind::Transient, TOO_MANY_REQUESTS, why)
