@@ -57,6 +57,10 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 const RECONNECT_MAX: Duration = Duration::from_millis(500);
 /// A scheduler that leads says so within milliseconds; one that hangs should hold nobody up.
 const ASK_MAX: Duration = Duration::from_secs(1);
+/// What is left of a registration with a scheduler that is gone holds the next one up so long at most.
+const GONE_MAX: Duration = Duration::from_millis(500);
+/// The same at the end of an executor that has drained: results may be fetched from it meanwhile.
+const DRAINED_MAX: Duration = Duration::from_secs(10);
 /// A connection whose other end vanished without closing it is given up after at most the sum of both; gRPC's own
 /// default is never. The liveness stream notices sooner.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
@@ -229,6 +233,8 @@ async fn ask(scheduler: &str) -> Result<(u64, Channel), String> {
         let channel = endpoint(scheduler).map_err(cause)?.connect().await.map_err(cause)?;
         match QueryServiceClient::new(channel.clone()).endpoints(EndpointsRequest {}).await {
             Ok(endpoints) => Ok((endpoints.into_inner().epoch, channel)),
+            // Ballista's scheduler without our services, as in tests: it leads, since it registers executors.
+            Err(status) if status.code() == tonic::Code::Unimplemented => Ok((0, channel)),
             Err(status) => Err(status.message().to_string()),
         }
     };
@@ -367,12 +373,24 @@ impl Registration<'_> {
         // The receivers may all be gone already.
         let _ = notifier.notify_shutdown.send(());
         drop(notifier.shutdown_complete_tx);
-        // Closed when every part has ended: never a message.
-        let _ = notifier.shutdown_complete_rx.recv().await;
-        for (name, result) in [("task", flatten(task_server.await)), ("flight", flatten(flight_server.await))] {
-            if let Err(e) = result {
-                warn!(error = %e, "{name} server ended with an error");
+        let servers = [task_server.abort_handle(), flight_server.abort_handle()];
+        let parts = async {
+            // Closed when every part has ended: never a message.
+            let _ = notifier.shutdown_complete_rx.recv().await;
+            for (name, result) in [("task", flatten(task_server.await)), ("flight", flatten(flight_server.await))] {
+                if let Err(e) = result {
+                    warn!(error = %e, "{name} server ended with an error");
+                }
             }
+        };
+        let patience = match ended {
+            Ended::Drained => DRAINED_MAX,
+            Ended::SchedulerGone => GONE_MAX,
+        };
+        // The connections of a scheduler that hangs never close, and what waits for its answer waits long.
+        if tokio::time::timeout(patience, parts).await.is_err() {
+            info!("parts of the former registration had not ended after {patience:?}, leaving them");
+            servers.iter().for_each(tokio::task::AbortHandle::abort);
         }
         Ok(ended)
     }
