@@ -33,6 +33,8 @@ impl Options {
             connect: Default::default(),
             http_port: 0,
             postgres: None,
+            ha: None,
+            advertise: None,
         };
         Self { scheduler, executors, task_slots, work_dir: None }
     }

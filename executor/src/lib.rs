@@ -4,6 +4,7 @@ pub mod codec;
 pub mod connectors;
 pub mod engine;
 pub mod functions;
+pub mod liveness;
 pub mod operators;
 pub mod process;
 pub mod registry;

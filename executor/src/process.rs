@@ -8,11 +8,13 @@
 //!                                  ended
 //! ```
 //!
-//! While registered it holds a stream open at the scheduler, so that either side notices the other's death at once.
-//! After a lost scheduler it registers again under a new id: the old id is refused until it has expired.
+//! While registered it holds a stream open at the scheduler, so that either side notices the other's death at once, and
+//! that the other hangs within seconds ([`liveness`](crate::liveness)). After a lost scheduler it registers again, with
+//! the one that leads by then, under a new id; what ran for the lost one is cancelled.
 
 use crate::connectors::files::location::LazyObjectStoreRegistry;
 use crate::engine::HeadwaterEngine;
+use crate::liveness::{BEAT, Patience, SCHEDULER_SILENT_MAX};
 use anyhow::{Context, Result, anyhow};
 use arrow_flight::flight_service_server::FlightServiceServer;
 use ballista_core::extension::SessionConfigExt;
@@ -31,8 +33,10 @@ use ballista_executor::runtime_cache::DefaultSessionRuntimeCache;
 use ballista_executor::shutdown::ShutdownNotifier;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::prelude::SessionConfig;
-use headwater_proto::engine::HoldRequest;
+use futures::future::join_all;
 use headwater_proto::engine::liveness_service_client::LivenessServiceClient;
+use headwater_proto::engine::query_service_client::QueryServiceClient;
+use headwater_proto::engine::{EndpointsRequest, HoldRequest};
 use std::net::{IpAddr, TcpListener as StdTcpListener, UdpSocket};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -50,9 +54,15 @@ pub const SCHEDULER_ALIAS: &str = "headwater-scheduler";
 /// Every second: the scheduler learns of a restart of its own from the first heartbeat after it.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 /// Attempts to reach a scheduler are this far apart at most.
-const RECONNECT_MAX: Duration = Duration::from_secs(1);
-/// A scheduler that vanished without closing the connection (its machine lost power, the network is cut, it is hung) is
-/// noticed after at most the sum of both; gRPC's own default is never.
+const RECONNECT_MAX: Duration = Duration::from_millis(500);
+/// A scheduler that leads says so within milliseconds; one that hangs should hold nobody up.
+const ASK_MAX: Duration = Duration::from_secs(1);
+/// What is left of a registration with a scheduler that is gone holds the next one up so long at most.
+const GONE_MAX: Duration = Duration::from_millis(500);
+/// The same at the end of an executor that has drained: results may be fetched from it meanwhile.
+const DRAINED_MAX: Duration = Duration::from_secs(10);
+/// A connection whose other end vanished without closing it is given up after at most the sum of both; gRPC's own
+/// default is never. The liveness stream notices sooner.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// An answer to a heartbeat or a status report takes milliseconds. Waiting for ever would hold up those behind it.
@@ -63,7 +73,7 @@ pub const MESSAGE_BYTES_MAX: usize = 64 << 20;
 /// How to run an executor.
 #[derive(Debug, Clone)]
 pub struct ExecutorOptions {
-    /// `host:port` of schedulers, tried in turn.
+    /// `host:port` of schedulers: the one that leads is registered with.
     pub schedulers: Vec<String>,
     /// Tasks at once.
     pub task_slots: usize,
@@ -188,29 +198,47 @@ fn url_host(ip: IpAddr) -> String {
     }
 }
 
-/// The first scheduler that answers, and its address; tries for ever.
+/// The scheduler that leads, and its address; tries for ever.
 async fn connect(schedulers: &[String]) -> (String, Channel) {
     let mut wait = Duration::from_millis(50);
     let mut said = false;
     loop {
-        for scheduler in schedulers {
-            match endpoint(scheduler) {
-                Ok(endpoint) => match endpoint.connect().await {
-                    Ok(channel) => return (scheduler.clone(), channel),
-                    Err(e) if !said => {
-                        // tonic's own text is "transport error"; why stands below it.
-                        let error = anyhow!(e);
-                        warn!(scheduler, error = %error.root_cause(), "scheduler not reached, trying on");
-                        said = true;
-                    }
-                    Err(_) => {}
-                },
-                Err(e) => warn!(scheduler, error = %e, "not an address"),
+        let answers = join_all(schedulers.iter().map(|scheduler| ask(scheduler))).await;
+        let mut leader: Option<(u64, String, Channel)> = None;
+        for (scheduler, answer) in schedulers.iter().zip(answers) {
+            match answer {
+                // Of two that believe to lead the later is right.
+                Ok((epoch, channel)) if leader.as_ref().is_none_or(|(best, ..)| epoch > *best) => {
+                    leader = Some((epoch, scheduler.clone(), channel));
+                }
+                Ok(_) => {}
+                Err(error) if !said => warn!(scheduler, error, "no scheduler that leads, trying on"),
+                Err(_) => {}
             }
         }
+        if let Some((_, scheduler, channel)) = leader {
+            return (scheduler, channel);
+        }
+        said = true;
         tokio::time::sleep(wait).await;
         wait = (wait * 2).min(RECONNECT_MAX);
     }
+}
+
+/// A connection to a scheduler that leads, and the number of its leadership; else why not.
+async fn ask(scheduler: &str) -> Result<(u64, Channel), String> {
+    // tonic's own text is "transport error"; why stands below it.
+    let cause = |error: tonic::transport::Error| anyhow!(error).root_cause().to_string();
+    let asked = async {
+        let channel = endpoint(scheduler).map_err(cause)?.connect().await.map_err(cause)?;
+        match QueryServiceClient::new(channel.clone()).endpoints(EndpointsRequest {}).await {
+            Ok(endpoints) => Ok((endpoints.into_inner().epoch, channel)),
+            // Ballista's scheduler without our services, as in tests: it leads, since it registers executors.
+            Err(status) if status.code() == tonic::Code::Unimplemented => Ok((0, channel)),
+            Err(status) => Err(status.message().to_string()),
+        }
+    };
+    tokio::time::timeout(ASK_MAX, asked).await.unwrap_or_else(|_| Err(format!("no answer within {ASK_MAX:?}")))
 }
 
 enum Ended {
@@ -345,12 +373,24 @@ impl Registration<'_> {
         // The receivers may all be gone already.
         let _ = notifier.notify_shutdown.send(());
         drop(notifier.shutdown_complete_tx);
-        // Closed when every part has ended: never a message.
-        let _ = notifier.shutdown_complete_rx.recv().await;
-        for (name, result) in [("task", flatten(task_server.await)), ("flight", flatten(flight_server.await))] {
-            if let Err(e) = result {
-                warn!(error = %e, "{name} server ended with an error");
+        let servers = [task_server.abort_handle(), flight_server.abort_handle()];
+        let parts = async {
+            // Closed when every part has ended: never a message.
+            let _ = notifier.shutdown_complete_rx.recv().await;
+            for (name, result) in [("task", flatten(task_server.await)), ("flight", flatten(flight_server.await))] {
+                if let Err(e) = result {
+                    warn!(error = %e, "{name} server ended with an error");
+                }
             }
+        };
+        let patience = match ended {
+            Ended::Drained => DRAINED_MAX,
+            Ended::SchedulerGone => GONE_MAX,
+        };
+        // The connections of a scheduler that hangs never close, and what waits for its answer waits long.
+        if tokio::time::timeout(patience, parts).await.is_err() {
+            info!("parts of the former registration had not ended after {patience:?}, leaving them");
+            servers.iter().for_each(tokio::task::AbortHandle::abort);
         }
         Ok(ended)
     }
@@ -392,15 +432,38 @@ fn flatten<T, E: std::fmt::Display>(joined: Result<Result<T, E>, tokio::task::Jo
     joined.map_err(|e| anyhow!(e))?.map_err(|e| anyhow!("{e}"))
 }
 
-/// Holds the liveness stream; returns when it has ended, that is when the scheduler has.
+/// Holds the liveness stream; returns when it has ended, or nothing comes any more: the scheduler is gone.
 async fn hold(channel: Channel, id: &str) {
+    // Two beats under way are as good as many.
+    let (beats, under_way) = tokio::sync::mpsc::channel(2);
+    let beat = || HoldRequest { executor_id: id.to_string() };
+    // There is room.
+    let _ = beats.try_send(beat());
     let mut client = LivenessServiceClient::new(channel);
-    match client.hold(HoldRequest { executor_id: id.to_string() }).await {
-        Ok(response) => {
-            let mut stream = response.into_inner();
-            while let Ok(Some(_)) = stream.message().await {}
+    let held = client.hold(tokio_stream::wrappers::ReceiverStream::new(under_way));
+    let mut stream = match tokio::time::timeout(SCHEDULER_SILENT_MAX, held).await {
+        Ok(Ok(response)) => response.into_inner(),
+        Ok(Err(status)) => return warn!(error = %status, "liveness stream refused"),
+        Err(_) => return warn!("liveness stream not answered"),
+    };
+    let mut patience = Patience::new(SCHEDULER_SILENT_MAX, Instant::now());
+    let mut looks = tokio::time::interval(BEAT);
+    looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            // What has come is heard before the clock is looked at.
+            biased;
+            message = stream.message() => match message {
+                Ok(Some(_)) => patience.heard(),
+                Ok(None) | Err(_) => return,
+            },
+            _ = looks.tick() => {
+                if patience.look(Instant::now()) {
+                    return warn!("the scheduler has been silent for {SCHEDULER_SILENT_MAX:?}");
+                }
+                let _ = beats.try_send(beat());
+            }
         }
-        Err(status) => warn!(error = %status, "liveness stream refused"),
     }
 }
 

@@ -11,6 +11,9 @@ pub mod secret;
 pub mod engine {
     #![allow(missing_docs, clippy::all)]
     tonic::include_proto!("headwater.engine");
+
+    /// Header of what a standby refuses: `host:port` of the scheduler that leads.
+    pub const LEADER_HEADER: &str = "headwater-leader";
 }
 
 /// Spark Connect's messages and service, of `protos/spark/connect/`.

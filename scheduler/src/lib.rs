@@ -3,6 +3,7 @@
 pub mod cluster;
 pub mod connect;
 pub mod execute;
+pub mod ha;
 pub mod ingest;
 pub mod process;
 pub mod rpc;

@@ -81,13 +81,14 @@ def in_child():
 class Process:
     """A server in a process group of its own; its output goes to a file."""
 
-    def __init__(self, log, *arguments, variables=None):
+    def __init__(self, log, *arguments, variables=None, wrap=()):
+        """`wrap`: a command that runs the binary, in front of it."""
         self.log = pathlib.Path(log)
         self.arguments = arguments
         with open(self.log, "ab") as output:
             self._from = output.tell()
             self._process = subprocess.Popen(
-                [binary(), *arguments],
+                [*wrap, binary(), *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

@@ -94,7 +94,7 @@ pub enum Command {
 /// Which scheduler.
 #[derive(Debug, Clone, Args)]
 pub struct ClientArgs {
-    /// Scheduler to talk to; several by comma, the first that answers is taken
+    /// Scheduler to talk to; of several, by comma, the one that leads
     #[arg(long, env = "HEADWATER_SCHEDULER", value_name = "HOST:PORT", default_value = DEFAULT_SCHEDULER)]
     pub scheduler: String,
 }
@@ -213,7 +213,7 @@ pub struct QueryArgs {
     /// Print JSON
     #[arg(long, global = true, env = "HEADWATER_JSON", value_parser = BoolishValueParser::new())]
     pub json: bool,
-    /// Scheduler to talk to; several by comma, the first that answers is taken
+    /// Scheduler to talk to; of several, by comma, the one that leads
     #[arg(long, global = true, env = "HEADWATER_SCHEDULER", value_name = "HOST:PORT", default_value = DEFAULT_SCHEDULER)]
     pub scheduler: String,
 }
@@ -271,7 +271,7 @@ pub struct IngestArgs {
     /// Print JSON; a run that is watched as one object a line
     #[arg(long, global = true, env = "HEADWATER_JSON", value_parser = BoolishValueParser::new())]
     pub json: bool,
-    /// Scheduler to talk to; several by comma, the first that answers is taken
+    /// Scheduler to talk to; of several, by comma, the one that leads
     #[arg(long, global = true, env = "HEADWATER_SCHEDULER", value_name = "HOST:PORT", default_value = DEFAULT_SCHEDULER)]
     pub scheduler: String,
 }
@@ -409,6 +409,7 @@ mod standalone {
     #[command(after_help = "\
 Examples:
   headwater scheduler --bind 0.0.0.0 --state-dir s3://bucket/headwater
+  headwater scheduler --ha state-dir --state-dir s3://bucket/headwater      on two machines: one leads
   headwater scheduler --config headwater.toml
 
 A key of the file is a flag without its dashes: `state-dir = \"/var/lib/headwater\"`. Flags stand above environment
@@ -419,10 +420,31 @@ variables, these above the file. ctrl-C or SIGTERM lets running batches end; a s
         pub config: Option<PathBuf>,
         /// Settings.
         #[command(flatten)]
-        pub flags: SchedulerFlags,
+        pub flags: SchedulerProcessFlags,
         /// Print the bound addresses to stdout as one JSON object, when ready
         #[arg(long, env = "HEADWATER_JSON", value_parser = BoolishValueParser::new())]
         pub json: bool,
+    }
+
+    /// Settings of a scheduler in a process of its own, where given.
+    #[derive(Debug, Clone, Default, Args, serde::Serialize)]
+    #[serde(rename_all = "kebab-case")]
+    pub struct SchedulerProcessFlags {
+        /// Those of every scheduler.
+        #[command(flatten)]
+        #[serde(flatten)]
+        pub scheduler: SchedulerFlags,
+        /// Run as one of several schedulers of the state directory, which find out who leads by state-dir (heartbeats
+        /// there) or zookeeper://HOST:2181/PATH (several hosts by comma); all alike. Others stand by and take over
+        /// within 10 s [default: there is one scheduler]
+        #[arg(long, env = "HEADWATER_HA", value_name = "MODE")]
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub ha: Option<String>,
+        /// Host under which clients and executors reach this scheduler, for standbys to name [default: --bind, or the
+        /// machine's name]
+        #[arg(long, env = "HEADWATER_ADVERTISE", value_name = "HOST")]
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub advertise: Option<String>,
     }
 
     /// Settings of a scheduler, where given.
@@ -534,7 +556,7 @@ ctrl-C or SIGTERM lets running tasks end; a second one does not wait.")]
     #[derive(Debug, Clone, Default, Args, serde::Serialize)]
     #[serde(rename_all = "kebab-case")]
     pub struct ExecutorFlags {
-        /// Scheduler to work for; several by comma [default: 127.0.0.1:50050]
+        /// Scheduler to work for; of several, by comma, the one that leads [default: 127.0.0.1:50050]
         #[arg(long, env = "HEADWATER_SCHEDULER", value_name = "HOST:PORT")]
         #[serde(skip_serializing_if = "Option::is_none")]
         pub scheduler: Option<String>,

@@ -73,7 +73,9 @@ impl From<remote::Error> for Error {
     fn from(error: remote::Error) -> Self {
         match error {
             remote::Error::BadAddress { .. } => Self::Usage(error.to_string()),
-            remote::Error::Unreachable { .. } | remote::Error::Lost { .. } => Self::NoScheduler(error.to_string()),
+            remote::Error::Unreachable { .. } | remote::Error::Lost { .. } | remote::Error::Standby(_) => {
+                Self::NoScheduler(error.to_string())
+            }
             remote::Error::Refused(_) => Self::Failed(error.to_string()),
         }
     }
@@ -359,6 +361,7 @@ mod tests {
         check(remote::Error::BadAddress { address: "x".into() }, 2);
         check(remote::Error::Unreachable { addresses: "x".into(), cause: "refused".into() }, 3);
         check(remote::Error::Lost { address: "x".into(), cause: "reset".into() }, 3);
+        check(remote::Error::Standby("x".into()), 3);
         check(remote::Error::Refused(Box::new(tonic::Status::not_found("no"))), 1);
         check(io::Error::from(io::ErrorKind::BrokenPipe), 0);
         check(io::Error::from(io::ErrorKind::StorageFull), 1);

@@ -15,6 +15,7 @@ use figment::providers::{Format, Serialized, Toml};
 use headwater_executor::process::{self as executor, ExecutorOptions};
 use headwater_proto::secret::Secret;
 use headwater_scheduler::connect::server as connect;
+use headwater_scheduler::ha::Ha;
 use headwater_scheduler::process::{self as scheduler, SchedulerHandle, SchedulerOptions};
 use headwater_scheduler::streaming::trigger::parse_interval;
 use serde::de::DeserializeOwned;
@@ -43,6 +44,10 @@ struct SchedulerSettings {
     #[serde(skip_serializing_if = "Option::is_none")]
     postgres: Option<Secret>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    ha: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    advertise: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     log: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     log_format: Option<LogFormat>,
@@ -60,6 +65,8 @@ impl Default for SchedulerSettings {
             connect_detached_timeout: None,
             http_port: 4040,
             postgres: None,
+            ha: None,
+            advertise: None,
             log: None,
             log_format: None,
         }
@@ -107,6 +114,7 @@ impl Default for StandaloneSettings {
             postgres,
             log,
             log_format,
+            ..
         } = SchedulerSettings::default();
         Self {
             state_dir,
@@ -228,6 +236,8 @@ pub async fn scheduler(args: SchedulerArgs, log: &LogArgs) -> Result<(), Error> 
         )?,
         http_port: settings.http_port,
         postgres: settings.postgres,
+        ha: settings.ha.as_deref().map(ha).transpose()?,
+        advertise: settings.advertise,
     };
     let mut handle = unless_interrupted(starting(scheduler::start(options))).await?;
     announce(&addresses(&handle), args.json)?;
@@ -255,6 +265,8 @@ pub async fn standalone(args: StandaloneArgs, log: &LogArgs) -> Result<(), Error
             )?,
             http_port: settings.http_port,
             postgres: settings.postgres,
+            ha: None,
+            advertise: None,
         },
         executors: positive("executors", settings.executors)?,
         task_slots: positive("task-slots", settings.task_slots)?,
@@ -295,6 +307,10 @@ pub async fn executor(args: ExecutorArgs, log: &LogArgs) -> Result<(), Error> {
         pressed = interrupted() => pressed?,
     }
     drain(handle.drain()).await
+}
+
+fn ha(text: &str) -> Result<Ha, Error> {
+    text.parse().map_err(|reason| Error::Usage(format!("[INVALID_CONFIG] ha: {reason}")))
 }
 
 fn connect_options(
@@ -388,6 +404,18 @@ mod tests {
         check("state-dri = 'x'", "there is no key state-dri; there are state-dir, bind");
         check("grpc-port = 'x'", "grpc-port: ");
         check("state-dir = 5", "state-dir: ");
+    }
+
+    #[test]
+    fn ways_to_find_out_who_leads() {
+        let check = |text: &str, expect: &str| {
+            let shown = ha(text).map_or_else(|error| error.to_string(), |ha| ha.to_string());
+            assert!(shown.contains(expect), "{text}: {shown}");
+        };
+        check("state-dir", "state-dir");
+        check("zookeeper://a,b:2182/headwater", "zookeeper://a:2181,b:2182/headwater");
+        check("zookeeper://a", "ha: no path is named");
+        check("raft", "is none of state-dir, zookeeper://host:2181/path");
     }
 
     #[test]

@@ -45,7 +45,7 @@ pub async fn run(args: SubmitArgs) -> Result<(), Error> {
         Ok((remote, endpoints))
     })
     .await?;
-    let connection = Connection::of(remote.address(), &endpoints, args.connect.as_deref())?;
+    let connection = Connection::of(&remote.address(), &endpoints, args.connect.as_deref())?;
     let folder = prepare(&args, &connection)?;
     let mut child = start(&args, &connection, folder.path())?;
     let status = wait(&mut child).await?;

@@ -44,12 +44,15 @@ use rows::Outputs;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
+use tonic::transport::Endpoint;
 
 type Ballista = SchedulerServer<LogicalPlanNode, PhysicalPlanNode>;
 
-/// How long without a heartbeat until an executor counts as dead. The liveness stream tells of a dead process at once;
-/// this is for a hung one and for a cut network.
+/// How long without a heartbeat until an executor counts as dead. The liveness stream tells sooner; this is for one that
+/// registered and never opened it.
 const EXECUTOR_TIMEOUT_SECONDS: u64 = 10;
+/// An executor that does not answer for so long is not sent tasks.
+const UNREACHABLE_AFTER: Duration = Duration::from_secs(2);
 /// The graph of a finished job is kept this long: nobody asks for it.
 const FINISHED_STATE_SECONDS: u64 = 5;
 /// Bound on a message to, from and between executors: a batch of rows, a task's plan with all it reads (a scan of many
@@ -117,8 +120,17 @@ impl Cluster {
             executor_timeout_seconds: EXECUTOR_TIMEOUT_SECONDS,
             expire_dead_executor_interval_seconds: 2,
             no_executors_grace_period_seconds: EXECUTOR_TIMEOUT_SECONDS,
-            executor_termination_grace_period: EXECUTOR_TIMEOUT_SECONDS,
+            // What is lost is lost at once. Of those that drain: see `fifo`.
+            executor_termination_grace_period: 0,
             event_log_dir: None,
+            // Tasks that were under way to an executor that hangs, or that is cut off, go to another as soon.
+            override_create_grpc_client_endpoint: Some(Arc::new(|endpoint: Endpoint| {
+                Ok(endpoint
+                    .connect_timeout(UNREACHABLE_AFTER)
+                    .http2_keep_alive_interval(UNREACHABLE_AFTER / 4)
+                    .keep_alive_timeout(UNREACHABLE_AFTER)
+                    .keep_alive_while_idle(true))
+            })),
             grpc_client_max_message_size: MESSAGE_BYTES_MAX as u32,
             ..Default::default()
         });

@@ -7,12 +7,12 @@
 //! its caller goes away: a client that hangs up between the file and the run would leave them at odds. Looking on never
 //! waits for a change, which may wait for an object store.
 //!
-//! One scheduler may work on a state directory. On a local disk [`process::start`](crate::process::start) sees to
-//! that. On an object store nobody does: two schedulers would both run every query, and though a query's checkpoint
-//! lets only one of them go on ([`checkpoint`]), each would see the other's work as its own failures.
+//! One scheduler works on a state directory at a time: every write here, and of the queries' runs, passes the
+//! [`Tenure`] of the one that leads.
 
 use crate::cluster::Cluster;
 use crate::execute::Statements;
+use crate::ha::{LEADERSHIP_LOST, Tenure};
 use crate::sql::planner::Planner;
 use crate::streaming::checkpoint::{self, Checkpoint, Location};
 use crate::streaming::progress::{EventKind, Monitor, QueryEvent, Report, State};
@@ -20,7 +20,7 @@ use crate::streaming::query::{End, Failpoint, Run, RunOptions, batch_deadline};
 use crate::streaming::runs::{Ended, EndedRuns, RunView};
 use crate::streaming::trigger::Trigger;
 use crate::streaming::work::Work;
-use futures::{FutureExt, TryStreamExt};
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use headwater_proto::engine::QueryStatus;
 use headwater_proto::error::{Error, ErrorKind, Result};
 use headwater_proto::ids::{QueryId, RunId};
@@ -170,6 +170,7 @@ struct Inner {
     cluster: Cluster,
     planner: Arc<Planner>,
     failpoint: Option<Failpoint>,
+    tenure: Tenure,
     /// For a moment, never over an await.
     queries: Mutex<BTreeMap<QueryId, Query>>,
     /// As `queries`; never both at once.
@@ -190,6 +191,8 @@ struct Changes {
 
 /// What a checkpoint consists of: see [`checkpoint`].
 const CHECKPOINT_PARTS: [&str; 5] = ["metadata", "offsets", "commits", "sources", "state"];
+/// Query files that are read at once at start.
+const FILES_AT_ONCE: usize = 32;
 /// Events that a listener may be behind; it misses the oldest beyond.
 const EVENTS_MAX: usize = 1024;
 /// Long enough for anybody, short enough for a table.
@@ -207,6 +210,7 @@ impl Manager {
         cluster: Cluster,
         planner: Arc<Planner>,
         failpoint: Option<Failpoint>,
+        tenure: Tenure,
     ) -> Result<Self> {
         let manager = Self(Arc::new(Inner {
             store,
@@ -215,6 +219,7 @@ impl Manager {
             cluster,
             planner,
             failpoint,
+            tenure,
             queries: Mutex::default(),
             ended: Mutex::default(),
             endings: watch::Sender::new(0),
@@ -225,9 +230,17 @@ impl Manager {
             |e| Error::transient("STATE_DIRECTORY_UNAVAILABLE", format!("failed to read the queries: {e}"));
         let folder = manager.0.root.clone().join("queries");
         let files: Vec<_> = manager.0.store.list(Some(&folder)).try_collect().await.map_err(unavailable)?;
-        for file in files.into_iter().filter(|file| file.location.extension() == Some("json")) {
-            let bytes = manager.0.store.get(&file.location).await.map_err(unavailable)?;
-            let bytes = bytes.bytes().await.map_err(unavailable)?;
+        let files = files.into_iter().filter(|file| file.location.extension() == Some("json"));
+        let store = &manager.0.store;
+        // Several at a time: whoever takes over has seconds.
+        let mut definitions =
+            futures::stream::iter(files)
+                .map(|file| async move {
+                    Ok::<_, object_store::Error>((store.get(&file.location).await?.bytes().await?, file))
+                })
+                .buffered(FILES_AT_ONCE);
+        while let Some(read) = definitions.next().await {
+            let (bytes, file) = read.map_err(unavailable)?;
             let definition: Definition = serde_json::from_slice(&bytes).map_err(|e| {
                 Error::fatal(
                     "QUERY_FILE_CORRUPT",
@@ -236,6 +249,7 @@ impl Manager {
             })?;
             manager.add(definition);
         }
+        drop(definitions);
         Ok(manager)
     }
 
@@ -297,14 +311,19 @@ impl Manager {
             source.initial_offset().await?;
         }
         // The sink in the query's own name: the output of a stream is one query's.
-        let location = Location::resolve(&checkpoint).await?;
-        let id = Checkpoint::open(location, RunId::random(), checkpoint::Options::default()).await?.query_id();
+        let id = self.query_of(Location::resolve(&checkpoint).await?).await?;
         self.check_owner(id, &choice, &checkpoint)?;
         let planned = work.plan(&self.statements(), &id.to_string(), &checkpoint).await?;
         planned.sink.prepare().await?;
         drop(planned);
         let manager = self.clone();
         whole(async move { manager.start_validated(work, trigger, choice, owner).await }).await
+    }
+
+    /// The query of a checkpoint, which is begun if need be.
+    async fn query_of(&self, location: Location) -> Result<QueryId> {
+        let location = location.fenced(&self.0.tenure);
+        Ok(Checkpoint::open(location, RunId::random(), checkpoint::Options::default()).await?.query_id())
     }
 
     /// Refuses a checkpoint whose query has another name, or is active, unless the new one is to replace it.
@@ -345,7 +364,7 @@ impl Manager {
         let location = Location::resolve(&checkpoint).await?;
         let checkpoint = location.display().to_string();
         // The id is the checkpoint's.
-        let id = Checkpoint::open(location, RunId::random(), checkpoint::Options::default()).await?.query_id();
+        let id = self.query_of(location).await?;
         self.check_owner(id, &choice, &checkpoint)?;
         self.stop_one(&changes, id).await?;
         let before = self.queries().get(&id).map(|query| query.definition.clone());
@@ -430,6 +449,7 @@ impl Manager {
                         trigger,
                         checkpoint: definition.checkpoint.clone(),
                         failpoint: manager.0.failpoint.clone(),
+                        tenure: manager.0.tenure.clone(),
                     };
                     let running = Run { options, statements: manager.statements(), monitor, stop: stopped }.to_end();
                     AssertUnwindSafe(running).catch_unwind().await.unwrap_or_else(|panic| {
@@ -473,7 +493,7 @@ impl Manager {
             End::Failed(error) => {
                 tracing::error!(query_id = %id, %error, "query failed");
                 // Fenced: another scheduler runs this query now, and the file is that one's.
-                let fenced = error.class == "CONCURRENT_STREAM_LOG_UPDATE";
+                let fenced = ["CONCURRENT_STREAM_LOG_UPDATE", LEADERSHIP_LOST].contains(&error.class.as_str());
                 let desired = Desired::Failed { error: error.to_string() };
                 if fenced {
                     if let Some(query) = self.queries().get(&id) {
@@ -963,7 +983,8 @@ mod tests {
         let catalog = Catalog::open(Arc::clone(&store), &root, format!("{state_dir}/warehouse")).await.unwrap();
         let planner = Arc::new(Planner::new(Arc::new(catalog), Arc::new(RuntimeEnv::default())));
         let cluster = Cluster::start().await.unwrap();
-        (Manager::open(store, root, state_dir, cluster, Arc::clone(&planner), None).await.unwrap(), planner)
+        let tenure = Tenure::undisputed();
+        (Manager::open(store, root, state_dir, cluster, Arc::clone(&planner), None, tenure).await.unwrap(), planner)
     }
 
     impl Bench {

@@ -12,6 +12,7 @@
 
 use crate::cluster::{Job, JobOutcome};
 use crate::execute::Statements;
+use crate::ha::Tenure;
 use crate::sql::planner::PlannedFlow;
 use crate::streaming::checkpoint::{self, Checkpoint, CommitEntry, Location, OffsetEntry, OffsetMetadata};
 use crate::streaming::progress::{Monitor, SourceFacts, State, TriggerFacts, report};
@@ -103,6 +104,8 @@ pub struct RunOptions {
     pub checkpoint: String,
     /// Cuts the run off at a step.
     pub failpoint: Option<Failpoint>,
+    /// The right to decide and to commit.
+    pub tenure: Tenure,
 }
 
 /// How a run ended.
@@ -193,8 +196,10 @@ impl Run {
         let flow = work.plan(&self.statements, &id.to_string(), checkpoint).await?;
         self.monitor.set_explained(flow.explained());
         let session = Arc::new(SessionContext::new_with_state(self.statements.planner.state(work.conf())?));
-        let location = Location::resolve(&self.options.checkpoint).await?;
-        let checkpoint = Checkpoint::open(location, self.options.run, checkpoint::Options::default()).await?;
+        let tenure = &self.options.tenure;
+        let location = Location::resolve(&self.options.checkpoint).await?.fenced(tenure);
+        let options = checkpoint::Options { claim: tenure.claim(), ..Default::default() };
+        let checkpoint = Checkpoint::open(location, self.options.run, options).await?;
         if checkpoint.query_id() != self.options.id {
             return Err(Error::fatal(
                 "STREAMING_CHECKPOINT_OF_ANOTHER_QUERY",
@@ -425,7 +430,7 @@ impl Batches<'_> {
                 let metrics = std::mem::take(&mut outcome.metrics);
                 if sink.needs_commit() {
                     let messages = commit_messages(&self.run.statements.cluster.collect(outcome, schema).await?)?;
-                    sink.commit(batch.id as i64, messages).await?;
+                    self.run.options.tenure.guard(sink.commit(batch.id as i64, messages)).await?;
                 }
                 self.run.step(Step::AfterSinkCommit, batch.id)?;
                 Ok::<_, Error>(metrics)

@@ -1,6 +1,7 @@
 //! HTTP: health, metrics, and a JSON API over what the manager and the cluster know.
 
 use crate::cluster::Cluster;
+use crate::ha::Tenure;
 use crate::ingest::Ingest;
 use crate::streaming::manager::Manager;
 use axum::extract::{Path, State};
@@ -21,10 +22,11 @@ struct Facts {
     ingest: Ingest,
 }
 
-/// All routes.
-pub fn routes(manager: Manager, cluster: Cluster, ingest: Ingest) -> Router {
+/// All routes of a scheduler that leads.
+pub fn routes(manager: Manager, cluster: Cluster, ingest: Ingest, tenure: Tenure) -> Router {
+    let health = Json(json!({"status": "ok", "role": "leader", "epoch": tenure.epoch()}));
     Router::new()
-        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/healthz", get(|| async { health }))
         .route("/metrics", get(metrics))
         .route("/api/v1/executors", get(executors))
         .route("/api/v1/queries", get(queries))
