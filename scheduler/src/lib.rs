@@ -4,6 +4,7 @@ pub mod cluster;
 pub mod connect;
 pub mod execute;
 pub mod ingest;
+pub mod metrics;
 pub mod process;
 pub mod rpc;
 pub mod session;

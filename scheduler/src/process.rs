@@ -19,8 +19,8 @@ use crate::streaming::manager::Manager;
 use crate::web;
 use anyhow::{Context, Result, anyhow};
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
-use headwater_executor::connectors::Options;
 use headwater_executor::connectors::files::location::{LazyObjectStoreRegistry, parse_location};
+use headwater_executor::connectors::{Options, secrets};
 use headwater_proto::engine::EndpointsResponse;
 use headwater_proto::engine::ingest_service_server::IngestServiceServer;
 use headwater_proto::engine::liveness_service_server::LivenessServiceServer;
@@ -31,6 +31,7 @@ use object_store::{ObjectStoreExt, PutPayload};
 use std::fs::{File, TryLockError};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -64,6 +65,10 @@ pub struct SchedulerOptions {
     pub http_port: u16,
     /// PostgreSQL of ingest runs that name none.
     pub postgres: Option<Secret>,
+    /// Folder of the files that options name as `${secret:NAME}`.
+    pub secrets_dir: PathBuf,
+    /// Batches that run have so long to end when the scheduler does.
+    pub drain_timeout: Duration,
 }
 
 /// A running scheduler.
@@ -75,6 +80,7 @@ pub struct SchedulerHandle {
     manager: Manager,
     ingest: Ingest,
     servers: JoinHandle<Result<()>>,
+    drain_timeout: Duration,
     /// Kept as long as anything may write to the state directory.
     _lock: Option<File>,
 }
@@ -95,13 +101,12 @@ impl SchedulerHandle {
     /// Ends the runs of all queries and of ingestion, which resume at the next start. First of a shutdown: executors in this process
     /// can then drain while the scheduler still answers.
     pub async fn stop_queries(&self) {
-        self.ingest.shutdown().await;
-        self.manager.shutdown().await;
+        info!(timeout = ?self.drain_timeout, "draining: batches that run end, none begins");
+        tokio::join!(self.ingest.shutdown(), self.manager.drain(self.drain_timeout));
     }
-    /// Ends the runs of all queries at their next step (they resume at the next start) and closes the servers.
+    /// Ends the runs of all queries, each after its batch (they resume at the next start), and closes the servers.
     pub async fn shutdown(self) -> Result<()> {
-        self.ingest.shutdown().await;
-        self.manager.shutdown().await;
+        self.stop_queries().await;
         // The receivers are gone only when the servers have ended already.
         let _ = self.stop.send(true);
         let servers = self.servers;
@@ -182,6 +187,7 @@ pub async fn start(options: SchedulerOptions) -> Result<SchedulerHandle> {
     let http = listen(options.http_port, "HTTP", "--http-port").await?;
     let (grpc_addr, connect_addr, http_addr) = (grpc.local_addr()?, connect_listener.local_addr()?, http.local_addr()?);
 
+    secrets::set_folder(options.secrets_dir);
     let (store, root, url) = parse_location(&options.state_dir, &Options::default())
         .with_context(|| format!("state directory {}", options.state_dir))?;
     let lock = lock(&url)?;
@@ -248,7 +254,8 @@ pub async fn start(options: SchedulerOptions) -> Result<SchedulerHandle> {
                 .max_decoding_message_size(REQUEST_BYTES_MAX),
         )
         .add_service(
-            SqlServiceServer::new(SqlRpc::new(statements.clone())).max_decoding_message_size(REQUEST_BYTES_MAX),
+            SqlServiceServer::new(SqlRpc::new(statements.clone(), stopped.clone()))
+                .max_decoding_message_size(REQUEST_BYTES_MAX),
         )
         .add_service(IngestServiceServer::new(IngestRpc::new(ingest.clone())))
         .serve_with_incoming_shutdown(incoming, wait(stopped.clone()));
@@ -262,7 +269,18 @@ pub async fn start(options: SchedulerOptions) -> Result<SchedulerHandle> {
         http.context("HTTP server")
     });
     info!(%grpc_addr, %connect_addr, %http_addr, state_dir = options.state_dir, "scheduler started");
-    Ok(SchedulerHandle { grpc_addr, connect_addr, http_addr, stop, manager, ingest, servers, _lock: lock })
+    let drain_timeout = options.drain_timeout;
+    Ok(SchedulerHandle {
+        grpc_addr,
+        connect_addr,
+        http_addr,
+        stop,
+        manager,
+        ingest,
+        servers,
+        drain_timeout,
+        _lock: lock,
+    })
 }
 
 #[cfg(test)]
@@ -278,6 +296,8 @@ mod tests {
             connect: connect::Options::default(),
             http_port: 0,
             postgres: None,
+            secrets_dir: secrets::DEFAULT_FOLDER.into(),
+            drain_timeout: Duration::ZERO,
         }
     }
 

@@ -48,6 +48,8 @@ pub struct SinkExec {
     config: String,
     batch_id: i64,
     needs_commit: bool,
+    /// The streaming query that writes, for logs; empty for a batch write.
+    query: String,
     input: Arc<dyn ExecutionPlan>,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
@@ -80,12 +82,26 @@ impl SinkExec {
             EmissionType::Final,
             Boundedness::Bounded,
         ));
-        Self { format, config, batch_id, needs_commit, input, properties, metrics: ExecutionPlanMetricsSet::new() }
+        let (query, metrics) = (String::new(), ExecutionPlanMetricsSet::new());
+        Self { format, config, batch_id, needs_commit, query, input, properties, metrics }
+    }
+
+    /// The same, in the name of a streaming query.
+    #[must_use]
+    pub fn of_query(mut self, query: String) -> Self {
+        self.query = query;
+        self
+    }
+
+    /// The streaming query that writes, and its batch; none for a batch write.
+    pub fn batch(&self) -> Option<(String, i64)> {
+        (!self.query.is_empty()).then(|| (self.query.clone(), self.batch_id))
     }
 
     /// The same sink for another batch.
     pub fn with_batch(&self, batch_id: i64, input: Arc<dyn ExecutionPlan>) -> Self {
         Self::new(self.format.clone(), self.config.clone(), batch_id, self.needs_commit, input)
+            .of_query(self.query.clone())
     }
 
     /// Whether the scheduler wants the commit messages; without, the engine writes no shuffle files.
@@ -105,6 +121,7 @@ impl SinkExec {
             config: self.config.clone(),
             batch_id: self.batch_id,
             needs_commit: self.needs_commit,
+            query: self.query.clone(),
         }
         .encode_to_vec()
     }
@@ -113,7 +130,8 @@ impl SinkExec {
     pub fn decode(bytes: &[u8], inputs: &[Arc<dyn ExecutionPlan>]) -> Result<Self> {
         let [input] = inputs else { return internal_err!("SinkExec has one child, not {}", inputs.len()) };
         let message = SinkMessage::decode(bytes).map_err(|e| DataFusionError::Internal(format!("SinkExec: {e}")))?;
-        Ok(Self::new(message.format, message.config, message.batch_id, message.needs_commit, Arc::clone(input)))
+        let sink = Self::new(message.format, message.config, message.batch_id, message.needs_commit, Arc::clone(input));
+        Ok(sink.of_query(message.query))
     }
 }
 
@@ -127,6 +145,8 @@ struct SinkMessage {
     batch_id: i64,
     #[prost(bool, tag = "4")]
     needs_commit: bool,
+    #[prost(string, tag = "5")]
+    query: String,
 }
 
 impl DisplayAs for SinkExec {
