@@ -40,6 +40,7 @@ fn query(name: &str) -> QueryStatus {
         message: if name == "bad" { "[KAFKA_DATA_LOSS] offsets 5..9 are gone".into() } else { String::new() },
         checkpoint: "file:///c".into(),
         trigger: "default".into(),
+        trouble: None,
     }
 }
 
@@ -493,7 +494,7 @@ async fn queries() {
     let list: serde_json::Value = serde_json::from_str(&ran.out).expect("JSON");
     let expect = serde_json::json!({
         "id": "00000000-0000-0000-0000-00000000good", "runId": "r", "name": "good", "state": "FINISHED", "batchId": 7,
-        "inputRowsPerSecond": 1.5, "processedRowsPerSecond": 2.5, "lag": 3, "message": ""
+        "inputRowsPerSecond": 1.5, "processedRowsPerSecond": 2.5, "lag": 3, "message": "", "trouble": null
     });
     assert_eq!(list[0], expect);
     served.run(&["query", "list"]).await.check(0, "endless", "");

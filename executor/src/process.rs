@@ -15,6 +15,9 @@
 use crate::connectors::files::location::LazyObjectStoreRegistry;
 use crate::engine::HeadwaterEngine;
 use crate::liveness::{BEAT, Patience, SCHEDULER_SILENT_MAX};
+use crate::metrics::METRICS;
+use crate::observed::ObservedEngine;
+use crate::{memory, web};
 use anyhow::{Context, Result, anyhow};
 use arrow_flight::flight_service_server::FlightServiceServer;
 use ballista_core::extension::SessionConfigExt;
@@ -31,13 +34,12 @@ use ballista_executor::health::ExecutorHealth;
 use ballista_executor::metrics::{ExecutorMetricCollectionPolicy, LoggingMetricsCollector};
 use ballista_executor::runtime_cache::DefaultSessionRuntimeCache;
 use ballista_executor::shutdown::ShutdownNotifier;
-use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::prelude::SessionConfig;
 use futures::future::join_all;
 use headwater_proto::engine::liveness_service_client::LivenessServiceClient;
 use headwater_proto::engine::query_service_client::QueryServiceClient;
 use headwater_proto::engine::{EndpointsRequest, HoldRequest};
-use std::net::{IpAddr, TcpListener as StdTcpListener, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpListener as StdTcpListener, UdpSocket};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -67,6 +69,10 @@ const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// An answer to a heartbeat or a status report takes milliseconds. Waiting for ever would hold up those behind it.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
+/// The parts of a registration that has ended are waited for so long: what a task left behind may take its time.
+const PARTS_END_MAX: Duration = Duration::from_secs(5);
+/// A drain waits so long for running tasks, where nobody says.
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(60);
 /// Bound on a message to and from an executor: a batch of rows, a task's plan with all it reads.
 pub const MESSAGE_BYTES_MAX: usize = 64 << 20;
 
@@ -77,12 +83,18 @@ pub struct ExecutorOptions {
     pub schedulers: Vec<String>,
     /// Tasks at once.
     pub task_slots: usize,
-    /// Folder for shuffle files; a temporary one, removed at the end, when absent.
+    /// Folder for shuffle and spill files; a temporary one, removed at the end, when absent.
     pub work_dir: Option<PathBuf>,
     /// Address to listen on.
     pub bind: IpAddr,
     /// Host under which the scheduler and other executors reach this one; `bind` when absent.
     pub advertise: Option<String>,
+    /// Port of health and metrics; 0 picks one, none serves neither.
+    pub http_port: Option<u16>,
+    /// Bytes that operators may hold, shared evenly by the slots; as much as there is when absent.
+    pub memory_limit: Option<u64>,
+    /// A drain waits so long for running tasks; then they are left to other executors.
+    pub drain_timeout: Duration,
 }
 
 /// A running executor.
@@ -90,6 +102,7 @@ pub struct ExecutorHandle {
     stop: watch::Sender<bool>,
     task: JoinHandle<Result<()>>,
     id: watch::Receiver<String>,
+    http: Option<web::Server>,
 }
 
 impl ExecutorHandle {
@@ -97,7 +110,11 @@ impl ExecutorHandle {
     pub fn id(&self) -> String {
         self.id.borrow().clone()
     }
-    /// Takes no new tasks, waits for the running ones, ends.
+    /// Where HTTP listens, if it does.
+    pub fn http_addr(&self) -> Option<SocketAddr> {
+        self.http.as_ref().map(web::Server::address)
+    }
+    /// Takes no new tasks, waits for the running ones, but no longer than its options say, and ends.
     pub async fn drain(self) -> Result<()> {
         // The receiver is gone only when the executor has ended, which is what is wanted.
         let _ = self.stop.send(true);
@@ -124,8 +141,12 @@ pub async fn start(options: ExecutorOptions) -> Result<ExecutorHandle> {
     }
     let (stop, stop_receiver) = watch::channel(false);
     let (id_sender, mut id) = watch::channel(String::new());
+    let http = match options.http_port {
+        Some(port) => Some(web::serve(SocketAddr::new(options.bind, port), id.clone()).await?),
+        None => None,
+    };
     let task = tokio::spawn(run(options, stop_receiver, id_sender));
-    let mut handle = ExecutorHandle { stop, task, id: id.clone() };
+    let mut handle = ExecutorHandle { stop, task, id: id.clone(), http };
     tokio::select! {
         registered = id.changed() => match registered {
             Ok(()) => Ok(handle),
@@ -145,6 +166,7 @@ async fn run(options: ExecutorOptions, mut stop: watch::Receiver<bool>, id: watc
         }
         None => temporary.insert(tempfile::tempdir().context("cannot make a work directory")?).path().to_path_buf(),
     };
+    let _counted = Counted::begin(&options);
     loop {
         let connected = tokio::select! {
             connected = connect(&options.schedulers) => connected,
@@ -153,7 +175,9 @@ async fn run(options: ExecutorOptions, mut stop: watch::Receiver<bool>, id: watc
         let round =
             Registration { options: &options, work_dir: &work_dir, scheduler: connected.0, channel: connected.1 };
         let began = Instant::now();
-        match round.serve(&mut stop, &id).await {
+        let ended = round.serve(&mut stop, &id).await;
+        id.send_if_modified(|id| !std::mem::take(id).is_empty());
+        match ended {
             Ok(Ended::Drained) => return Ok(()),
             Ok(Ended::SchedulerGone) => info!("scheduler gone, registering again"),
             Err(e) => warn!(error = format!("{e:#}"), "registration failed, trying again"),
@@ -163,6 +187,28 @@ async fn run(options: ExecutorOptions, mut stop: watch::Receiver<bool>, id: watc
             () = tokio::time::sleep(RECONNECT_MAX.saturating_sub(began.elapsed())) => {}
             _ = stop.wait_for(|stop| *stop) => return Ok(()),
         }
+    }
+}
+
+/// What an executor adds to its process, for metrics.
+struct Counted {
+    slots: i64,
+    memory: i64,
+}
+
+impl Counted {
+    fn begin(options: &ExecutorOptions) -> Self {
+        let (slots, memory) = (options.task_slots.max(1) as i64, options.memory_limit.unwrap_or(0) as i64);
+        METRICS.task_slots.inc_by(slots);
+        METRICS.memory_limit.inc_by(memory);
+        Self { slots, memory }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        METRICS.task_slots.dec_by(self.slots);
+        METRICS.memory_limit.dec_by(self.memory);
     }
 }
 
@@ -278,10 +324,9 @@ impl Registration<'_> {
             os_info: Some(ExecutorOperatingSystemSpecification::default().into()),
             ballista_protocol_version: BALLISTA_PROTOCOL_VERSION,
         };
-        let runtime = RuntimeEnvBuilder::new()
-            .with_object_store_registry(Arc::new(LazyObjectStoreRegistry::default()))
-            .build_arc()
-            .context("runtime")?;
+        let stores = Arc::new(LazyObjectStoreRegistry::default());
+        let runtime = memory::runtime(stores, &self.work_dir.join("spill"))
+            .with_context(|| format!("cannot make a folder for spill files in {}", self.work_dir.display()))?;
         let runtime_producer: RuntimeProducer = Arc::new(move |_| Ok(Arc::clone(&runtime)));
         let config_producer: ConfigProducer = Arc::new(SessionConfig::new_with_ballista);
         let work_dir = self.work_dir.to_string_lossy().into_owned();
@@ -294,11 +339,11 @@ impl Registration<'_> {
                 Arc::new(crate::functions::registry::function_registry()),
                 Arc::new(LoggingMetricsCollector::default()),
                 slots,
-                Arc::new(HeadwaterEngine::new(DefaultExecutionEngine::new())),
+                Arc::new(ObservedEngine(HeadwaterEngine::new(DefaultExecutionEngine::new()))),
             )
             .with_session_runtime_cache(Some(Arc::new(DefaultSessionRuntimeCache::new(
                 runtime_producer,
-                Arc::new(|base, _, _| Ok(base)),
+                memory::policy(self.options.memory_limit, slots),
                 256,
             )))),
         );
@@ -411,19 +456,29 @@ impl Registration<'_> {
         // process, which may hold other executors that go on.)
         let mut every = tokio::time::interval(HEARTBEAT / 10);
         let mut drained = TasksDrainedFuture(Arc::clone(executor));
-        loop {
-            every.tick().await;
-            if let Err(e) = scheduler.heart_beat_from_executor(terminating.clone()).await {
-                warn!(error = %e, "scheduler did not hear that this executor drains");
+        info!(executor_id = id, running = executor.active_task_count(), "draining: no new tasks");
+        let waiting = async {
+            loop {
+                every.tick().await;
+                if let Err(e) = scheduler.heart_beat_from_executor(terminating.clone()).await {
+                    warn!(error = %e, "scheduler did not hear that this executor drains");
+                }
+                tokio::select! {
+                    () = &mut drained => break,
+                    _ = every.tick() => {}
+                }
             }
-            tokio::select! {
-                () = &mut drained => break,
-                _ = every.tick() => {}
-            }
+        };
+        let timeout = self.options.drain_timeout;
+        if tokio::time::timeout(timeout, waiting).await.is_err() {
+            let running = executor.active_task_count();
+            warn!(executor_id = id, running, ?timeout, "tasks still run; leaving them to other executors");
         }
         let stopped = ExecutorStoppedParams { executor_id: id.to_string(), reason: "drained".into() };
-        if let Err(e) = scheduler.executor_stopped(stopped).await {
-            warn!(error = %e, "scheduler did not hear that this executor stops");
+        match tokio::time::timeout(PARTS_END_MAX, scheduler.executor_stopped(stopped)).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(e)) => warn!(error = %e, "scheduler did not hear that this executor stops"),
+            Err(_) => warn!("scheduler did not answer that it heard that this executor stops"),
         }
     }
 }

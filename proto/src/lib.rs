@@ -6,6 +6,7 @@ pub mod ids;
 pub mod ingest;
 pub mod progress;
 pub mod secret;
+pub mod trouble;
 
 /// Messages and services of `protos/engine/`.
 pub mod engine {

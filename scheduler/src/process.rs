@@ -24,8 +24,8 @@ use crate::streaming::manager::Manager;
 use crate::web;
 use anyhow::{Context, Result, anyhow};
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
-use headwater_executor::connectors::Options;
 use headwater_executor::connectors::files::location::{LazyObjectStoreRegistry, parse_location};
+use headwater_executor::connectors::{Options, secrets};
 use headwater_proto::engine::EndpointsResponse;
 use headwater_proto::engine::ingest_service_server::IngestServiceServer;
 use headwater_proto::engine::liveness_service_server::LivenessServiceServer;
@@ -37,6 +37,7 @@ use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 use std::fs::{File, TryLockError};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -76,6 +77,10 @@ pub struct SchedulerOptions {
     pub ha: Option<Ha>,
     /// Host under which clients and executors reach this scheduler, for others to name; `bind` when absent.
     pub advertise: Option<String>,
+    /// Folder of the files that options name as `${secret:NAME}`.
+    pub secrets_dir: PathBuf,
+    /// Batches that run have so long to end when the scheduler does.
+    pub drain_timeout: Duration,
 }
 
 /// A running scheduler.
@@ -84,6 +89,7 @@ pub struct SchedulerHandle {
     connect_addr: SocketAddr,
     http_addr: SocketAddr,
     running: Running,
+    drain_timeout: Duration,
     /// Kept as long as anything may write to the state directory.
     _lock: Option<File>,
 }
@@ -112,14 +118,14 @@ impl SchedulerHandle {
     /// can then drain while the scheduler still answers. One of several has no executors in its process.
     pub async fn stop_queries(&self) {
         if let Running::Alone(leader, _) = &self.running {
-            leader.stop_queries().await;
+            leader.stop_queries(self.drain_timeout).await;
         }
     }
-    /// Ends the runs of all queries at their next step (they resume at the next start) and closes the servers.
+    /// Ends the runs of all queries, each after its batch (they resume at the next start), and closes the servers.
     pub async fn shutdown(self) -> Result<()> {
         match self.running {
             Running::Alone(leader, leadership) => {
-                let ended = leader.shutdown(SHUTDOWN_MAX).await;
+                let ended = leader.shutdown(self.drain_timeout, SHUTDOWN_MAX).await;
                 if let Some(leadership) = leadership {
                     leadership.end().await?;
                 }
@@ -160,12 +166,13 @@ struct Leader {
 }
 
 impl Leader {
-    async fn stop_queries(&self) {
-        self.ingest.shutdown().await;
-        self.manager.shutdown().await;
+    /// Batches that run have `drain` to end.
+    async fn stop_queries(&self, drain: Duration) {
+        info!(timeout = ?drain, "draining: batches that run end, none begins");
+        tokio::join!(self.ingest.shutdown(), self.manager.drain(drain));
     }
-    async fn shutdown(self, servers_max: Duration) -> Result<()> {
-        self.stop_queries().await;
+    async fn shutdown(self, drain: Duration, servers_max: Duration) -> Result<()> {
+        self.stop_queries(drain).await;
         // The receivers are gone only when the servers have ended already.
         let _ = self.stop.send(true);
         let servers = self.servers;
@@ -188,7 +195,7 @@ impl Leader {
     /// Ends what another scheduler does by now: connections first, so that executors and clients go there.
     async fn depose(self) {
         let _ = self.stop.send(true);
-        let ended = self.shutdown(DEPOSED_MAX);
+        let ended = self.shutdown(Duration::ZERO, DEPOSED_MAX);
         match tokio::time::timeout(SHUTDOWN_MAX, ended).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => warn!(error = format!("{error:#}"), "a deposed leader's servers ended with an error"),
@@ -282,6 +289,8 @@ pub async fn start(options: SchedulerOptions) -> Result<SchedulerHandle> {
     let (grpc_addr, connect_addr, http_addr) =
         (ports.grpc.local_addr()?, ports.connect.local_addr()?, ports.http.local_addr()?);
 
+    secrets::set_folder(options.secrets_dir.clone());
+    let drain_timeout = options.drain_timeout;
     let (store, root, url) = parse_location(&options.state_dir, &Options::default())
         .with_context(|| format!("state directory {}", options.state_dir))?;
     let lock = lock(&url, options.ha.is_some())?;
@@ -313,7 +322,7 @@ pub async fn start(options: SchedulerOptions) -> Result<SchedulerHandle> {
         let leader = lead(&options, &ports, &state, leadership.tenure().clone()).await?;
         Running::Alone(leader, Some(leadership))
     };
-    Ok(SchedulerHandle { grpc_addr, connect_addr, http_addr, running, _lock: lock })
+    Ok(SchedulerHandle { grpc_addr, connect_addr, http_addr, running, drain_timeout, _lock: lock })
 }
 
 /// How others know this scheduler.
@@ -370,7 +379,7 @@ async fn take_roles(
         };
         tokio::select! {
             () = stopped() => {
-                let ended = leader.shutdown(SHUTDOWN_MAX).await;
+                let ended = leader.shutdown(options.drain_timeout, SHUTDOWN_MAX).await;
                 leadership.end().await?;
                 return ended;
             }
@@ -471,7 +480,8 @@ async fn lead(options: &SchedulerOptions, ports: &Ports, state: &State, tenure: 
                 .max_decoding_message_size(REQUEST_BYTES_MAX),
         )
         .add_service(
-            SqlServiceServer::new(SqlRpc::new(statements.clone())).max_decoding_message_size(REQUEST_BYTES_MAX),
+            SqlServiceServer::new(SqlRpc::new(statements.clone(), stopped.clone()))
+                .max_decoding_message_size(REQUEST_BYTES_MAX),
         )
         .add_service(IngestServiceServer::new(IngestRpc::new(ingest.clone())))
         .serve_with_incoming_shutdown(incoming, wait(stopped.clone()));
@@ -503,6 +513,8 @@ mod tests {
             postgres: None,
             ha: None,
             advertise: None,
+            secrets_dir: secrets::DEFAULT_FOLDER.into(),
+            drain_timeout: Duration::ZERO,
         }
     }
 

@@ -119,6 +119,13 @@ class Process:
     def alive(self):
         return self._process.poll() is None
 
+    def signal(self, what):
+        os.killpg(self.pid, what)
+
+    def wait(self, seconds):
+        """Its exit status."""
+        return self._process.wait(seconds)
+
     def kill(self):
         """SIGKILL to the whole group."""
         with contextlib.suppress(ProcessLookupError):
@@ -176,7 +183,8 @@ def headwater(*arguments, stdin="", seconds=None, scheduler=None):
 class Cluster:
     """A scheduler and executors as processes of their own, over one state directory."""
 
-    def __init__(self, name, executors=2, task_slots=2, state=None):
+    def __init__(self, name, executors=2, task_slots=2, state=None, **variables):
+        """`variables`: of the environment of every process."""
         logs = pathlib.Path(os.environ.get("HEADWATER_TEST_LOGS") or tempfile.mkdtemp(prefix="headwater-e2e-"))
         self.logs = logs / name
         self.logs.mkdir(parents=True, exist_ok=True)
@@ -184,6 +192,7 @@ class Cluster:
         atexit.register(self._discard)  # for a run that is cut off
         self.state = state or self.folder / "state"
         self.task_slots = task_slots
+        self.variables = variables
         self.executors = []
         self.scheduler = None
         self.grpc = self.connect = self.http = None
@@ -205,7 +214,7 @@ class Cluster:
             self.logs / "scheduler.log",
             *("scheduler", "--state-dir", str(self.state)),
             *("--grpc-port", grpc, "--connect-port", connect, "--http-port", http),
-            variables=variables,
+            variables={**self.variables, **variables},
         )
         self.grpc = self.scheduler.address("grpc")
         self.connect = self.scheduler.address("connect")
@@ -218,6 +227,8 @@ class Cluster:
         executor = Process(
             self.logs / f"executor-{number}.log",
             *("executor", "--scheduler", self.grpc, "--task-slots", str(self.task_slots), "--work-dir", str(work)),
+            *("--http-port", "0"),
+            variables=self.variables,
         )
         self.executors.append(executor)
         return executor
@@ -258,6 +269,12 @@ class Cluster:
     def executor_tasks(self):
         """Tasks that each executor has completed, by executor id."""
         return {executor["id"]: executor["tasksCompleted"] for executor in json.loads(self.get("/api/v1/executors"))}
+
+    def executor_metric(self, executor, family):
+        """The value of a sample without labels on an executor's own page."""
+        with urllib.request.urlopen(f"http://{executor.address('http')}/metrics", timeout=10) as answer:
+            [value] = re.findall(rf"^{family} (\S+)$", answer.read().decode(), re.MULTILINE)
+            return float(value)
 
     def wait_for_executors(self, count):
         return wait_until(f"{count} executors are registered", lambda: len(self.executor_tasks()) == count)

@@ -488,6 +488,14 @@ variables, these above the file. ctrl-C or SIGTERM lets running batches end; a s
         #[arg(long, env = "HEADWATER_POSTGRES", hide_env_values = true, value_name = "URL")]
         #[serde(skip_serializing_if = "Option::is_none")]
         pub postgres: Option<Secret>,
+        /// Folder of the files that options of tables name as ${secret:NAME} [default: /run/secrets]
+        #[arg(long, env = "HEADWATER_SECRETS_DIR", value_name = "DIR")]
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub secrets_dir: Option<PathBuf>,
+        /// When told to end, wait this long for what runs [default: 1 minute]
+        #[arg(long, env = "HEADWATER_DRAIN_TIMEOUT", value_name = "INTERVAL")]
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub drain_timeout: Option<String>,
     }
 
     /// `headwater standalone`.
@@ -530,6 +538,11 @@ ctrl-C or SIGTERM lets running batches end; a second one does not wait.")]
         #[arg(long, env = "HEADWATER_WORK_DIR", value_name = "DIR")]
         #[serde(skip_serializing_if = "Option::is_none")]
         pub work_dir: Option<PathBuf>,
+        /// Memory that operators of an executor may hold, such as 2g, shared evenly by its slots; beyond it sorts and
+        /// aggregations spill to --work-dir; none is no limit [default: 60% of the machine's or the container's]
+        #[arg(long, env = "HEADWATER_MEMORY_LIMIT", value_name = "SIZE")]
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub memory_limit: Option<String>,
     }
 
     /// `headwater executor`.
@@ -576,6 +589,19 @@ ctrl-C or SIGTERM lets running tasks end; a second one does not wait.")]
         #[arg(long, env = "HEADWATER_ADVERTISE", value_name = "HOST")]
         #[serde(skip_serializing_if = "Option::is_none")]
         pub advertise: Option<String>,
+        /// Port for /healthz and /metrics; 0 picks one [default: none]
+        #[arg(long, env = "HEADWATER_HTTP_PORT", value_name = "PORT")]
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub http_port: Option<u16>,
+        /// Memory that operators of an executor may hold, such as 2g, shared evenly by its slots; beyond it sorts and
+        /// aggregations spill to --work-dir; none is no limit [default: 60% of the machine's or the container's]
+        #[arg(long, env = "HEADWATER_MEMORY_LIMIT", value_name = "SIZE")]
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub memory_limit: Option<String>,
+        /// When told to end, wait this long for what runs [default: 1 minute]
+        #[arg(long, env = "HEADWATER_DRAIN_TIMEOUT", value_name = "INTERVAL")]
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub drain_timeout: Option<String>,
     }
 
     /// `headwater demo`.

@@ -16,7 +16,7 @@ use crate::ha::{LEADERSHIP_LOST, Tenure};
 use crate::sql::planner::Planner;
 use crate::streaming::checkpoint::{self, Checkpoint, Location};
 use crate::streaming::progress::{EventKind, Monitor, QueryEvent, Report, State};
-use crate::streaming::query::{End, Failpoint, Run, RunOptions, batch_deadline};
+use crate::streaming::query::{End, Failpoint, Run, RunOptions, Told, batch_deadline};
 use crate::streaming::runs::{Ended, EndedRuns, RunView};
 use crate::streaming::trigger::Trigger;
 use crate::streaming::work::Work;
@@ -146,15 +146,15 @@ struct Query {
 /// A run. Dropped, it ends.
 struct Running {
     run: RunId,
-    stop: watch::Sender<bool>,
+    stop: watch::Sender<Told>,
     /// How it ended, once it does nothing any more.
     end: oneshot::Receiver<End>,
 }
 
 impl Running {
-    fn tell_to_stop(&self) {
+    fn tell(&self, what: Told) {
         // The receiver gone means that the run has ended by itself.
-        let _ = self.stop.send(true);
+        let _ = self.stop.send(what);
     }
 }
 
@@ -187,6 +187,23 @@ struct Inner {
 struct Changes {
     /// The scheduler ends: nothing is started any more.
     closed: bool,
+}
+
+impl Changes {
+    fn are_open(&self) -> Result<()> {
+        match self.closed {
+            false => Ok(()),
+            true => Err(scheduler_ends()),
+        }
+    }
+}
+
+/// What clients are told while the scheduler shuts down.
+pub fn scheduler_ends() -> Error {
+    Error::transient(
+        "SCHEDULER_ENDS",
+        "the scheduler is shutting down: ask again when it is back; its queries go on then",
+    )
 }
 
 /// What a checkpoint consists of: see [`checkpoint`].
@@ -355,9 +372,7 @@ impl Manager {
         owner: Option<Arc<str>>,
     ) -> Result<QueryStatus> {
         let changes = self.0.changes.lock().await;
-        if changes.closed {
-            return Err(Error::transient("SCHEDULER_ENDS", "the scheduler is shutting down: submit again"));
-        }
+        changes.are_open()?;
         self.forget_old(&changes).await;
         // Others may have been quicker.
         let (known, checkpoint) = choice.make(&self.queries())?;
@@ -431,7 +446,7 @@ impl Manager {
     /// Spawns a run of a query. It is owned by the query's entry: dropped there, it ends.
     fn run(&self, query: &mut Query) {
         let definition = query.definition.clone();
-        let (stop, stopped) = watch::channel(false);
+        let (stop, stopped) = watch::channel(Told::GoOn);
         let (tell_end, end) = oneshot::channel();
         let (manager, monitor) = (self.clone(), Arc::clone(&query.monitor));
         let run = RunId::random();
@@ -451,7 +466,8 @@ impl Manager {
                         failpoint: manager.0.failpoint.clone(),
                         tenure: manager.0.tenure.clone(),
                     };
-                    let running = Run { options, statements: manager.statements(), monitor, stop: stopped }.to_end();
+                    let statements = manager.statements();
+                    let running = Run { options, statements, monitor, stop: stopped, busy: Arc::default() }.to_end();
                     AssertUnwindSafe(running).catch_unwind().await.unwrap_or_else(|panic| {
                         let text = panic.downcast_ref::<String>().map(String::as_str);
                         let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
@@ -682,6 +698,11 @@ impl Manager {
         all
     }
 
+    /// What is known of each query.
+    pub fn monitors(&self) -> Vec<Arc<Monitor>> {
+        self.queries().values().map(|query| Arc::clone(&query.monitor)).collect()
+    }
+
     /// The status of one query.
     pub fn get(&self, reference: &str) -> Result<QueryStatus> {
         Ok(find(&self.queries(), reference)?.monitor.status())
@@ -705,6 +726,7 @@ impl Manager {
         whole(async move {
             let changes = manager.0.changes.lock().await;
             let id = find(&manager.queries(), &reference)?.definition.id;
+            changes.are_open()?;
             manager.stop_one(&changes, id).await?;
             manager.get(&id.to_string())
         })
@@ -716,9 +738,7 @@ impl Manager {
         let (manager, reference) = (self.clone(), reference.to_string());
         whole(async move {
             let changes = manager.0.changes.lock().await;
-            if changes.closed {
-                return Err(Error::transient("SCHEDULER_ENDS", "the scheduler is shutting down: restart it then"));
-            }
+            changes.are_open()?;
             let id = find(&manager.queries(), &reference)?.definition.id;
             manager.stop_one(&changes, id).await?;
             manager.change(id, Desired::Running).await?;
@@ -739,7 +759,7 @@ impl Manager {
         let running = self.queries().get_mut(&id).and_then(|query| query.running.take());
         let Some(running) = running else { return Ok(()) };
         let run = running.run;
-        running.tell_to_stop();
+        running.tell(Told::EndNow);
         // An error: the run's task was dropped with the runtime.
         let end = running.end.await.unwrap_or(End::Stopped);
         if let (End::Stopped, Some(query)) = (&end, self.queries().get(&id)) {
@@ -774,7 +794,8 @@ impl Manager {
     pub async fn delete(&self, reference: &str) -> Result<QueryStatus> {
         let (manager, reference) = (self.clone(), reference.to_string());
         whole(async move {
-            let _changes = manager.0.changes.lock().await;
+            let changes = manager.0.changes.lock().await;
+            changes.are_open()?;
             let (id, status, checkpoint, active) = {
                 let queries = manager.queries();
                 let query = find(&queries, &reference)?;
@@ -816,20 +837,41 @@ impl Manager {
         Ok(())
     }
 
-    /// Ends all runs; the queries resume at the next start. Nothing is started after this.
+    /// Ends all runs where they are; the queries resume at the next start. Nothing is started after this.
     pub async fn shutdown(&self) {
-        let mut changes = self.0.changes.lock().await;
-        changes.closed = true;
-        let running: Vec<_> = {
+        self.drain(Duration::ZERO).await;
+    }
+
+    /// Ends all runs, each once the batch is committed that it is in, but after `timeout` where they are. The queries
+    /// resume at the next start. Nothing is started, stopped or deleted after this.
+    pub async fn drain(&self, timeout: Duration) {
+        let mut running: Vec<_> = {
+            let mut changes = self.0.changes.lock().await;
+            changes.closed = true;
             let mut queries = self.queries();
             queries.iter_mut().filter_map(|(id, query)| Some((*id, query.running.take()?))).collect()
         };
         for (_, running) in &running {
-            running.tell_to_stop();
+            running.tell(Told::EndAfterBatch);
         }
-        for (id, running) in running {
+        let deadline = tokio::time::Instant::now() + timeout;
+        let mut ended = vec![];
+        for (_, running) in &mut running {
+            ended.push(tokio::time::timeout_at(deadline, &mut running.end).await.ok());
+        }
+        for ((id, running), ended) in running.into_iter().zip(ended) {
             let run = running.run;
-            let end = running.end.await.unwrap_or(End::Stopped);
+            let end = match ended {
+                Some(end) => end,
+                None => {
+                    if !timeout.is_zero() {
+                        warn!(query_id = %id, ?timeout, "a batch has not ended; it is run again at the next start");
+                    }
+                    running.tell(Told::EndNow);
+                    running.end.await
+                }
+            };
+            let end = end.unwrap_or(End::Stopped);
             if let (End::Stopped, Some(query)) = (&end, self.queries().get(&id)) {
                 query.monitor.set(State::Stopped, "The scheduler ends; the query resumes when it is started again");
             }
@@ -939,6 +981,7 @@ fn status_of(definition: &Definition) -> QueryStatus {
         message: definition.desired.message(),
         checkpoint: definition.checkpoint.clone(),
         trigger: definition.trigger.clone(),
+        trouble: None,
     }
 }
 

@@ -20,6 +20,7 @@ use super::plan::WritePlan;
 use super::schema::{TableInfo, create_table, not_found};
 use super::session::{Conn, DRIVER_RETRIES, Database, Failed, Retries, database};
 use crate::connectors::{Sink, SinkContext, SinkTask, WriteCounts, WriteMode, WriteTask, Writer};
+use crate::metrics::METRICS;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use arrow::json::writer::{LineDelimited, WriterBuilder};
@@ -372,6 +373,7 @@ impl Shared {
                 return Err(self.error(&failure, retries));
             }
             let pause = pause(retries, rand::rng().random());
+            METRICS.postgres_retries.inc();
             tracing::debug!(reason = failure.reason, retries, ?pause, "a window failed, will write it again");
             tokio::time::sleep(pause).await;
             retries += 1;

@@ -123,7 +123,8 @@ impl ObjectStore for FaultyStore {
 }
 
 pub(super) fn quick() -> Options {
-    let retry = Retry { attempts_max: 3, backoff_first: Duration::ZERO, backoff_max: Duration::ZERO };
+    let (attempts_max, backoff_first, backoff_max) = (3, Duration::ZERO, Duration::ZERO);
+    let retry = Retry { attempts_max, backoff_first, backoff_max, ..Retry::default() };
     Options { retry, ..Options::default() }
 }
 
