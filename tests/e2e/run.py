@@ -1,6 +1,6 @@
-"""Runs the end-to-end tests: test_*.py beside this file.
+"""Runs the end-to-end tests: test_*.py beside this file, or in another folder, which may use what is beside this file.
 
-usage: run.py [-k PATTERN] [--report FILE] [--logs FOLDER]
+usage: run.py [-k PATTERN] [--report FILE] [--logs FOLDER] [--tests FOLDER] [--list]
 
 HEADWATER_BIN names the binary. A test class lists in `needs` the environment variables (KAFKA_ADDRESS,
 CASSANDRA_ADDRESS) without which it is skipped; under HEADWATER_REQUIRE_SERVICES=1 it fails instead. The report is
@@ -73,16 +73,21 @@ def main():
     parser.add_argument("-k", dest="pattern")
     parser.add_argument("--report")
     parser.add_argument("--logs")
+    parser.add_argument("--tests", type=pathlib.Path, default=HERE)
+    parser.add_argument("--list", action="store_true", help="print the names of the tests, and run none")
     arguments = parser.parse_args()
     if arguments.logs:
         os.environ["HEADWATER_TEST_LOGS"] = arguments.logs
-    sys.path.insert(0, str(HERE))
+    sys.path[:0] = dict.fromkeys([str(arguments.tests.resolve()), str(HERE)])
     loader = unittest.TestLoader()
     if arguments.pattern:
         loader.testNamePatterns = [f"*{arguments.pattern}*"]
     # The demo first: it makes what it needs, which others have made once they have run.
-    modules = sorted((path.stem for path in HERE.glob("test_*.py")), key=lambda name: (name != "test_demo", name))
+    modules = sorted((path.stem for path in arguments.tests.glob("test_*.py")), key=lambda name: (name != "test_demo", name))
     suite = loader.loadTestsFromNames(modules)
+    if arguments.list:
+        print(*(test.id() for test in cases(suite)), sep="\n")
+        return 0
     skip_what_lacks_services(suite)
     # Nothing is left behind when CI takes the job away: of all exceptions, unittest lets this one through.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
