@@ -655,3 +655,26 @@ mod standalone {
         ran.check(1, "", "127.0.0.1:1");
     }
 }
+
+#[tokio::test]
+async fn health_is_the_exit_code() {
+    let check = async |answer: &'static str, code: i32, out: &str, err: &str| {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address").to_string();
+        let server = tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.expect("a caller");
+            let mut stream = BufReader::new(stream);
+            let mut line = String::new();
+            stream.read_line(&mut line).await.expect("a request");
+            while stream.read_line(&mut String::new()).await.expect("a header") > 2 {}
+            stream.write_all(answer.as_bytes()).await.expect("sent");
+            line
+        });
+        ran(headwater(&["health", "--http", &address])).await.check(code, out, err);
+        assert_eq!(server.await.expect("asked"), "GET /healthz HTTP/1.0\r\n");
+    };
+    check("HTTP/1.1 200 OK\r\n\r\nok\n", 0, "ok\n", "").await;
+    check("HTTP/1.1 503 Service Unavailable\r\n\r\nnot registered\n", 1, "", "answers 503: not registered").await;
+    check("+OK POP3\r\n", 1, "", "does not speak HTTP").await;
+    ran(headwater(&["health", "--http", "127.0.0.1:1"])).await.check(1, "", "127.0.0.1:1 is not reached");
+}

@@ -378,8 +378,18 @@ class Flow:
             return sorted(str(row[0]) for row in connection.execute(f"SELECT id FROM spark_streams.{self.table}"))
 
     def count(self):
+        """Rows in the table. A server that is short of processor gives a count up; it is asked again."""
+        (count,) = wait_until(f"Cassandra counts the rows of {self.table}", self._counted)
+        return count
+
+    def _counted(self):
         with cql.Connection(cassandra()) as connection:
-            return connection.execute(f"SELECT count(*) FROM spark_streams.{self.table}")[0][0]
+            try:
+                return connection.execute(f"SELECT count(*) FROM spark_streams.{self.table}")[0]
+            except cql.Error as error:
+                if str(error).startswith(("0x1200 ", "0x1300 ")):  # read timeout, read failure
+                    return None
+                raise
 
     def wait_for_ledger(self, cluster, expected, seconds=None):
         """Until the table has as many rows as were produced and nothing is behind; then it must be exactly those."""

@@ -1,6 +1,6 @@
-"""Runs the end-to-end tests: test_*.py beside this file.
+"""Runs the end-to-end tests: test_*.py beside this file, or in another folder, which may use what is beside this file.
 
-usage: run.py [-k PATTERN] [--jobs N] [--report FILE] [--logs FOLDER]
+usage: run.py [-k PATTERN] [--jobs N] [--report FILE] [--logs FOLDER] [--tests FOLDER] [--list]
 
 Modules run beside each other, as many as there are processors unless --jobs says otherwise, each in a process of its
 own whose output is printed when it has ended.
@@ -92,12 +92,12 @@ def run_here(suite):
     return outcomes
 
 
-def run_apart(module, names, pattern):
+def run_apart(tests, module, names, pattern):
     """Runs a module in a process of its own, prints what it printed when it has ended; its outcomes."""
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="headwater-e2e-") as folder:
         report, output = pathlib.Path(folder, "report.json"), pathlib.Path(folder, "output")
-        command = [sys.executable, "-u", __file__, "--module", module, "--report", report]
+        command = [sys.executable, "-u", __file__, "--tests", tests, "--module", module, "--report", report]
         with open(output, "wb") as file:
             status = subprocess.run(
                 [*command, *(["-k", pattern] if pattern else [])], stdout=file, stderr=subprocess.STDOUT, check=False
@@ -113,7 +113,7 @@ def run_apart(module, names, pattern):
     return outcomes
 
 
-def run_beside(modules, jobs, pattern):
+def run_beside(tests, modules, jobs, pattern):
     """Runs the modules, `jobs` at a time; the outcomes of all."""
     names = {module: [test.id() for test in cases(load([module], pattern))] for module in modules}
     modules = [module for module in modules if names[module]]
@@ -126,14 +126,14 @@ def run_beside(modules, jobs, pattern):
 
     # The demo first and alone: it makes what it needs, which others have made once they have run.
     for module in [module for module in modules if module == "test_demo"]:
-        add(run_apart(module, names[module], pattern))
+        add(run_apart(tests, module, names[module], pattern))
     # The largest next, so that it is not the last to end.
     rest = sorted(
         (module for module in modules if module != "test_demo"),
-        key=lambda module: -(HERE / f"{module}.py").stat().st_size,
+        key=lambda module: -(tests / f"{module}.py").stat().st_size,
     )
     with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-        for outcomes in pool.map(lambda module: run_apart(module, names[module], pattern), rest):
+        for outcomes in pool.map(lambda module: run_apart(tests, module, names[module], pattern), rest):
             add(outcomes)
     return together
 
@@ -145,12 +145,17 @@ def main():
     parser.add_argument("--module", help="this module alone, in this process")
     parser.add_argument("--report")
     parser.add_argument("--logs")
+    parser.add_argument("--tests", type=pathlib.Path, default=HERE)
+    parser.add_argument("--list", action="store_true", help="print the names of the tests, and run none")
     arguments = parser.parse_args()
     if arguments.logs:
         os.environ["HEADWATER_TEST_LOGS"] = arguments.logs
-    sys.path.insert(0, str(HERE))
-    modules = [arguments.module] if arguments.module else sorted(path.stem for path in HERE.glob("test_*.py"))
+    sys.path[:0] = dict.fromkeys([str(arguments.tests.resolve()), str(HERE)])
+    modules = [arguments.module] if arguments.module else sorted(path.stem for path in arguments.tests.glob("test_*.py"))
     suite = load(modules, arguments.pattern)
+    if arguments.list:
+        print(*(test.id() for test in cases(suite)), sep="\n")
+        return 0
     skip_what_lacks_services(suite)
     # Nothing is left behind when CI takes the job away: of all exceptions, unittest lets this one through. The modules'
     # processes are in our group and get the signal themselves.
@@ -158,7 +163,7 @@ def main():
     if arguments.module:
         outcomes = run_here(suite)
     else:
-        outcomes = run_beside(modules, max(arguments.jobs, 1), arguments.pattern)
+        outcomes = run_beside(arguments.tests, modules, max(arguments.jobs, 1), arguments.pattern)
     if arguments.report:
         with open(arguments.report, "w") as file:
             json.dump(outcomes, file, indent=2)

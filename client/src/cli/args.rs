@@ -83,6 +83,8 @@ pub enum Command {
     Query(QueryArgs),
     /// Fetch users from an API, stage them in PostgreSQL, publish them to Kafka
     Ingest(IngestArgs),
+    /// Ask a scheduler or an executor whether it is well: 0 yes, 1 no
+    Health(HealthArgs),
     /// List, describe, create, delete, fill and read Kafka topics
     #[cfg(feature = "standalone")]
     Topic(TopicArgs),
@@ -97,6 +99,23 @@ pub struct ClientArgs {
     /// Scheduler to talk to; of several, by comma, the one that leads
     #[arg(long, env = "HEADWATER_SCHEDULER", value_name = "HOST:PORT", default_value = DEFAULT_SCHEDULER)]
     pub scheduler: String,
+}
+
+/// `headwater health`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  headwater health                                         the scheduler on this machine
+  headwater health --http 10.0.0.7:4041 || echo down
+
+For health checks of containers, which need no curl then.")]
+pub struct HealthArgs {
+    /// HTTP port of a scheduler or an executor
+    #[arg(long, env = "HEADWATER_HTTP", value_name = "HOST:PORT", default_value = "127.0.0.1:4040")]
+    pub http: String,
+    /// Seconds to wait for the answer
+    #[arg(long, env = "HEADWATER_HEALTH_TIMEOUT", value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
+    pub timeout: u64,
 }
 
 /// `headwater submit`.
@@ -680,6 +699,9 @@ Examples:
             /// Copies of each partition
             #[arg(long, env = "HEADWATER_REPLICATION", value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..))]
             replication: i32,
+            /// Leave a topic that is there as it is
+            #[arg(long, env = "HEADWATER_IF_NOT_EXISTS", value_parser = BoolishValueParser::new())]
+            if_not_exists: bool,
         },
         /// Remove a topic and its records
         Delete {

@@ -6,6 +6,7 @@ mod bench;
 #[cfg(feature = "standalone")]
 mod demo;
 mod follow;
+mod health;
 mod ingest;
 mod output;
 mod prompt;
@@ -173,6 +174,7 @@ async fn client(command: Command) -> Result<(), Error> {
         Command::Sql(args) => sql::run(args).await,
         Command::Query(args) => query::run(args).await,
         Command::Ingest(args) => ingest::run(args).await,
+        Command::Health(args) => health::run(args).await,
         #[cfg(feature = "standalone")]
         Command::Topic(args) => topic::run(args).await,
         #[cfg(feature = "standalone")]
