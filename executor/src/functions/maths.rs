@@ -105,6 +105,22 @@ pub fn functions() -> Vec<Function> {
             })
         })
         .nulls(),
+        // A seed is taken, and makes no row the same again: Spark's depends on partitions, which a row here does not know.
+        Function::new("rand", &[], DOUBLE, |call| call.rows::<Float64Type>(|_| Ok(Some(rand::random()))))
+            .optional(&[Long])
+            .alias(&["random"])
+            .nulls()
+            .volatile(),
+        Function::new("randn", &[], DOUBLE, |call| {
+            call.rows::<Float64Type>(|_| {
+                // Two uniform numbers make a normal one (Box and Muller); the first must not be 0.
+                let (one, other) = (1.0 - rand::random::<f64>(), rand::random::<f64>());
+                Ok(Some((-2.0 * one.ln()).sqrt() * (std::f64::consts::TAU * other).cos()))
+            })
+        })
+        .optional(&[Long])
+        .nulls()
+        .volatile(),
         Function::new("factorial", &[Int], LONG, |call| {
             call.rows::<Int64Type>(|i| {
                 let n = call.ints(0).value(i);

@@ -1,10 +1,11 @@
-//! Scalar functions of Spark that neither DataFusion nor datafusion-spark has, or has with another meaning, and what they
+//! Functions of Spark that neither DataFusion nor datafusion-spark has, or has with another meaning, and what they
 //! share: parameters and implicit casts ([`native`], [`coercion`]), CAST ([`cast`]), Spark's type names ([`ddl`]) and its
 //! text of dates and times ([`datetime`]).
 
 use datafusion::logical_expr::ScalarUDF;
 use std::sync::Arc;
 
+pub mod aggregates;
 pub mod arithmetic;
 pub mod avro;
 pub mod binary_to_string;
@@ -26,8 +27,9 @@ pub mod protobuf;
 pub mod registry;
 pub mod rewritten;
 pub mod strings;
+pub mod windows;
 
-/// All of them, for the registries of scheduler and executors alike.
+/// All scalar ones, for the registries of scheduler and executors alike.
 pub fn all() -> Vec<Arc<ScalarUDF>> {
     let mut all = vec![
         Arc::new(ScalarUDF::from(avro::from_avro::FromAvro::default())),

@@ -2,10 +2,12 @@
 
 use crate::sql::catalog::TableDefinition;
 use crate::sql::generators::Generators;
+use crate::sql::grouping::Grouping;
 use crate::sql::operators::SparkOperators;
 use crate::sql::physical::{ONE_TASK_BYTES, parse_bytes};
 use crate::sql::rules::{BINARY_TO_STRING, CheapFirst, LimitsOfMemory, ShareExpensive, SparkCasts};
 use crate::sql::semantics::SparkSemantics;
+use crate::sql::subqueries::Subqueries;
 use crate::sql::types::SparkTypePlanner;
 use crate::streaming::query::BATCH_DEADLINE;
 use crate::streaming::trigger::parse_interval;
@@ -18,7 +20,6 @@ use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::logical_expr::execution_props::ExecutionProps;
 use datafusion::optimizer::OptimizerRule;
-use datafusion::optimizer::analyzer::resolve_grouping_function::ResolveGroupingFunction;
 use datafusion::optimizer::analyzer::type_coercion::TypeCoercion;
 use datafusion::prelude::SessionConfig;
 use headwater_executor::connectors::Options;
@@ -154,9 +155,10 @@ fn common_state() -> SessionState {
     builder.expr_planners().get_or_insert_with(Vec::new).insert(0, Arc::new(SparkOperators));
     if let Some(function) = crate::sql::functions::own(BINARY_TO_STRING) {
         builder = builder.with_analyzer_rules(vec![
+            Arc::new(Subqueries),
             Arc::new(Generators),
             Arc::new(SparkCasts::new(Arc::clone(function))),
-            Arc::new(ResolveGroupingFunction::new()),
+            Arc::new(Grouping),
             Arc::new(SparkSemantics),
             Arc::new(TypeCoercion::new()),
         ]);

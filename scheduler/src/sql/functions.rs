@@ -13,7 +13,7 @@ use datafusion::logical_expr::expr::{
     AggregateFunction, AggregateFunctionParams, Case, Cast, HigherOrderFunction, NullTreatment, ScalarFunction,
     TryCast, WindowFunction,
 };
-use datafusion::logical_expr::{Expr, ExprSchemable, ScalarUDF, SortExpr, WindowFunctionDefinition, lit, when};
+use datafusion::logical_expr::{AggregateUDF, Expr, ExprSchemable, ScalarUDF, WindowFunctionDefinition, lit, when};
 use headwater_executor::functions::arithmetic::Op;
 use headwater_executor::functions::{self, ddl};
 use headwater_proto::error::{Error, Result};
@@ -35,6 +35,14 @@ static OWN: LazyLock<HashMap<String, Arc<ScalarUDF>>> = LazyLock::new(|| {
 /// A function of ours.
 pub fn own(name: &str) -> Option<&'static Arc<ScalarUDF>> {
     OWN.get(name)
+}
+
+/// An aggregate of ours that is not made of another's.
+pub fn own_aggregate(name: &str) -> Option<Arc<AggregateUDF>> {
+    static OWN: LazyLock<HashMap<String, Arc<AggregateUDF>>> = LazyLock::new(|| {
+        functions::aggregates::all(&[]).into_iter().map(|function| (function.name().to_string(), function)).collect()
+    });
+    OWN.get(name).cloned()
 }
 
 /// A call of a function of ours, which must be there.
@@ -65,8 +73,6 @@ pub fn renamed(name: &str) -> &str {
 pub fn respelled(name: &str) -> &str {
     match name {
         "count_if" => "count",
-        "max_by" | "min_by" => "first_value",
-        "percentile" | "median" => "percentile_cont",
         other => renamed(other),
     }
 }
@@ -121,29 +127,8 @@ pub fn resolve(name: &str, args: Vec<Expr>, distinct: bool, schema: &DFSchema, s
         return Ok(Expr::HigherOrderFunction(HigherOrderFunction::new(Arc::clone(function), args)));
     }
     let (mut args, null_treatment) = ignoring_nulls(&lower, args)?;
-    let aggregate = |name: &str, args: Vec<Expr>, filter: Option<Expr>, order_by: Vec<SortExpr>| {
-        let func = state.udaf(name).map_err(from_datafusion)?;
-        let params =
-            AggregateFunctionParams { args, distinct, filter: filter.map(Box::new), order_by, null_treatment: None };
-        Ok(Expr::AggregateFunction(AggregateFunction { func, params }))
-    };
-    match (lower.as_str(), args.as_slice()) {
-        ("max_by" | "min_by", [value, by]) => {
-            let order = by.clone().sort(lower == "min_by", false);
-            return aggregate("first_value", vec![value.clone()], Some(by.clone().is_not_null()), vec![order]);
-        }
-        ("percentile" | "median", [value, ..]) if args.len() <= 2 => {
-            let at = match args.get(1) {
-                Some(Expr::ScalarFunction(_)) | None if lower == "percentile" => return Err(unresolved(name, state)),
-                Some(at) => at.clone(),
-                None => lit(0.5),
-            };
-            let value = datafusion::logical_expr::cast(value.clone(), DataType::Float64);
-            let order = vec![value.clone().sort(true, true)];
-            return aggregate("percentile_cont", vec![value, at], None, order);
-        }
-        ("listagg" | "string_agg", [_]) => args.push(lit("")),
-        _ => {}
+    if matches!(lower.as_str(), "listagg" | "string_agg") && args.len() == 1 {
+        args.push(lit(""));
     }
     if let Ok(function) = state.udaf(renamed(&lower)).or_else(|_| state.udaf(&lower)) {
         return Ok(Expr::AggregateFunction(AggregateFunction {
@@ -218,23 +203,19 @@ pub fn special(name: &str, args: &[Expr], schema: &DFSchema) -> Result<Option<Ex
         ("current_date" | "curdate", []) => some(as_type(now(), DataType::Date32)),
         ("localtimestamp", []) => some(as_type(now(), DataType::Timestamp(TimeUnit::Microsecond, None))),
         ("unix_timestamp", []) => some(call("unix_timestamp", vec![now()])),
-        ("if", [condition, yes, no]) => {
-            some(when(condition.clone(), yes.clone()).otherwise(no.clone()).map_err(from_datafusion)?)
-        }
+        ("if", [condition, yes, no]) => some(either(condition.clone(), yes.clone(), no.clone())),
         ("if", _) => wrong("3"),
-        ("nvl2", [test, yes, no]) => {
-            some(when(test.clone().is_not_null(), yes.clone()).otherwise(no.clone()).map_err(from_datafusion)?)
-        }
+        ("nvl2", [test, yes, no]) => some(either(test.clone().is_not_null(), yes.clone(), no.clone())),
         ("isnull", [value]) => some(value.clone().is_null()),
         ("isnotnull", [value]) => some(value.clone().is_not_null()),
         ("nullifzero", [value]) => {
             let zero = Expr::Literal(ScalarValue::Int32(Some(0)), None);
             let null = Expr::Literal(ScalarValue::Null, None);
-            some(when(value.clone().eq(zero), null).otherwise(value.clone()).map_err(from_datafusion)?)
+            some(either(value.clone().eq(zero), null, value.clone()))
         }
         ("zeroifnull", [value]) => {
             let zero = Expr::Literal(ScalarValue::Int32(Some(0)), None);
-            some(when(value.clone().is_null(), zero).otherwise(value.clone()).map_err(from_datafusion)?)
+            some(either(value.clone().is_null(), zero, value.clone()))
         }
         ("equal_null", [left, right]) => some(is_not_distinct(left.clone(), right.clone())),
         ("typeof", [value]) => {
@@ -273,6 +254,11 @@ pub fn special(name: &str, args: &[Expr], schema: &DFSchema) -> Result<Option<Ex
         }
         _ => Ok(None),
     }
+}
+
+/// A CASE whose branches have the types that they have: DataFusion's builder would refuse different ones.
+fn either(condition: Expr, yes: Expr, no: Expr) -> Expr {
+    Expr::Case(Case::new(None, vec![(Box::new(condition), Box::new(yes))], Some(Box::new(no))))
 }
 
 fn is_not_distinct(left: Expr, right: Expr) -> Expr {

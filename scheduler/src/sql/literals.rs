@@ -3,9 +3,8 @@
 
 use datafusion::sql::sqlparser::ast::{
     CastKind, DataType, DateTimeField, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause,
-    FunctionArgumentList, FunctionArguments, GroupByExpr, Ident, LimitClause, NullTreatment, ObjectName, OrderByExpr,
-    OrderByKind, OrderByOptions, Query, Select, TableFactor, UnaryOperator, Value, VisitMut, VisitorMut, WindowFrame,
-    WindowType,
+    FunctionArgumentList, FunctionArguments, GroupByExpr, Ident, LimitClause, NullTreatment, ObjectName, OrderByKind,
+    Query, Select, TableFactor, UnaryOperator, Value, VisitMut, VisitorMut, WindowFrame, WindowType,
 };
 use headwater_proto::error::{Error, Result};
 use std::ops::ControlFlow;
@@ -135,7 +134,12 @@ impl VisitorMut for Typed {
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Error> {
         match expr {
             // The number below a type of its own must not get another one; it is visited, and so protected.
-            Expr::Cast { expr: inner, .. } => protect(inner),
+            Expr::Cast { expr: inner, data_type, .. } => {
+                if is_binary_fraction(data_type) {
+                    as_text(inner);
+                }
+                protect(inner);
+            }
             Expr::Interval(interval) => match interval_call(interval) {
                 Ok(call) => {
                     *expr = call;
@@ -163,7 +167,7 @@ impl VisitorMut for Typed {
                     Some(WindowType::WindowSpec(spec)) => spec.window_frame.take(),
                     _ => None,
                 };
-                self.frames.push(frame);
+                self.frames.push(frame.map(super::aggregates::bounds));
             }
             _ => {}
         }
@@ -217,6 +221,7 @@ fn constants(function: &mut Function, f: &mut dyn FnMut(&mut Expr)) {
 
 /// Functions that DataFusion writes in another way.
 fn respell(function: &mut Function) {
+    super::aggregates::respell(function);
     let name = function.name.to_string().to_ascii_lowercase();
     let FunctionArguments::List(list) = &mut function.args else { return };
     let args: Vec<Expr> = list
@@ -227,11 +232,6 @@ fn respell(function: &mut Function) {
             _ => None,
         })
         .collect();
-    let ordered = |by: &Expr, descending: bool| OrderByExpr {
-        expr: by.clone(),
-        options: OrderByOptions { asc: Some(!descending), nulls_first: Some(false) },
-        with_fill: None,
-    };
     let unnamed = |expr: &Expr| FunctionArg::Unnamed(FunctionArgExpr::Expr(expr.clone()));
     match (name.as_str(), args.as_slice()) {
         // DataFusion's planner has a `map` of its own, which must have arguments.
@@ -249,15 +249,6 @@ fn respell(function: &mut Function) {
             function.name = ObjectName::from(vec![Ident::new("count")]);
             list.args = vec![FunctionArg::Unnamed(FunctionArgExpr::Wildcard)];
         }
-        ("max_by" | "min_by", [value, by]) => {
-            let present = Expr::IsNotNull(Box::new(by.clone()));
-            if function.filter.is_none() {
-                function.filter = Some(Box::new(present));
-            }
-            list.clauses.push(FunctionArgumentClause::OrderBy(vec![ordered(by, name == "max_by")]));
-            list.args = vec![unnamed(value)];
-            function.name = ObjectName::from(vec![Ident::new("first_value")]);
-        }
         ("first" | "last" | "any_value" | "first_value" | "last_value", [value, Expr::Value(ignore)]) => {
             if let Value::Boolean(ignore) = &ignore.value {
                 if *ignore {
@@ -268,36 +259,6 @@ fn respell(function: &mut Function) {
         }
         // What is trimmed comes first.
         ("ltrim" | "rtrim", [set, text]) => list.args = vec![unnamed(text), unnamed(set)],
-        ("percentile", [value, at]) if !matches!(at, Expr::Function(_) | Expr::Array(_)) => {
-            function.within_group = vec![OrderByExpr {
-                expr: Expr::Cast {
-                    kind: CastKind::Cast,
-                    expr: Box::new(value.clone()),
-                    data_type: DataType::Double(datafusion::sql::sqlparser::ast::ExactNumberInfo::None),
-                    array: false,
-                    format: None,
-                },
-                options: OrderByOptions { asc: Some(true), nulls_first: None },
-                with_fill: None,
-            }];
-            list.args = vec![unnamed(at)];
-            function.name = ObjectName::from(vec![Ident::new("percentile_cont")]);
-        }
-        ("median", [value]) => {
-            function.within_group = vec![OrderByExpr {
-                expr: Expr::Cast {
-                    kind: CastKind::Cast,
-                    expr: Box::new(value.clone()),
-                    data_type: DataType::Double(datafusion::sql::sqlparser::ast::ExactNumberInfo::None),
-                    array: false,
-                    format: None,
-                },
-                options: OrderByOptions { asc: Some(true), nulls_first: None },
-                with_fill: None,
-            }];
-            list.args = vec![unnamed(&Expr::Value(Value::Number("0.5".into(), false).into()))];
-            function.name = ObjectName::from(vec![Ident::new("percentile_cont")]);
-        }
         ("listagg" | "string_agg", _) if !args.is_empty() => {
             if args.len() == 1 {
                 list.args.push(unnamed(&Expr::Value(Value::SingleQuotedString(String::new()).into())));
@@ -313,12 +274,25 @@ fn respell(function: &mut Function) {
 }
 
 fn number_as(text: &str, data_type: DataType) -> Expr {
-    Expr::Cast {
-        kind: CastKind::Cast,
-        expr: Box::new(Expr::Value(Value::Number(text.to_string(), false).into())),
-        data_type,
-        array: false,
-        format: None,
+    let mut number = Expr::Value(Value::Number(text.to_string(), false).into());
+    if is_binary_fraction(&data_type) {
+        as_text(&mut number);
+    }
+    Expr::Cast { kind: CastKind::Cast, expr: Box::new(number), data_type, array: false, format: None }
+}
+
+fn is_binary_fraction(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Double(_) | DataType::DoublePrecision | DataType::Float(_) | DataType::Real)
+}
+
+/// A number with more digits than a decimal has (`1e300`), as text: DataFusion reads numbers as decimals first.
+fn as_text(expr: &mut Expr) {
+    if let Expr::Value(value) = expr
+        && let Value::Number(text, false) = &value.value
+        && let Some((_, exponent)) = text.split_once(['e', 'E'])
+        && exponent.parse::<i64>().is_ok_and(|exponent| exponent.abs() > 20)
+    {
+        value.value = Value::SingleQuotedString(text.clone());
     }
 }
 

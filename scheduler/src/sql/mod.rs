@@ -11,14 +11,18 @@
 //! read off the syntax tree ([`references`]), each is resolved to a provider, schemas that functions take from a registry
 //! are written into the tree ([`schema_functions`]), and it is rewritten to what DataFusion plans ([`rewrite`]). Rules on plans ([`rules`]) do what PySpark's plans need as well.
 
+pub mod aggregates;
 pub mod catalog;
 pub mod dialect;
 pub mod error;
 pub mod function_table;
 pub mod functions;
 pub mod generators;
+pub mod grouping;
 pub mod insert;
+pub mod joins;
 pub mod literals;
+pub mod multisets;
 pub mod names;
 pub mod operators;
 pub mod parser;
@@ -31,5 +35,7 @@ pub mod schema_functions;
 pub mod semantics;
 pub mod stream_table;
 pub mod streaming;
+pub mod subqueries;
 pub mod types;
 pub mod variables;
+pub mod windows;

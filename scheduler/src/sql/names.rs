@@ -63,6 +63,9 @@ pub fn call(function: &str, arguments: &[String], distinct: bool) -> String {
     }
     match (lower.as_str(), arguments) {
         ("not" | "!", [one]) => format!("(NOT {one})"),
+        // Spark writes defaults out.
+        ("percentile", [value, share]) => format!("percentile({value}, {share}, 1)"),
+        ("percentile_approx" | "approx_percentile", [value, share]) => format!("{lower}({value}, {share}, 10000)"),
         ("~", [one]) => format!("~{one}"),
         ("isnull", [one]) => format!("({one} IS NULL)"),
         ("isnotnull", [one]) => format!("({one} IS NOT NULL)"),

@@ -1,15 +1,18 @@
 //! What Spark understands in a query and DataFusion's planner does not, rewritten on the syntax tree: names that differ
 //! in case, `column.*` of a struct, aliases used beside where they are made, and the names of columns that have none.
 
+use super::grouping;
+use super::joins::{self, Merged};
 use super::references::Scopes;
 use super::schema_functions;
 use arrow::datatypes::{DataType, Fields, Schema};
 use datafusion::common::DFSchemaRef;
 use datafusion::sql::sqlparser::ast::{
-    AccessExpr, BinaryOperator, CastKind, DuplicateTreatment, Expr, Function, FunctionArg, FunctionArgExpr,
-    FunctionArgumentList, FunctionArguments, Ident, JoinConstraint, JoinOperator, ObjectName, ObjectNamePart, OrderBy,
-    OrderByKind, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, TableAlias, TableFactor,
-    TableWithJoins, UnaryOperator, Value, VisitMut, VisitorMut, WildcardAdditionalOptions, With, visit_expressions_mut,
+    AccessExpr, BinaryOperator, CastKind, CeilFloorKind, DuplicateTreatment, Expr, Function, FunctionArg,
+    FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, JoinConstraint, JoinOperator, ObjectName,
+    ObjectNamePart, OrderBy, OrderByKind, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr,
+    SetOperator, TableAlias, TableFactor, TableWithJoins, UnaryOperator, Value, VisitMut, VisitorMut,
+    WildcardAdditionalOptions, With, visit_expressions_mut,
 };
 use headwater_executor::functions::bind::FUNCTIONS;
 use headwater_proto::error::{Error, Result};
@@ -169,6 +172,12 @@ impl VisitorMut for Corrected<'_> {
                     false => matches,
                 };
             }
+            Expr::Ceil { expr: value, field: CeilFloorKind::Scale(scale) } => {
+                *expr = call("ceil", vec![value.as_ref().clone(), Expr::Value(scale.clone())]);
+            }
+            Expr::Floor { expr: value, field: CeilFloorKind::Scale(scale) } => {
+                *expr = call("floor", vec![value.as_ref().clone(), Expr::Value(scale.clone())]);
+            }
             Expr::CompoundFieldAccess { access_chain, .. } => {
                 for access in access_chain {
                     // DataFusion wants `f(x).a` as `f(x).'a'`.
@@ -226,7 +235,7 @@ fn alias_of(factor: &TableFactor) -> Option<&TableAlias> {
 /// # Errors
 /// `CANNOT_RESOLVE_STAR_EXPAND` where the name is neither a table's nor a struct's; those of `schema_of`.
 pub fn select_items(query: &mut Query, schema_of: &dyn Fn(Query) -> Result<DFSchemaRef>) -> Result<()> {
-    match query.visit(&mut Expand { scopes: Scopes::default(), schema_of }) {
+    match query.visit(&mut Expand { scopes: Scopes::default(), merged: vec![], schema_of }) {
         ControlFlow::Break(error) => Err(error),
         ControlFlow::Continue(()) => Ok(()),
     }
@@ -234,6 +243,8 @@ pub fn select_items(query: &mut Query, schema_of: &dyn Fn(Query) -> Result<DFSch
 
 struct Expand<'a> {
     scopes: Scopes,
+    /// What names mean that the query is joined by, for each query that is being visited.
+    merged: Vec<Merged>,
     schema_of: &'a dyn Fn(Query) -> Result<DFSchemaRef>,
 }
 
@@ -242,11 +253,14 @@ impl VisitorMut for Expand<'_> {
 
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<Error> {
         self.scopes.enter(query);
+        self.merged.push(Merged::new());
+        set_operations(&mut query.body);
         ControlFlow::Continue(())
     }
 
     fn post_visit_query(&mut self, query: &mut Query) -> ControlFlow<Error> {
         self.scopes.leave(query);
+        joins::order_by(query, &self.merged.pop().unwrap_or_default());
         order_by_items(query);
         ControlFlow::Continue(())
     }
@@ -259,7 +273,8 @@ impl VisitorMut for Expand<'_> {
             }
             (self.schema_of)(query)
         });
-        let outcome = generators.and_then(|()| self.stars(select)).and_then(|()| {
+        let outcome = generators.and_then(|()| self.joins(select)).and_then(|()| self.stars(select)).and_then(|()| {
+            grouping::expand(select);
             name_items(select);
             self.lateral_aliases(select)
         });
@@ -271,6 +286,17 @@ impl VisitorMut for Expand<'_> {
 }
 
 impl Expand<'_> {
+    fn joins(&mut self, select: &mut Select) -> Result<()> {
+        let merged = joins::expand(select, &|select, from| {
+            let alone = Select { from, ..select.clone() };
+            (self.schema_of)(self.query_of_from(&alone))
+        })?;
+        if let Some(own) = self.merged.last_mut() {
+            *own = merged;
+        }
+        Ok(())
+    }
+
     fn stars(&self, select: &mut Select) -> Result<()> {
         let tables: BTreeSet<String> = select.from.iter().flat_map(table_names).collect();
         let struct_path = |item: &SelectItem| match item {
@@ -369,6 +395,17 @@ impl Expand<'_> {
             format_clause: None,
             pipe_operators: vec![],
         }
+    }
+}
+
+/// MINUS is EXCEPT.
+fn set_operations(body: &mut SetExpr) {
+    if let SetExpr::SetOperation { op, left, right, .. } = body {
+        if *op == SetOperator::Minus {
+            *op = SetOperator::Except;
+        }
+        set_operations(left);
+        set_operations(right);
     }
 }
 

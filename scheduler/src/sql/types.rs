@@ -5,6 +5,7 @@ use datafusion::common::datatype::DataTypeExt;
 use datafusion::error::Result;
 use datafusion::logical_expr::planner::TypePlanner;
 use datafusion::sql::sqlparser::ast::{DataType as SqlType, ExactNumberInfo, TimezoneInfo};
+use headwater_executor::functions::ddl;
 
 /// Gives SQL type names Spark's meaning where DataFusion's differs: TIMESTAMP is microseconds since the epoch, DECIMAL
 /// alone is `DECIMAL(10,0)`, and there are LONG, BYTE, SHORT and TIMESTAMP_NTZ.
@@ -15,6 +16,11 @@ impl TypePlanner for SparkTypePlanner {
     fn plan_type_field(&self, sql_type: &SqlType) -> Result<Option<FieldRef>> {
         Ok(data_type(sql_type).map(DataTypeExt::into_nullable_field_ref))
     }
+}
+
+/// A type inside another; what DataFusion plans as Spark does is written out here.
+fn nested(sql_type: &SqlType) -> Option<DataType> {
+    data_type(sql_type).or_else(|| ddl::parse_type(&sql_type.to_string()).ok())
 }
 
 fn data_type(sql_type: &SqlType) -> Option<DataType> {
@@ -32,6 +38,7 @@ fn data_type(sql_type: &SqlType) -> Option<DataType> {
         }
         SqlType::Varchar(_) | SqlType::Char(_) | SqlType::Character(_) | SqlType::CharacterVarying(_) => DataType::Utf8,
         SqlType::Binary(_) | SqlType::Varbinary(_) => DataType::Binary,
+        SqlType::Map(key, value) => ddl::map_of(nested(key)?, nested(value)?),
         SqlType::Custom(name, arguments) if arguments.is_empty() => {
             match name.to_string().to_ascii_lowercase().as_str() {
                 "long" => DataType::Int64,
