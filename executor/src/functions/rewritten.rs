@@ -65,6 +65,8 @@ pub fn functions() -> Vec<Function> {
         Function::new("current_date", &[], Returns::Type(|| DataType::Date32), never).alias(&["curdate"]).volatile(),
         Function::new("localtimestamp", &[], Returns::Type(|| DataType::Timestamp(TimeUnit::Microsecond, None)), never)
             .volatile(),
+        Function::new("current_user", &[], Returns::Type(|| DataType::Utf8), never).alias(&["user", "session_user"]),
+        Function::new("uniform", &[Any, Any], Returns::Of(common_of), never).optional(&[Any]).nulls().volatile(),
         Function::new("nullif", &[Any, Any], Returns::Arg(0), never).nulls(),
         Function::new("array", &[], Returns::Of(|types| Ok(ddl::array_of(common_of(types)?))), array)
             .rest(Common)
@@ -105,10 +107,6 @@ pub fn functions() -> Vec<Function> {
         .alias(&["current_schema"]),
         Function::new("window", &[Param::Timestamp, Text], Returns::Constant(window_type), window)
             .optional(&[Text, Text]),
-        Function::new("uuid", &[], Returns::Type(|| DataType::Utf8), |call| {
-            call.text_rows(|_| Ok(Some(uuid::Uuid::new_v4().to_string())))
-        })
-        .volatile(),
     ]);
     all
 }

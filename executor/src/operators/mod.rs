@@ -1,5 +1,6 @@
 //! Plan nodes of our own. Each encodes itself beside its definition; `codec.rs` has one arm for each.
 
+pub mod placed;
 pub mod sink;
 pub mod source_scan;
 

@@ -3,6 +3,7 @@
 use crate::sql::catalog::TableDefinition;
 use crate::sql::generators::Generators;
 use crate::sql::operators::SparkOperators;
+use crate::sql::placed::{PlaceFunctions, PlacedPlanner};
 use crate::sql::rules::{BINARY_TO_STRING, CheapFirst, LimitsOfMemory, ShareExpensive, SparkCasts};
 use crate::sql::semantics::SparkSemantics;
 use crate::sql::types::SparkTypePlanner;
@@ -142,6 +143,7 @@ fn common_state() -> SessionState {
         SessionStateBuilder::new().with_config(crate::cluster::session_config()),
     )
     .with_type_planner(Arc::new(SparkTypePlanner))
+    .with_query_planner(Arc::new(PlacedPlanner))
     .with_optimizer_rules(optimizer_rules())
     .with_physical_optimizer_rule(Arc::new(CheapFirst))
     .with_physical_optimizer_rule(Arc::new(LimitsOfMemory));
@@ -153,6 +155,7 @@ fn common_state() -> SessionState {
             Arc::new(ResolveGroupingFunction::new()),
             Arc::new(SparkSemantics),
             Arc::new(TypeCoercion::new()),
+            Arc::new(PlaceFunctions),
         ]);
     }
     builder.build()

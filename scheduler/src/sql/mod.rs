@@ -22,6 +22,7 @@ pub mod literals;
 pub mod names;
 pub mod operators;
 pub mod parser;
+pub mod placed;
 pub mod planner;
 pub mod references;
 pub mod rewrite;
