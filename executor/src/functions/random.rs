@@ -45,7 +45,7 @@ pub fn functions() -> Vec<Function> {
         Function::new("randn", &[], DOUBLE, |call| {
             unseeded(call, 0)?;
             let mut gauss = Gauss::of(rand::rng().random());
-            call.rows::<Float64Type>(|_| Ok(Some(gauss.next())))
+            call.rows::<Float64Type>(|_| Ok(Some(gauss.draw())))
         })
         .optional(&[Long])
         .nulls()
@@ -219,7 +219,7 @@ impl Maker {
                 Arc::new(Int64Array::from_iter_values(first..*next))
             }
             Self::Uniform(random) => Arc::new(Float64Array::from_iter_values((0..rows).map(|_| random.double()))),
-            Self::Normal(random) => Arc::new(Float64Array::from_iter_values((0..rows).map(|_| random.next()))),
+            Self::Normal(random) => Arc::new(Float64Array::from_iter_values((0..rows).map(|_| random.draw()))),
             Self::Uuid(random) => Arc::new(StringArray::from_iter_values((0..rows).map(|_| random.uuid()))),
             Self::Text(random, length) => {
                 Arc::new(StringArray::from_iter_values((0..rows).map(|_| random.text(*length))))
@@ -312,7 +312,7 @@ impl Gauss {
     }
 
     /// The next number.
-    pub fn next(&mut self) -> f64 {
+    pub fn draw(&mut self) -> f64 {
         if let Some(kept) = self.kept.take() {
             return kept;
         }
@@ -402,7 +402,7 @@ impl Twister {
     /// Below `n`, which is positive.
     fn below(&mut self, n: u32) -> u32 {
         if n.is_power_of_two() {
-            return (u64::from(n) * u64::from(self.word() >> 1) >> 31) as u32;
+            return ((u64::from(n) * u64::from(self.word() >> 1)) >> 31) as u32;
         }
         loop {
             let bits = self.word() >> 1;
@@ -440,8 +440,8 @@ mod tests {
     fn numbers_of_a_seed_are_sparks() {
         assert_eq!(XorShift::of(0).double(), 0.7604953758285915);
         assert_eq!(XorShift::of(42).double(), 0.619189370225301);
-        assert_eq!(Gauss::of(0).next(), 1.6034991609278433);
-        assert_eq!(Gauss::of(42).next(), 2.384479054241165);
+        assert_eq!(Gauss::of(0).draw(), 1.6034991609278433);
+        assert_eq!(Gauss::of(42).draw(), 2.384479054241165);
     }
 
     #[test]

@@ -1120,11 +1120,11 @@ fn str_to_map(call: &Call<'_>) -> Result<ArrayRef> {
         let text = call.text(0).value(i);
         let mut entries: Vec<(String, Option<String>)> = vec![];
         let mut begin = 0;
-        let ends = pair.all(text, usize::MAX)?.into_iter().map(|found| (found.start, found.end));
+        let ends = pair.all(text).into_iter().map(|found| (found.start, found.end));
         for (end, next) in ends.chain([(text.len(), text.len())]) {
             let own = &text[begin..end];
             begin = next;
-            let (key, value) = match middle.first(own)? {
+            let (key, value) = match middle.first(own) {
                 Some(found) => (&own[..found.start], Some(own[found.end..].to_string())),
                 None => (own, None),
             };
@@ -1198,10 +1198,10 @@ impl NumberFormat {
     fn whole_digits(&self, text: &str) -> Option<String> {
         let format: String = self.whole.iter().collect();
         let (own, given): (Vec<&str>, Vec<&str>) = (format.rsplit(',').collect(), text.rsplit(',').collect());
-        let fits =
-            own.iter().zip(&given).enumerate().all(|(at, (own, given))| {
-                given.len() == own.len() || at + 1 == given.len() && given.len() <= own.len()
-            });
+        // From the right: the first group of the number may be shorter.
+        let fits = own.iter().zip(&given).enumerate().all(|(at, (whole, group))| {
+            group.len() == whole.len() || at + 1 == given.len() && group.len() < whole.len()
+        });
         let digits: String = text.chars().filter(|c| *c != ',').collect();
         let least = format.find('0').map_or(0, |zero| format[zero..].chars().filter(|c| *c != ',').count());
         let right = fits && given.len() <= own.len() && digits.len() >= least;

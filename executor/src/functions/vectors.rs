@@ -1,7 +1,7 @@
 //! Functions of vectors, which are arrays of floats. One that has a null in it has no measure.
 
 use super::ddl;
-use super::native::{Call, Function, Param, Returns, invalid, mismatch};
+use super::native::{Call, Function, Param, Returns, Run, invalid, mismatch};
 use arrow::array::{Array, ArrayRef, AsArray, Float32Builder, ListBuilder};
 use arrow::datatypes::{DataType, Field, Float32Type};
 use datafusion::error::Result;
@@ -9,10 +9,10 @@ use std::sync::Arc;
 
 use Param::Any;
 
+const FLOAT: Returns = Returns::Type(|| DataType::Float32);
+
 /// The functions.
 pub fn functions() -> Vec<Function> {
-    const FLOAT: Returns = Returns::Type(|| DataType::Float32);
-    let two = |name: &'static str, run| Function::new(name, &[Any, Any], FLOAT, run);
     vec![
         two("vector_inner_product", |call| pairs(call, "vector_inner_product", |one, other| Some(dot(one, other))))
             .coerced(|types| vectors("vector_inner_product", types, 2)),
@@ -42,6 +42,10 @@ pub fn functions() -> Vec<Function> {
             .optional(&[Any])
             .coerced(|types| vectors("vector_normalize", types, 1)),
     ]
+}
+
+fn two(name: &str, run: Run) -> Function {
+    Function::new(name, &[Any, Any], FLOAT, run)
 }
 
 /// ARRAY<FLOAT> and nothing else, and after them a FLOAT.

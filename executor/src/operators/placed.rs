@@ -184,10 +184,8 @@ impl ExecutionPlan for PlacedExec {
     fn benefits_from_input_partitioning(&self) -> Vec<bool> {
         vec![false, false]
     }
-    fn maintains_input_order(&self) -> Vec<bool> {
-        vec![true, false]
-    }
-    /// Rows are numbered as they come: an order that somebody asked for below is kept.
+    /// Rows are numbered as they come: an order that somebody asked for below is kept. (No order is promised above, so
+    /// that no sort there is moved below, where it would change the numbers.)
     fn required_input_ordering(&self) -> Vec<Option<OrderingRequirements>> {
         vec![self.input.output_ordering().cloned().map(OrderingRequirements::from), None]
     }

@@ -8,7 +8,7 @@ use arrow::datatypes::{DataType, Field};
 use async_trait::async_trait;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::common::{Column as Name, DFSchema, DFSchemaRef, Result, ScalarValue, internal_err};
+use datafusion::common::{Column as Name, DFSchema, DFSchemaRef, ExprSchema, Result, ScalarValue, internal_err};
 use datafusion::datasource::{provider_as_source, source_as_provider};
 use datafusion::execution::context::QueryPlanner;
 use datafusion::logical_expr::expr::ScalarFunction;
@@ -342,7 +342,7 @@ fn one(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
 
 /// The input, with what is shuffled as columns, and the columns to be added to it.
 fn below(input: LogicalPlan, found: &[(Column, Option<Expr>)]) -> Result<(LogicalPlan, Vec<Added>)> {
-    let mut taken = input.schema().field_names();
+    let mut taken: Vec<String> = input.schema().fields().iter().map(|field| field.name().clone()).collect();
     let mut unused = |what: &str| {
         let name = (0..).map(|at| format!("__{what}_{at}")).find(|name| !taken.contains(name)).unwrap_or_default();
         taken.push(name.clone());
