@@ -541,7 +541,8 @@ fn parse(call: &Call<'_>, lenient: bool) -> Result<ArrayRef> {
 fn unix_time(name: &'static str) -> Function {
     Function::new(name, &[], LONG, |call| {
         let zone = call.context.zone;
-        let seconds = |instant: i64| instant.div_euclid(MICROS_PER_SECOND);
+        // Cut towards 1970, unlike `unix_seconds`.
+        let seconds = |instant: i64| instant / MICROS_PER_SECOND;
         if call.args[0].data_type() != &DataType::Utf8 {
             let times = cast::cast(&call.args[0], &ddl::timestamp(), &Options::of(&call.context))?;
             let times = times.as_primitive::<TimestampMicrosecondType>();

@@ -5,7 +5,9 @@ use super::coercion::{is_binary, is_text};
 use super::ddl;
 use super::native::{Call, Function, Param, Returns, invalid};
 use super::regexes::Patterns;
-use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, ListBuilder, StringArray, StringBuilder};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BinaryArray, ListBuilder, MapBuilder, MapFieldNames, StringArray, StringBuilder,
+};
 use arrow::datatypes::{
     DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int32Type, Int64Type, TimestampMicrosecondType,
 };
@@ -157,7 +159,7 @@ pub fn functions() -> Vec<Function> {
         })
         .alias(&["char"]),
         Function::new("base64", &[Param::Binary], TEXT, |call| {
-            call.text_rows(|i| Ok(Some(base64(call.binary(0).value(i)))))
+            call.text_rows(|i| Ok(Some(in_lines(&base64(call.binary(0).value(i))))))
         }),
         Function::new("unbase64", &[Text], BINARY, |call| {
             call.binary_rows(|i| {
@@ -574,6 +576,13 @@ fn base64(bytes: &[u8]) -> String {
     out
 }
 
+/// As MIME has it: lines of 76 digits.
+fn in_lines(digits: &str) -> String {
+    const LINE: usize = 76;
+    let starts = (0..digits.len()).step_by(LINE);
+    starts.map(|at| &digits[at..(at + LINE).min(digits.len())]).collect::<Vec<_>>().join("\r\n")
+}
+
 fn unbase64(text: &str) -> Option<Vec<u8>> {
     let mut out = vec![];
     let (mut word, mut bits) = (0_u32, 0);
@@ -928,7 +937,7 @@ fn format_string(call: &Call<'_>) -> Result<ArrayRef> {
             let width = width.parse::<usize>().unwrap_or(0);
             let precision = precision.parse::<usize>().ok();
             let Some(arg) = call.args.get(at + 1) else { return bad("there are fewer arguments than it asks for") };
-            let null = arg.is_null(i);
+            let null = *arg.data_type() == DataType::Null || arg.is_null(i);
             let mut text = match conversion.to_ascii_lowercase() {
                 _ if null => "null".to_string(),
                 'd' => {
@@ -1041,6 +1050,40 @@ fn elt(call: &Call<'_>) -> Result<ArrayRef> {
     })
 }
 
+/// The words of each sentence. A sentence ends with `.`, `!` or `?` before a blank; a word goes on over one of `-`, `'`
+/// and `.` between letters, `.` and `,` between digits.
+fn words_of(text: &str) -> Vec<Vec<String>> {
+    let chars: Vec<char> = text.chars().collect();
+    let (mut sentences, mut words, mut word) = (vec![], vec![], String::new());
+    for (at, c) in chars.iter().enumerate() {
+        let (before, after) = (at.checked_sub(1).and_then(|at| chars.get(at)), chars.get(at + 1));
+        let between = |f: fn(char) -> bool| before.is_some_and(|c| f(*c)) && after.is_some_and(|c| f(*c));
+        let joins = match c {
+            '-' | '\'' => between(char::is_alphanumeric),
+            '.' => between(char::is_numeric) || between(char::is_alphabetic),
+            ',' => between(char::is_numeric),
+            _ => false,
+        };
+        if c.is_alphanumeric() || joins {
+            word.push(*c);
+            continue;
+        }
+        if !word.is_empty() {
+            words.push(std::mem::take(&mut word));
+        }
+        if matches!(c, '.' | '!' | '?') && after.is_none_or(|c| c.is_whitespace()) && !words.is_empty() {
+            sentences.push(std::mem::take(&mut words));
+        }
+    }
+    if !word.is_empty() {
+        words.push(word);
+    }
+    if !words.is_empty() {
+        sentences.push(words);
+    }
+    sentences
+}
+
 fn sentences(call: &Call<'_>) -> Result<ArrayRef> {
     let mut builder = ListBuilder::new(ListBuilder::new(StringBuilder::new()));
     for i in 0..call.rows {
@@ -1048,13 +1091,9 @@ fn sentences(call: &Call<'_>) -> Result<ArrayRef> {
             builder.append_null();
             continue;
         }
-        for sentence in call.text(0).value(i).split_inclusive(['.', '!', '?']) {
-            let words = sentence.split(|c: char| !c.is_alphanumeric() && c != '\'').filter(|word| !word.is_empty());
-            let words: Vec<&str> = words.collect();
-            if !words.is_empty() {
-                words.iter().for_each(|word| builder.values().values().append_value(word));
-                builder.values().append(true);
-            }
+        for words in words_of(call.text(0).value(i)) {
+            words.iter().for_each(|word| builder.values().values().append_value(word));
+            builder.values().append(true);
         }
         builder.append(true);
     }
@@ -1135,7 +1174,8 @@ fn str_to_map(call: &Call<'_>) -> Result<ArrayRef> {
         }
         rows.push(Some(entries));
     }
-    let mut builder = arrow::array::MapBuilder::new(None, StringBuilder::new(), StringBuilder::new());
+    let names = MapFieldNames { entry: "entries".into(), key: "key".into(), value: "value".into() };
+    let mut builder = MapBuilder::new(Some(names), StringBuilder::new(), StringBuilder::new());
     for row in rows {
         let valid = row.is_some();
         for (key, value) in row.into_iter().flatten() {
