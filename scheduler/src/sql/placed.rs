@@ -324,10 +324,16 @@ fn one(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
         .map_expressions(|expr| {
             let name = names.save(&expr);
             let replaced = expr.transform_up(|expr| {
-                let Some((column, list)) = call(&expr)? else { return Ok(Transformed::no(expr)) };
-                let at = found.iter().position(|(known, own)| *known == column && own.as_ref() == list);
-                let Some(at) = at else { return internal_err!("a call that was not there before") };
-                Ok(Transformed::yes(Expr::Column(Name::new_unqualified(columns[at].name.clone()))))
+                let place = call(&expr)?.map(|(column, list)| {
+                    found.iter().position(|(known, own)| *known == column && own.as_ref() == list)
+                });
+                match place {
+                    None => Ok(Transformed::no(expr)),
+                    Some(None) => internal_err!("a call that was not there before"),
+                    Some(Some(at)) => {
+                        Ok(Transformed::yes(Expr::Column(Name::new_unqualified(columns[at].name.clone()))))
+                    }
+                }
             })?;
             Ok(replaced.update_data(|expr| name.restore(expr)))
         })?
