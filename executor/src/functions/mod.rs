@@ -13,6 +13,8 @@ pub mod bind;
 pub mod cast;
 pub mod coercion;
 pub mod collections;
+pub mod crypto;
+pub mod csv;
 pub mod dates;
 pub mod datetime;
 pub mod ddl;
@@ -24,9 +26,12 @@ pub mod maths;
 pub mod native;
 pub mod paths;
 pub mod protobuf;
+pub mod random;
+pub mod regexes;
 pub mod registry;
 pub mod rewritten;
 pub mod strings;
+pub mod vectors;
 pub mod windows;
 
 /// All scalar ones, for the registries of scheduler and executors alike.
@@ -44,13 +49,18 @@ pub fn all() -> Vec<Arc<ScalarUDF>> {
     let tables = [
         arithmetic::functions(),
         collections::functions(),
+        crypto::functions(),
+        csv::functions(),
         dates::functions(),
         generators::functions(),
         hashes::functions(),
         maths::functions(),
         paths::functions(),
+        random::functions(),
+        regexes::functions(),
         rewritten::functions(),
         strings::functions(),
+        vectors::functions(),
     ];
     let functions = tables.into_iter().flatten().flat_map(native::Function::all);
     all.extend(functions.map(|function| Arc::new(ScalarUDF::from(function))));

@@ -5,6 +5,7 @@ use crate::sql::generators::Generators;
 use crate::sql::grouping::Grouping;
 use crate::sql::operators::SparkOperators;
 use crate::sql::physical::{ONE_TASK_BYTES, parse_bytes};
+use crate::sql::placed::{PlaceFunctions, PlacedPlanner};
 use crate::sql::rules::{BINARY_TO_STRING, CheapFirst, LimitsOfMemory, ShareExpensive, SparkCasts};
 use crate::sql::semantics::SparkSemantics;
 use crate::sql::subqueries::Subqueries;
@@ -149,6 +150,7 @@ fn common_state() -> SessionState {
         SessionStateBuilder::new().with_config(crate::cluster::session_config()),
     )
     .with_type_planner(Arc::new(SparkTypePlanner))
+    .with_query_planner(Arc::new(PlacedPlanner))
     .with_optimizer_rules(optimizer_rules())
     .with_physical_optimizer_rule(Arc::new(CheapFirst))
     .with_physical_optimizer_rule(Arc::new(LimitsOfMemory));
@@ -161,6 +163,7 @@ fn common_state() -> SessionState {
             Arc::new(Grouping),
             Arc::new(SparkSemantics),
             Arc::new(TypeCoercion::new()),
+            Arc::new(PlaceFunctions),
         ]);
     }
     builder.build()

@@ -15,7 +15,7 @@ use datafusion::logical_expr::expr::{
 };
 use datafusion::logical_expr::{AggregateUDF, Expr, ExprSchemable, ScalarUDF, WindowFunctionDefinition, lit, when};
 use headwater_executor::functions::arithmetic::Op;
-use headwater_executor::functions::{self, ddl};
+use headwater_executor::functions::{self, coercion, ddl};
 use headwater_proto::error::{Error, Result};
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
@@ -90,6 +90,17 @@ pub fn is_syntax(name: &str) -> bool {
 /// Functions that have a meaning in streams alone.
 pub const STREAMING_ONLY: &[&str] = &[];
 
+/// The schema that `schema_of_json('…')` and `schema_of_csv('…')` say, as the argument of `from_json` and `from_csv`, which
+/// must be known when they are planned. None of another function.
+pub fn example_schema(function: &str, example: &str) -> Option<Result<String>> {
+    let schema = match function.to_ascii_lowercase().as_str() {
+        "schema_of_json" => functions::paths::schema_of(example),
+        "schema_of_csv" => functions::csv::schema_of(example),
+        _ => return None,
+    };
+    Some(schema.map_err(from_datafusion))
+}
+
 /// A call of a function by Spark's name.
 ///
 /// # Errors
@@ -99,8 +110,18 @@ pub fn resolve(name: &str, args: Vec<Expr>, distinct: bool, schema: &DFSchema, s
     if let Some(expr) = special(&lower, &args, schema)? {
         return Ok(expr);
     }
-    // What is trimmed comes first.
+    // What is trimmed comes first; a schema by example is a literal.
     let args = match (lower.as_str(), args) {
+        ("from_json" | "from_csv", mut args) => {
+            if let Some(Expr::ScalarFunction(function)) = args.get(1)
+                && let [Expr::Literal(example, _)] = function.args.as_slice()
+                && let Some(Some(example)) = example.try_as_str()
+                && let Some(schema) = example_schema(function.func.name(), example)
+            {
+                args[1] = lit(schema?);
+            }
+            args
+        }
         ("ltrim" | "rtrim", mut args) if args.len() == 2 => {
             args.swap(0, 1);
             args
@@ -202,6 +223,18 @@ pub fn special(name: &str, args: &[Expr], schema: &DFSchema) -> Result<Option<Ex
         ("now" | "current_timestamp", []) => some(now()),
         ("current_date" | "curdate", []) => some(as_type(now(), DataType::Date32)),
         ("localtimestamp", []) => some(as_type(now(), DataType::Timestamp(TimeUnit::Microsecond, None))),
+        ("current_user" | "user" | "session_user", []) => some(lit(current_user())),
+        ("uniform", [low, high, seed @ ..]) if seed.len() <= 1 => {
+            let types = [low, high].map(|bound| bound.get_type(schema));
+            let [Ok(one), Ok(other)] = types else { return Ok(None) };
+            let common = match (one == DataType::Null || other == DataType::Null, coercion::common([&one, &other])) {
+                (false, Some(common)) => common,
+                _ => DataType::Float64,
+            };
+            let (low, high) = (as_type(low.clone(), DataType::Float64), as_type(high.clone(), DataType::Float64));
+            let share = binary(Op::Multiply, binary(Op::Subtract, high, low.clone()), call("rand", seed.to_vec()));
+            some(as_type(binary(Op::Add, low, share), common))
+        }
         ("unix_timestamp", []) => some(call("unix_timestamp", vec![now()])),
         ("if", [condition, yes, no]) => some(either(condition.clone(), yes.clone(), no.clone())),
         ("if", _) => wrong("3"),
@@ -259,6 +292,23 @@ pub fn special(name: &str, args: &[Expr], schema: &DFSchema) -> Result<Option<Ex
 /// A CASE whose branches have the types that they have: DataFusion's builder would refuse different ones.
 fn either(condition: Expr, yes: Expr, no: Expr) -> Expr {
     Expr::Case(Case::new(None, vec![(Box::new(condition), Box::new(yes))], Some(Box::new(no))))
+}
+
+/// The user that this process runs as, under the name that Spark would take.
+fn current_user() -> String {
+    let named = ["SPARK_USER", "USER", "LOGNAME"].into_iter().find_map(|name| std::env::var(name).ok());
+    named.filter(|name| !name.is_empty()).or_else(owner).unwrap_or_else(|| "unknown".into())
+}
+
+/// The name of this process's owner, where the environment has none.
+fn owner() -> Option<String> {
+    use std::os::unix::fs::MetadataExt;
+    let id = std::fs::metadata("/proc/self").ok()?.uid().to_string();
+    let known = std::fs::read_to_string("/etc/passwd").ok()?;
+    known.lines().find_map(|line| {
+        let fields: Vec<&str> = line.split(':').collect();
+        (fields.get(2) == Some(&id.as_str())).then(|| fields[0].to_string())
+    })
 }
 
 fn is_not_distinct(left: Expr, right: Expr) -> Expr {

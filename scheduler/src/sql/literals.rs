@@ -234,6 +234,19 @@ fn respell(function: &mut Function) {
         .collect();
     let unnamed = |expr: &Expr| FunctionArg::Unnamed(FunctionArgExpr::Expr(expr.clone()));
     match (name.as_str(), args.as_slice()) {
+        // A schema by example must be a literal when the function is planned. One that is none fails when it is.
+        (
+            "from_json" | "from_csv",
+            [_, Expr::Function(Function { name, args: FunctionArguments::List(own), .. }), ..],
+        ) => {
+            if let [FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Value(example)))] = own.args.as_slice()
+                && let Value::SingleQuotedString(example) = &example.value
+                && let Some(Ok(schema)) = super::functions::example_schema(&name.to_string(), example)
+            {
+                let schema = Expr::Value(Value::SingleQuotedString(schema).into());
+                list.args[1] = FunctionArg::Unnamed(FunctionArgExpr::Expr(schema));
+            }
+        }
         // DataFusion's planner has a `map` of its own, which must have arguments.
         ("map", []) => function.name = ObjectName::from(vec![Ident::new("spark_map")]),
         ("count_if", [condition]) => {

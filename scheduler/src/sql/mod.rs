@@ -27,6 +27,7 @@ pub mod names;
 pub mod operators;
 pub mod parser;
 pub mod physical;
+pub mod placed;
 pub mod planner;
 pub mod references;
 pub mod rewrite;

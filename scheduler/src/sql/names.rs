@@ -18,6 +18,7 @@ const CAPITALS: &[&str] = &[
     "csc",
     "degrees",
     "dense_rank",
+    "e",
     "exp",
     "expm1",
     "floor",
@@ -26,6 +27,7 @@ const CAPITALS: &[&str] = &[
     "log1p",
     "log2",
     "percent_rank",
+    "pi",
     "power",
     "radians",
     "rank",
@@ -34,6 +36,7 @@ const CAPITALS: &[&str] = &[
     "signum",
     "sin",
     "sinh",
+    "spark_partition_id",
     "sqrt",
     "tan",
     "tanh",
@@ -76,12 +79,72 @@ pub fn call(function: &str, arguments: &[String], distinct: bool) -> String {
         ("count", [star]) if star == "*" && !distinct => "count(1)".into(),
         ("window", _) => "window".into(),
         (name, [one, _]) if ONE_ARGUMENT.contains(&name) => format!("{name}({one})"),
+        ("positive", [one]) => format!("(+ {one})"),
+        ("log", [one]) => format!("LOG(E(), {one})"),
+        // With a scale they are other functions.
+        ("ceil" | "floor", [_, _]) => format!("{lower}({})", arguments.join(", ")),
+        ("dateadd", [_, _]) => call("date_add", arguments, distinct),
         (name, _) => {
+            let shown = shown(name, arguments);
             let name = if CAPITALS.contains(&name) { name.to_ascii_uppercase() } else { name.to_string() };
             let distinct = if distinct { "DISTINCT " } else { "" };
-            format!("{name}({distinct}{})", arguments.join(", "))
+            format!("{name}({distinct}{})", shown.join(", "))
         }
     }
+}
+
+/// Functions whose later arguments are not shown, and how many are.
+const HIDDEN: &[(&str, usize)] = &[
+    ("from_csv", 1),
+    ("from_json", 1),
+    ("schema_of_csv", 1),
+    ("schema_of_json", 1),
+    ("shuffle", 1),
+    ("to_csv", 1),
+    ("to_json", 1),
+    ("uuid", 0),
+];
+
+/// Arguments that Spark shows where they were left out: from which on, and what they are.
+const DEFAULTS: &[(&str, usize, &[&str])] = &[
+    ("aes_decrypt", 2, &["GCM", "DEFAULT", ""]),
+    ("aes_encrypt", 2, &["GCM", "DEFAULT", "", ""]),
+    ("bround", 1, &["0"]),
+    ("from_unixtime", 1, &["yyyy-MM-dd HH:mm:ss"]),
+    ("locate", 2, &["1"]),
+    ("lpad", 2, &[" "]),
+    ("mask", 1, &["X", "x", "n", "NULL"]),
+    ("months_between", 2, &["true"]),
+    ("overlay", 3, &["-1"]),
+    ("position", 2, &["1"]),
+    ("regexp_extract", 2, &["1"]),
+    ("regexp_extract_all", 2, &["1"]),
+    ("regexp_instr", 2, &["0"]),
+    ("regexp_replace", 3, &["1"]),
+    ("round", 1, &["0"]),
+    ("rpad", 2, &[" "]),
+    ("sentences", 1, &["", ""]),
+    ("sort_array", 1, &["true"]),
+    ("split", 2, &["-1"]),
+    ("str_to_map", 1, &[",", ":"]),
+    ("substr", 2, &["2147483647"]),
+    ("substring", 2, &["2147483647"]),
+    ("to_unix_timestamp", 1, &["yyyy-MM-dd HH:mm:ss"]),
+    ("unix_timestamp", 1, &["yyyy-MM-dd HH:mm:ss"]),
+];
+
+/// The arguments as Spark shows them.
+fn shown(name: &str, arguments: &[String]) -> Vec<String> {
+    if let Some((_, count)) = HIDDEN.iter().find(|(hidden, _)| *hidden == name) {
+        return arguments.iter().take(*count).cloned().collect();
+    }
+    let mut shown = arguments.to_vec();
+    if let Some((_, from, defaults)) = DEFAULTS.iter().find(|(known, ..)| *known == name)
+        && arguments.len() >= *from
+    {
+        shown.extend(defaults.iter().skip(arguments.len() - from).map(|default| default.to_string()));
+    }
+    shown
 }
 
 /// `CASE [operand] WHEN … THEN … ELSE … END` of conditions and values in turn, an odd one out being the default.

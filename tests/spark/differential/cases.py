@@ -4,12 +4,14 @@ A case is SQL text or a function of `spark` that returns a DataFrame; its name i
 line is a case, `name: SQL`; an indented line goes on with the one before it. In `EXPRESSIONS` a line is several,
 `name: a ;; b`, short for `name.1: SELECT a AS c` and `name.2: SELECT b AS c`. `[key=value]` in front sets a conf for
 this line alone. Rows are compared in order where the text ends with an ORDER BY or the function is marked `@ordered`,
-and sorted otherwise.
+and sorted otherwise. `function_cases.py` has more of the same, function by function.
 """
 
 import datetime
 import decimal
 import re
+
+import function_cases
 
 # Temporary views that every case can read.
 VIEWS = {
@@ -1021,7 +1023,8 @@ class Case:
 def all_cases():
     """Every case, in the order of this file."""
     cases = []
-    for texts, expressions in ((EXPRESSIONS, True), (QUERIES, False)):
+    everything = ((EXPRESSIONS, True), (QUERIES, False), (function_cases.EXPRESSIONS, True), (function_cases.QUERIES, False))
+    for texts, expressions in everything:
         for group, text in texts.items():
             for name, sql in _lines(text):
                 conf = {}
@@ -1038,6 +1041,8 @@ def all_cases():
                     cases.append(Case(own, sql=f"SELECT {expression} AS c", conf=conf))
     for name, function in FUNCTIONS.items():
         cases.append(Case(name, function=function, ordered=getattr(function, "ordered", False)))
+    for name, function in function_cases.FRAMES.items():
+        cases.append(Case(f"frame.{name}", function=function))
     names = [case.name for case in cases]
     assert len(names) == len(set(names)), "names of cases must differ"
     return cases
