@@ -423,7 +423,7 @@ async fn lead(options: &SchedulerOptions, ports: &Ports, state: &State, tenure: 
     let (grpc, connect_listener, http) = (listener(&ports.grpc)?, listener(&ports.connect)?, listener(&ports.http)?);
     let (grpc_addr, connect_addr, http_addr) = (grpc.local_addr()?, connect_listener.local_addr()?, http.local_addr()?);
     let State { root, url, name: state_dir, .. } = state;
-    let store = Fenced::new(Arc::clone(&state.store), tenure.clone());
+    let store = Fenced::over(Arc::clone(&state.store), tenure.clone());
     let cluster = Cluster::start().await?;
     let warehouse = format!("{}/warehouse", url.as_str().trim_end_matches('/'));
     let catalog = Arc::new(

@@ -328,7 +328,7 @@ mod tests {
 
     #[test]
     fn connections() {
-        let endpoints = EndpointsResponse { connect_port: 15002, http_port: 4040 };
+        let endpoints = EndpointsResponse { connect_port: 15002, http_port: 4040, ..Default::default() };
         let check = |scheduler: &str, connect: Option<&str>, expect: &str| {
             let connection = Connection::of(scheduler, &endpoints, connect).expect("it serves");
             assert_eq!((connection.remote.as_str(), connection.ui.ends_with(":4040")), (expect, true));

@@ -8,7 +8,7 @@ use aes_gcm::aes::cipher::consts::{U12, U16};
 use aes_gcm::aes::cipher::{Block, BlockCipherDecrypt, BlockCipherEncrypt, BlockSizeUser};
 use aes_gcm::aes::{Aes128, Aes192, Aes256};
 use aes_gcm::{AesGcm, KeyInit, Nonce};
-use arrow::array::{Array, ArrayRef};
+use arrow::array::ArrayRef;
 use arrow::datatypes::DataType;
 use datafusion::error::{DataFusionError, Result};
 use headwater_proto::error::Error;

@@ -2,7 +2,7 @@
 
 use super::ddl;
 use super::native::{Call, Function, Param, Returns, Run, invalid, mismatch};
-use arrow::array::{Array, ArrayRef, AsArray, Float32Builder, ListBuilder};
+use arrow::array::{ArrayRef, AsArray, Float32Builder, ListBuilder};
 use arrow::datatypes::{DataType, Field, Float32Type};
 use datafusion::error::Result;
 use std::sync::Arc;

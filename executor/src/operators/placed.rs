@@ -4,7 +4,7 @@
 //! come as rows: the second child is a memory table that has in partition `i` the one row `i`, and is sliced as the first.
 
 use crate::functions::random::Column;
-use arrow::array::{Array, ArrayRef, AsArray, Int32Array, RecordBatch, RecordBatchOptions};
+use arrow::array::{ArrayRef, AsArray, Int32Array, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{DataType, Field, Int32Type, Schema, SchemaRef};
 use datafusion::common::internal_err;
 use datafusion::common::tree_node::TreeNodeRecursion;
@@ -290,7 +290,7 @@ mod tests {
     async fn other_partitions_are_numbered_anew() {
         let plan = placed(table(&[&[1]]));
         let numbers = Arc::clone(&plan.numbers);
-        let plan = plan.with_new_children(vec![table(&[&[1], &[2]]), numbers]).expect("a plan");
+        let plan = replaced(plan, vec![table(&[&[1], &[2]]), numbers]);
         assert_eq!(ids(plan).await, [vec![0], vec![1 << 33]]);
     }
 
@@ -304,6 +304,10 @@ mod tests {
             MemorySourceConfig::try_new_exec(&kept, child.schema(), None).expect("a slice") as Arc<dyn ExecutionPlan>
         };
         let children = plan.children().into_iter().map(cut).collect();
-        plan.with_new_children(children).expect("a plan")
+        replaced(plan, children)
+    }
+
+    fn replaced(plan: Arc<dyn ExecutionPlan>, children: Vec<Arc<dyn ExecutionPlan>>) -> Arc<dyn ExecutionPlan> {
+        plan.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute)).expect("a plan")
     }
 }

@@ -23,7 +23,7 @@ pub struct Fenced {
 
 impl Fenced {
     /// Writes to `store` for as long as `tenure` lasts.
-    pub fn new(store: Arc<dyn ObjectStore>, tenure: Tenure) -> Arc<dyn ObjectStore> {
+    pub fn over(store: Arc<dyn ObjectStore>, tenure: Tenure) -> Arc<dyn ObjectStore> {
         match tenure.claim() {
             Some(_) => Arc::new(Self { store, tenure }),
             None => store,

@@ -67,7 +67,7 @@ async fn a_leader_that_is_cut_off_has_no_right_when_another_leads() {
     let store = memory();
     let (one, two) = (way(&store), way(&store));
     let first = candidate(&one, Some(&Ha::StateDir), "one:1").campaign().await.unwrap();
-    let fenced = fenced::Fenced::new(Arc::clone(&store), first.tenure().clone());
+    let fenced = fenced::Fenced::over(Arc::clone(&store), first.tenure().clone());
     let file = Path::from("state/queries/q.json");
     fenced.put(&file, "first".into()).await.unwrap();
     let second = tokio::spawn(candidate(&two, Some(&Ha::StateDir), "two:2").campaign());
@@ -84,7 +84,7 @@ async fn a_leader_that_is_cut_off_has_no_right_when_another_leads() {
     let second = second.await.unwrap().unwrap();
     assert!(since.elapsed() < Duration::from_secs(7), "{:?}", since.elapsed());
     assert_eq!(second.tenure().epoch(), 2);
-    let own = fenced::Fenced::new(Arc::clone(&store), second.tenure().clone());
+    let own = fenced::Fenced::over(Arc::clone(&store), second.tenure().clone());
     own.put(&file, "second".into()).await.unwrap();
 
     cut(&one, false);

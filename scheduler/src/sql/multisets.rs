@@ -2,7 +2,7 @@
 //!
 //! DataFusion plans them as semi and anti joins of all rows, so that one row on the right meets every equal row on the left.
 
-use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::tree_node::Transformed;
 use datafusion::common::{Column, JoinType, NullEquality, Result, ScalarValue};
 use datafusion::logical_expr::expr::{Sort, WindowFunction};
 use datafusion::logical_expr::{

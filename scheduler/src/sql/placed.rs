@@ -4,7 +4,7 @@
 //!
 //! `input_file_name()` is a column too: the scan of files below gets one more.
 
-use arrow::datatypes::{DataType, Field};
+use arrow::datatypes::Field;
 use async_trait::async_trait;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
@@ -16,7 +16,7 @@ use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{
-    Expr, Extension, LogicalPlan, Projection, SubqueryAlias, TableScan, UserDefinedLogicalNode,
+    Expr, Extension, LogicalPlan, Projection, SubqueryAlias, TableScanBuilder, UserDefinedLogicalNode,
     UserDefinedLogicalNodeCore,
 };
 use datafusion::optimizer::analyzer::AnalyzerRule;
@@ -60,7 +60,7 @@ impl Placed {
             let data_type = added.column.data_type(list.map(|field| field.data_type()));
             fields.push((None, Arc::new(Field::new(&added.name, data_type, true))));
         }
-        let schema = Arc::new(DFSchema::new_with_metadata(fields, own.metadata().clone())?);
+        let schema = Arc::new(DFSchema::new_with_metadata(fields, DFSchema::metadata(own).clone())?);
         Ok(Self { input, columns, schema })
     }
 
@@ -214,7 +214,11 @@ fn exposed(plan: LogicalPlan) -> Result<Option<(LogicalPlan, Name)>> {
             });
             let name = Name::new(Some(scan.table_name.clone()), FILE_NAME);
             let source = provider_as_source(named);
-            let made = TableScan::try_new(scan.table_name, source, projection, scan.filters, scan.fetch)?;
+            let made = TableScanBuilder::new(scan.table_name, source)
+                .with_projection(projection)
+                .with_filters(scan.filters)
+                .with_fetch(scan.fetch)
+                .build()?;
             Some((LogicalPlan::TableScan(made), name))
         }
         LogicalPlan::Projection(projection) => {

@@ -57,7 +57,7 @@ impl Location {
 
     /// The same, written to only while `tenure` lasts.
     pub fn fenced(self, tenure: &Tenure) -> Self {
-        Self { store: Fenced::new(self.store, tenure.clone()), ..self }
+        Self { store: Fenced::over(self.store, tenure.clone()), ..self }
     }
 
     /// The location as people know it.
