@@ -118,7 +118,7 @@ impl QueryService for Scheduler {
         self.find("delete", &request.into_inner().r#ref)
     }
     async fn endpoints(&self, _: Request<EndpointsRequest>) -> Result<Response<EndpointsResponse>, Status> {
-        Ok(Response::new(EndpointsResponse { connect_port: 15002, http_port: 4040 }))
+        Ok(Response::new(EndpointsResponse { connect_port: 15002, http_port: 4040, ..Default::default() }))
     }
 }
 
