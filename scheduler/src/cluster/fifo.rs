@@ -5,6 +5,7 @@
 //! id that it has left behind.
 
 use super::EXECUTOR_TIMEOUT_SECONDS;
+use super::job_state::RecordingJobState;
 use ballista_core::JobId;
 use ballista_core::error::{BallistaError, Result};
 use ballista_core::serde::protobuf::executor_status::Status;
@@ -21,15 +22,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 const REMOVED_MAX: usize = 1024;
 
 /// Ballista's in-memory state, asked for one job at a time.
-#[derive(Default)]
 pub struct FirstInFirstOut {
     ballista: InMemoryClusterState,
+    jobs: Arc<RecordingJobState>,
     /// Tasks that each executor runs at once, by its id.
     task_slots: Mutex<HashMap<String, u32>>,
     removed: Mutex<VecDeque<String>>,
 }
 
 impl FirstInFirstOut {
+    /// No executors yet; `jobs` is shown each job whenever tasks are handed out, which a task that ends brings about.
+    pub fn new(jobs: Arc<RecordingJobState>) -> Self {
+        Self { ballista: Default::default(), jobs, task_slots: Mutex::default(), removed: Mutex::default() }
+    }
     /// Tasks that the widest executor runs at once; 0 while there is none.
     pub fn task_slots_max(&self) -> usize {
         let slots = self.task_slots.lock().unwrap_or_else(PoisonError::into_inner);
@@ -54,6 +59,7 @@ impl ClusterState for FirstInFirstOut {
                 let mut graph = job.execution_graph.write().await;
                 // A stage whose inputs have just finished has no tasks until then; Ballista does this while it binds.
                 graph.revive();
+                self.jobs.observe(id, &graph);
                 graph.available_tasks() == 0
             };
             if waits {

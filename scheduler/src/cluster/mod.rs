@@ -138,7 +138,7 @@ impl Cluster {
             Arc::new(default_session_builder),
             Arc::new(SessionConfig::new_with_ballista),
         ));
-        let state = Arc::new(FirstInFirstOut::default());
+        let state = Arc::new(FirstInFirstOut::new(Arc::clone(&jobs)));
         let state_of_ballista: Arc<dyn ClusterState> = Arc::clone(&state) as _;
         let jobs_of_ballista: Arc<dyn ballista_scheduler::cluster::JobState> = Arc::clone(&jobs) as _;
         let collector = default_metrics_collector().map_err(Error::internal)?;
@@ -218,7 +218,24 @@ impl Cluster {
             .map_err(|e| Error::transient("JOB_SUBMISSION_FAILED", e))?;
         let mut running = CancelOnDrop { cluster: self.clone(), job_id: Some(job_id.clone()) };
         let finished = async {
-            while let Some(status) = statuses.recv().await {
+            let mut grown = self.jobs.grown();
+            let show = |outputs: &watch::Sender<Outputs>| {
+                let there = self.jobs.outputs(&job_id);
+                if !there.is_empty() {
+                    outputs.send_modify(|outputs| outputs.add(there));
+                }
+            };
+            loop {
+                let status = tokio::select! {
+                    // What a job ended as comes first.
+                    biased;
+                    status = statuses.recv() => status,
+                    Ok(()) = grown.changed(), if outputs.is_some() => {
+                        outputs.into_iter().for_each(show);
+                        continue;
+                    }
+                };
+                let Some(status) = status else { break };
                 match status.status {
                     Some(Status::Successful(success)) => return Ok(success.partition_location),
                     Some(Status::Failed(failure)) => return Err(failure::of_job(&failure.error)),
@@ -227,12 +244,7 @@ impl Cluster {
                             // Nobody watching is no error.
                             let _ = progress.send(self.jobs.tasks(&job_id));
                         }
-                        if let Some(outputs) = outputs {
-                            let there = self.jobs.outputs(&job_id);
-                            if !there.is_empty() {
-                                outputs.send_modify(|outputs| outputs.add(there));
-                            }
-                        }
+                        outputs.into_iter().for_each(show);
                     }
                 }
             }
