@@ -16,7 +16,7 @@ import unittest
 import urllib.request
 
 import users
-from cluster import ROOT, Cluster, environment, headwater, wait_until
+from cluster import ROOT, Cluster, environment, headwater, panic, wait_until
 
 COMPOSE_FILE = ROOT / "compose" / "compose.yaml"
 # In place of compose/.env, which the checkout may have; Compose 1 takes no device for a file.
@@ -102,7 +102,8 @@ class Stack(Cluster):
                 process.wait(30)
         for container in self._followed:
             text = self.log(container)
-            assert "panicked at" not in text, f"a panic: {text[text.index('panicked at') - 200 :][:3000]}"
+            if unknown := panic(text):
+                raise AssertionError(f"a panic: {unknown}")
 
     # --- what is in there ---
 
