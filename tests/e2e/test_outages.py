@@ -236,6 +236,8 @@ class Refusing(http.server.ThreadingHTTPServer):
                     if name.lower() not in ("host", "connection", "content-length"):
                         request.add_header(name, value)
                 request.add_header("Host", self.headers["host"])
+                # Or urllib calls it a form, which the server would read as one.
+                request.add_header("Content-Type", self.headers.get("content-type", "application/octet-stream"))
                 try:
                     with urllib.request.urlopen(request, timeout=10) as answer:
                         return self.answer(answer.status, answer.headers.items(), answer.read())

@@ -78,9 +78,8 @@ impl ClientContext for Connection {
         let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
         // "All brokers down" outlasts the single failures that follow it: only a success ends it.
         let down = trouble.as_ref().is_some_and(|known| known.code == RDKafkaErrorCode::AllBrokersDown);
-        // Of a handshake that a stopping broker cut off, trying again is the cure; of a certificate it is not.
         let refused = code == RDKafkaErrorCode::Authentication
-            || code == RDKafkaErrorCode::SSL && reason.contains("certificate")
+            || is_refusal(reason)
             || trouble.as_ref().is_some_and(|known| known.refused);
         let at = if down { trouble.as_ref().map_or_else(Instant::now, |known| known.at) } else { Instant::now() };
         let code = if down { RDKafkaErrorCode::AllBrokersDown } else { code };
@@ -89,6 +88,13 @@ impl ClientContext for Connection {
 }
 
 impl ConsumerContext for Connection {}
+
+/// Whether a broker refused our login, or we its certificate, in librdkafka's words. Of a handshake that a stopping broker
+/// cut off, trying again is the cure; of these it is not.
+fn is_refusal(reason: &str) -> bool {
+    reason.contains("SASL authentication error")
+        || reason.contains("SSL handshake failed") && reason.contains("certificate")
+}
 
 /// librdkafka's name for lines on connections that failed.
 const CONNECTION_FAILED: &str = "FAIL";
@@ -488,7 +494,8 @@ impl Client {
         let context = self.consumer.context();
         let trouble = context.trouble().or_else(|| {
             let reason = context.refused()?;
-            Some(Trouble { code: RDKafkaErrorCode::BrokerTransportFailure, reason, at: Instant::now(), refused: false })
+            let refused = is_refusal(&reason);
+            Some(Trouble { code: RDKafkaErrorCode::BrokerTransportFailure, reason, at: Instant::now(), refused })
         });
         failed(what, &self.brokers, error, trouble.as_ref())
     }
