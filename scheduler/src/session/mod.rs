@@ -8,6 +8,7 @@ use crate::sql::physical::{ONE_TASK_BYTES, parse_bytes};
 use crate::sql::placed::{PlaceFunctions, PlacedPlanner};
 use crate::sql::rules::{BINARY_TO_STRING, CheapFirst, LimitsOfMemory, ShareExpensive, SparkCasts};
 use crate::sql::semantics::SparkSemantics;
+use crate::sql::series;
 use crate::sql::subqueries::Subqueries;
 use crate::sql::types::SparkTypePlanner;
 use crate::streaming::query::BATCH_DEADLINE;
@@ -155,6 +156,12 @@ fn common_state() -> SessionState {
     .with_physical_optimizer_rule(Arc::new(CheapFirst))
     .with_physical_optimizer_rule(Arc::new(LimitsOfMemory));
     builder.expr_planners().get_or_insert_with(Vec::new).insert(0, Arc::new(SparkOperators));
+    let tables = builder.table_functions().get_or_insert_default();
+    for name in series::NAMES {
+        if let Some(function) = tables.get_mut(name) {
+            *function = series::whole(function);
+        }
+    }
     if let Some(function) = crate::sql::functions::own(BINARY_TO_STRING) {
         builder = builder.with_analyzer_rules(vec![
             Arc::new(Subqueries),

@@ -34,6 +34,7 @@ pub mod rewrite;
 pub mod rules;
 pub mod schema_functions;
 pub mod semantics;
+pub mod series;
 pub mod stream_table;
 pub mod streaming;
 pub mod subqueries;
