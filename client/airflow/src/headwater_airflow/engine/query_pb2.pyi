@@ -51,7 +51,7 @@ class ListResponse(_message.Message):
     def __init__(self, queries: _Optional[_Iterable[_Union[QueryStatus, _Mapping]]] = ...) -> None: ...
 
 class QueryStatus(_message.Message):
-    __slots__ = ("id", "run_id", "name", "state", "batch_id", "input_rows_per_second", "processed_rows_per_second", "lag_records", "message", "checkpoint", "trigger")
+    __slots__ = ("id", "run_id", "name", "state", "batch_id", "input_rows_per_second", "processed_rows_per_second", "lag_records", "message", "checkpoint", "trigger", "trouble")
     ID_FIELD_NUMBER: _ClassVar[int]
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
@@ -63,6 +63,7 @@ class QueryStatus(_message.Message):
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
     TRIGGER_FIELD_NUMBER: _ClassVar[int]
+    TROUBLE_FIELD_NUMBER: _ClassVar[int]
     id: str
     run_id: str
     name: str
@@ -74,7 +75,26 @@ class QueryStatus(_message.Message):
     message: str
     checkpoint: str
     trigger: str
-    def __init__(self, id: _Optional[str] = ..., run_id: _Optional[str] = ..., name: _Optional[str] = ..., state: _Optional[str] = ..., batch_id: _Optional[int] = ..., input_rows_per_second: _Optional[float] = ..., processed_rows_per_second: _Optional[float] = ..., lag_records: _Optional[int] = ..., message: _Optional[str] = ..., checkpoint: _Optional[str] = ..., trigger: _Optional[str] = ...) -> None: ...
+    trouble: Trouble
+    def __init__(self, id: _Optional[str] = ..., run_id: _Optional[str] = ..., name: _Optional[str] = ..., state: _Optional[str] = ..., batch_id: _Optional[int] = ..., input_rows_per_second: _Optional[float] = ..., processed_rows_per_second: _Optional[float] = ..., lag_records: _Optional[int] = ..., message: _Optional[str] = ..., checkpoint: _Optional[str] = ..., trigger: _Optional[str] = ..., trouble: _Optional[_Union[Trouble, _Mapping]] = ...) -> None: ...
+
+class Trouble(_message.Message):
+    __slots__ = ("error_class", "error", "system", "since_ms", "attempts", "next_attempt_ms", "remedy")
+    ERROR_CLASS_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    SYSTEM_FIELD_NUMBER: _ClassVar[int]
+    SINCE_MS_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_ATTEMPT_MS_FIELD_NUMBER: _ClassVar[int]
+    REMEDY_FIELD_NUMBER: _ClassVar[int]
+    error_class: str
+    error: str
+    system: str
+    since_ms: int
+    attempts: int
+    next_attempt_ms: int
+    remedy: str
+    def __init__(self, error_class: _Optional[str] = ..., error: _Optional[str] = ..., system: _Optional[str] = ..., since_ms: _Optional[int] = ..., attempts: _Optional[int] = ..., next_attempt_ms: _Optional[int] = ..., remedy: _Optional[str] = ...) -> None: ...
 
 class EndpointsRequest(_message.Message):
     __slots__ = ()
