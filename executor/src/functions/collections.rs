@@ -232,7 +232,7 @@ pub fn functions() -> Vec<Function> {
         Function::new("size", &[Any], Returns::Type(|| DataType::Int32), |call| {
             let array = &call.args[0];
             call.rows::<Int32Type>(|i| {
-                if array.is_null(i) {
+                if array.is_null(i) || *array.data_type() == DataType::Null {
                     return Ok((!call.context.ansi).then_some(-1));
                 }
                 Ok(Some(match array.data_type() {

@@ -15,8 +15,10 @@ pub mod collections;
 pub mod dates;
 pub mod datetime;
 pub mod ddl;
+pub mod event_windows;
 pub mod generators;
 pub mod hashes;
+pub mod interval_fields;
 pub mod json;
 pub mod lambdas;
 pub mod maths;
@@ -43,8 +45,10 @@ pub fn all() -> Vec<Arc<ScalarUDF>> {
         arithmetic::functions(),
         collections::functions(),
         dates::functions(),
+        event_windows::functions(),
         generators::functions(),
         hashes::functions(),
+        interval_fields::functions(),
         maths::functions(),
         paths::functions(),
         rewritten::functions(),

@@ -1,6 +1,7 @@
 //! Sessions: settings as Spark names them, and the DataFusion state that queries are planned in.
 
 use crate::sql::catalog::TableDefinition;
+use crate::sql::event_windows::EventWindows;
 use crate::sql::generators::Generators;
 use crate::sql::operators::SparkOperators;
 use crate::sql::physical::{ONE_TASK_BYTES, parse_bytes};
@@ -40,6 +41,8 @@ pub struct Session {
     pub plans: BTreeMap<String, FrameView>,
     /// A task that writes is not repeated when it fails: its error is the statement's.
     pub single_attempt: bool,
+    /// The current database, unless it is the default one.
+    pub database: Option<String>,
 }
 
 /// A temporary view of a DataFrame.
@@ -155,6 +158,7 @@ fn common_state() -> SessionState {
     if let Some(function) = crate::sql::functions::own(BINARY_TO_STRING) {
         builder = builder.with_analyzer_rules(vec![
             Arc::new(Generators),
+            Arc::new(EventWindows),
             Arc::new(SparkCasts::new(Arc::clone(function))),
             Arc::new(ResolveGroupingFunction::new()),
             Arc::new(SparkSemantics),

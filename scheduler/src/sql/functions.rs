@@ -15,6 +15,7 @@ use datafusion::logical_expr::expr::{
 };
 use datafusion::logical_expr::{Expr, ExprSchemable, ScalarUDF, SortExpr, WindowFunctionDefinition, lit, when};
 use headwater_executor::functions::arithmetic::Op;
+use headwater_executor::functions::interval_fields::Fields;
 use headwater_executor::functions::{self, ddl};
 use headwater_proto::error::{Error, Result};
 use std::collections::HashMap;
@@ -218,13 +219,9 @@ pub fn special(name: &str, args: &[Expr], schema: &DFSchema) -> Result<Option<Ex
         ("current_date" | "curdate", []) => some(as_type(now(), DataType::Date32)),
         ("localtimestamp", []) => some(as_type(now(), DataType::Timestamp(TimeUnit::Microsecond, None))),
         ("unix_timestamp", []) => some(call("unix_timestamp", vec![now()])),
-        ("if", [condition, yes, no]) => {
-            some(when(condition.clone(), yes.clone()).otherwise(no.clone()).map_err(from_datafusion)?)
-        }
+        ("if", [condition, yes, no]) => some(choice(condition.clone(), yes.clone(), no.clone())),
         ("if", _) => wrong("3"),
-        ("nvl2", [test, yes, no]) => {
-            some(when(test.clone().is_not_null(), yes.clone()).otherwise(no.clone()).map_err(from_datafusion)?)
-        }
+        ("nvl2", [test, yes, no]) => some(choice(test.clone().is_not_null(), yes.clone(), no.clone())),
         ("isnull", [value]) => some(value.clone().is_null()),
         ("isnotnull", [value]) => some(value.clone().is_not_null()),
         ("nullifzero", [value]) => {
@@ -238,8 +235,11 @@ pub fn special(name: &str, args: &[Expr], schema: &DFSchema) -> Result<Option<Ex
         }
         ("equal_null", [left, right]) => some(is_not_distinct(left.clone(), right.clone())),
         ("typeof", [value]) => {
-            let data_type = value.get_type(schema).map_err(from_datafusion)?;
-            some(lit(ddl::simple_name(&data_type)))
+            let (_, field) = value.to_field(schema).map_err(from_datafusion)?;
+            some(lit(match Fields::of(&field) {
+                Some(fields) => format!("interval {}", fields.name().to_lowercase()),
+                None => ddl::simple_name(field.data_type()),
+            }))
         }
         ("count_if", [condition]) => {
             let one = Expr::Literal(ScalarValue::Int64(Some(1)), None);
@@ -273,6 +273,11 @@ pub fn special(name: &str, args: &[Expr], schema: &DFSchema) -> Result<Option<Ex
         }
         _ => Ok(None),
     }
+}
+
+/// A CASE of one branch, whose values get their common type when it is analyzed.
+fn choice(condition: Expr, yes: Expr, no: Expr) -> Expr {
+    Expr::Case(Case::new(None, vec![(Box::new(condition), Box::new(yes))], Some(Box::new(no))))
 }
 
 fn is_not_distinct(left: Expr, right: Expr) -> Expr {

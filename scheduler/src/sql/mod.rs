@@ -8,22 +8,26 @@
 //! ```
 //!
 //! A query is planned in a session of its own, in which only the tables that it names are registered: references are
-//! read off the syntax tree ([`references`]), each is resolved to a provider, schemas that functions take from a registry
+//! read off the syntax tree ([`references`]), after Spark's clauses became DataFusion's ([`syntax`]); each is resolved to a provider, schemas that functions take from a registry
 //! are written into the tree ([`schema_functions`]), and it is rewritten to what DataFusion plans ([`rewrite`]). Rules on plans ([`rules`]) do what PySpark's plans need as well.
 
 pub mod catalog;
 pub mod dialect;
 pub mod error;
+pub mod event_windows;
 pub mod function_table;
 pub mod functions;
 pub mod generators;
 pub mod insert;
+pub mod item_names;
 pub mod literals;
 pub mod names;
 pub mod operators;
 pub mod parser;
 pub mod physical;
+pub mod pivot;
 pub mod planner;
+pub mod quoted;
 pub mod references;
 pub mod rewrite;
 pub mod rules;
@@ -31,5 +35,6 @@ pub mod schema_functions;
 pub mod semantics;
 pub mod stream_table;
 pub mod streaming;
+pub mod syntax;
 pub mod types;
 pub mod variables;

@@ -39,6 +39,34 @@ const CAPITALS: &[&str] = &[
     "tanh",
 ];
 
+/// Functions whose names show arguments that were not given: with so many, these more.
+const DEFAULTS: &[(&str, usize, &[&str])] = &[
+    ("bround", 1, &["0"]),
+    ("from_unixtime", 1, &["yyyy-MM-dd HH:mm:ss"]),
+    ("lag", 1, &["1", "NULL"]),
+    ("lag", 2, &["NULL"]),
+    ("lead", 1, &["1", "NULL"]),
+    ("lead", 2, &["NULL"]),
+    ("locate", 2, &["1"]),
+    ("lpad", 2, &[" "]),
+    ("months_between", 2, &["true"]),
+    ("overlay", 3, &["-1"]),
+    ("percentile", 2, &["1"]),
+    ("percentile_approx", 2, &["10000"]),
+    ("position", 2, &["1"]),
+    ("regexp_extract", 2, &["1"]),
+    ("regexp_extract_all", 2, &["1"]),
+    ("regexp_replace", 3, &["1"]),
+    ("round", 1, &["0"]),
+    ("rpad", 2, &[" "]),
+    ("sort_array", 1, &["true"]),
+    ("split", 2, &["-1"]),
+    ("str_to_map", 1, &[",", ":"]),
+    ("str_to_map", 2, &[":"]),
+    ("unix_timestamp", 1, &["yyyy-MM-dd HH:mm:ss"]),
+    ("to_unix_timestamp", 1, &["yyyy-MM-dd HH:mm:ss"]),
+];
+
 /// Aggregates whose second argument (whether nulls are ignored) is not shown.
 const ONE_ARGUMENT: &[&str] = &["first", "last", "first_value", "last_value", "any_value"];
 
@@ -47,9 +75,8 @@ pub fn call(function: &str, arguments: &[String], distinct: bool) -> String {
     let lower = function.to_ascii_lowercase();
     let operator = match lower.as_str() {
         "==" | "=" | "equalto" => Some("="),
-        "+" | "-" | "*" | "/" | "%" | "<" | "<=" | ">" | ">=" | "<=>" | "|" | "&" | "^" | "div" | "||" => {
-            Some(lower.as_str())
-        }
+        "+" | "-" | "*" | "/" | "%" | "<" | "<=" | ">" | ">=" | "<=>" | "|" | "&" | "^" | "div" | "||" | "<<"
+        | ">>" | ">>>" => Some(lower.as_str()),
         "!=" | "<>" => return format!("(NOT {})", call("=", arguments, false)),
         "and" => Some("AND"),
         "or" => Some("OR"),
@@ -67,13 +94,18 @@ pub fn call(function: &str, arguments: &[String], distinct: bool) -> String {
         ("isnull", [one]) => format!("({one} IS NULL)"),
         ("isnotnull", [one]) => format!("({one} IS NOT NULL)"),
         ("like", [one, pattern]) => format!("{one} LIKE {pattern}"),
+        ("ilike", [one, pattern]) => format!("{one} ILIKE {pattern}"),
         ("in", [one, list @ ..]) => format!("({one} IN ({}))", list.join(", ")),
         ("when" | "case", arguments) => case(None, arguments),
         ("if" | "iff", [condition, yes, no]) => format!("(IF({condition}, {yes}, {no}))"),
         ("count", [star]) if star == "*" && !distinct => "count(1)".into(),
-        ("window", _) => "window".into(),
+        ("window" | "session_window", _) => lower,
+        ("current_database", []) => "current_schema()".into(),
         (name, [one, _]) if ONE_ARGUMENT.contains(&name) => format!("{name}({one})"),
-        (name, _) => {
+        (name, arguments) => {
+            let shown = DEFAULTS.iter().find(|(known, count, _)| *known == name && *count == arguments.len());
+            let defaults = shown.map_or(&[] as &[&str], |(_, _, defaults)| defaults);
+            let arguments: Vec<&str> = arguments.iter().map(String::as_str).chain(defaults.iter().copied()).collect();
             let name = if CAPITALS.contains(&name) { name.to_ascii_uppercase() } else { name.to_string() };
             let distinct = if distinct { "DISTINCT " } else { "" };
             format!("{name}({distinct}{})", arguments.join(", "))
@@ -123,6 +155,21 @@ pub fn over(function: &str, partition_by: &[String], order_by: &[String], frame:
         parts.push(frame.to_string());
     }
     format!("{function} OVER ({})", parts.join(" "))
+}
+
+/// The frame that Spark shows where none is written. `offset`: the second argument of `lag` and `lead`.
+pub fn default_frame(function: &str, offset: Option<&str>, sorted: bool) -> String {
+    let offset = offset.unwrap_or("1");
+    match function {
+        "lag" => format!("ROWS BETWEEN -{offset} FOLLOWING AND -{offset} FOLLOWING"),
+        "lead" => format!("ROWS BETWEEN {offset} FOLLOWING AND {offset} FOLLOWING"),
+        "row_number" | "rank" | "dense_rank" | "percent_rank" | "ntile" => {
+            "ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW".into()
+        }
+        "cume_dist" => "RANGE BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW".into(),
+        _ if sorted => "RANGE BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW".into(),
+        _ => "ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING".into(),
+    }
 }
 
 #[cfg(test)]

@@ -1,9 +1,10 @@
 //! The streaming query coordinator: which queries there are, when their batches run, and what is durable about them.
 //!
 //! `manager` keeps the queries, `query` runs one of them, `checkpoint` keeps its two logs, `recovery` decides from them
-//! where it goes on, `trigger` decides when, `progress` tells. `work` is what a query computes, whether SQL or a
+//! where it goes on, `trigger` decides when, `progress` tells, `batch_time` is what `current_timestamp()` is. `work` is what a query computes, whether SQL or a
 //! DataFrame; `runs` remembers for a while what became of runs.
 
+pub mod batch_time;
 pub mod checkpoint;
 pub mod failpoint;
 pub mod manager;
