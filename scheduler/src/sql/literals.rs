@@ -349,7 +349,11 @@ const EXPONENT_MAX: i32 = 30;
 
 fn fraction_as(text: &str, data_type: DataType) -> Expr {
     let exponent = text.split_once(['e', 'E']).map_or(Some(0), |(_, exponent)| exponent.parse::<i32>().ok());
-    let many = text.len() > EXPONENT_MAX as usize || exponent.is_none_or(|exponent| exponent.abs() > EXPONENT_MAX);
+    // A decimal has no zero below zero.
+    let negative_zero = text.starts_with('-') && text.parse::<f64>().is_ok_and(|number| number == 0.0);
+    let many = negative_zero
+        || text.len() > EXPONENT_MAX as usize
+        || exponent.is_none_or(|exponent| exponent.abs() > EXPONENT_MAX);
     let mut number = number_as(text, data_type);
     if let Expr::Cast { expr, .. } = &mut number
         && many

@@ -41,6 +41,7 @@ const CAPITALS: &[&str] = &[
 
 /// Functions whose names show arguments that were not given: with so many, these more.
 const DEFAULTS: &[(&str, usize, &[&str])] = &[
+    ("aggregate", 3, &["lambdafunction(namedlambdavariable(), namedlambdavariable())"]),
     ("bround", 1, &["0"]),
     ("from_unixtime", 1, &["yyyy-MM-dd HH:mm:ss"]),
     ("lag", 1, &["1", "NULL"]),
@@ -53,16 +54,18 @@ const DEFAULTS: &[(&str, usize, &[&str])] = &[
     ("overlay", 3, &["-1"]),
     ("percentile", 2, &["1"]),
     ("percentile_approx", 2, &["10000"]),
-    ("position", 2, &["1"]),
     ("regexp_extract", 2, &["1"]),
     ("regexp_extract_all", 2, &["1"]),
     ("regexp_replace", 3, &["1"]),
+    ("reduce", 3, &["lambdafunction(namedlambdavariable(), namedlambdavariable())"]),
     ("round", 1, &["0"]),
     ("rpad", 2, &[" "]),
     ("sort_array", 1, &["true"]),
     ("split", 2, &["-1"]),
     ("str_to_map", 1, &[",", ":"]),
     ("str_to_map", 2, &[":"]),
+    ("substr", 2, &["2147483647"]),
+    ("substring", 2, &["2147483647"]),
     ("unix_timestamp", 1, &["yyyy-MM-dd HH:mm:ss"]),
     ("to_unix_timestamp", 1, &["yyyy-MM-dd HH:mm:ss"]),
 ];
@@ -100,6 +103,9 @@ pub fn call(function: &str, arguments: &[String], distinct: bool) -> String {
         ("if" | "iff", [condition, yes, no]) => format!("(IF({condition}, {yes}, {no}))"),
         ("count", [star]) if star == "*" && !distinct => "count(1)".into(),
         ("window" | "session_window", _) => lower,
+        ("position", arguments) => call("locate", arguments, distinct),
+        ("ltrim", [what, text]) => format!("TRIM(LEADING {what} FROM {text})"),
+        ("rtrim", [what, text]) => format!("TRIM(TRAILING {what} FROM {text})"),
         ("current_database", []) => "current_schema()".into(),
         (name, [one, _]) if ONE_ARGUMENT.contains(&name) => format!("{name}({one})"),
         (name, arguments) => {

@@ -269,8 +269,16 @@ impl VisitorMut for Expand<'_> {
         let outcome = generators.and_then(|()| self.stars(select)).and_then(|()| {
             name_items(select, &tables_of(select));
             for item in &mut select.projection {
+                let before = item.clone();
                 if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item {
                     event_windows(expr, &select.group_by, &select.from);
+                }
+                // A window by its own name keeps it.
+                if let (SelectItem::UnnamedExpr(Expr::Identifier(name)), SelectItem::UnnamedExpr(expr)) =
+                    (before, &*item)
+                    && !matches!(expr, Expr::Identifier(_))
+                {
+                    *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias: name };
                 }
             }
             if let Some(having) = &mut select.having {

@@ -493,6 +493,10 @@ impl VisitorMut for Expressions<'_> {
 
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
         let replaced = match expr {
+            // DataFusion knows no negative interval of ours.
+            Expr::UnaryOp { op: UnaryOperator::Minus, expr } if matches!(expr.as_ref(), Expr::Interval(_)) => {
+                call("negative", vec![expr.as_ref().clone()])
+            }
             Expr::UnaryOp { op: UnaryOperator::BitwiseNot, expr } => call("bitwise_not", vec![expr.as_ref().clone()]),
             Expr::Like { any: false, pattern, escape_char, .. }
             | Expr::ILike { any: false, pattern, escape_char, .. } => {
@@ -613,6 +617,7 @@ mod tests {
     #[test]
     fn expressions_are_others() {
         check("SELECT ~a", "SELECT bitwise_not(a)");
+        check("SELECT -INTERVAL '1' DAY", "SELECT negative(INTERVAL '1' DAY)");
         check("SELECT a LIKE '/%' ESCAPE '/'", "SELECT a LIKE like_pattern('/%', '/')");
         check("SELECT timestampadd(HOUR, 1, t)", "SELECT timestampadd('HOUR', 1, t)");
         check("SELECT datediff(a, b)", "SELECT datediff(a, b)");
