@@ -2,10 +2,10 @@
 
 usage: report.py LOGS [FAILED_STEP...]
 
-LOGS/cargo.log is what `cargo test -- --show-output` printed, LOGS/e2e.json and LOGS/airflow.json what
-tests/e2e/run.py and tests/airflow/run wrote. A test that
-prints a line `skipped: REASON` was skipped, although the harness says that it passed. The last line printed is the
-count; the exit status is 1 when a test or a step failed.
+LOGS/cargo.log is what `cargo test -- --show-output` printed; LOGS/e2e.json, LOGS/compose.json and LOGS/airflow.json what
+tests/e2e/run.py, tests/compose/run and tests/airflow/run wrote. A test that prints a line `skipped: REASON` was skipped,
+although the harness says that it passed. The last line printed is the count; the exit status is 1 when a test or a step
+failed.
 """
 
 import json
@@ -44,7 +44,7 @@ def main(logs, failed_steps):
         with open(path, errors="replace") as file:
             passed, failed, skipped = cargo_results(file.read())
     end_to_end = {"passed": [], "failed": [], "skipped": {}}
-    for report in ("e2e.json", "airflow.json"):
+    for report in ("e2e.json", "compose.json", "airflow.json"):
         if os.path.exists(path := os.path.join(logs, report)):
             with open(path) as file:
                 told = json.load(file)

@@ -69,7 +69,16 @@ impl Session {
     /// Runs one or more statements. Dropping the results cancels what still runs.
     pub async fn execute(&self, sql: impl Into<String>) -> Result<Results, Error> {
         let request = SqlRequest { sql: sql.into(), conf: self.conf.clone() };
-        let stream = self.remote.answer(self.remote.sql().execute(request).await)?;
+        let mut answer = self.remote.answer(self.remote.sql().execute(request.clone()).await);
+        if answer.as_ref().is_err_and(RemoteError::is_away) {
+            // Another of several schedulers may lead by now: the next statement goes there. This one may have run,
+            // unless a standby refused it.
+            let found = self.remote.find_again().await;
+            if found.is_ok() && matches!(answer, Err(RemoteError::Standby(_))) {
+                answer = self.remote.answer(self.remote.sql().execute(request).await);
+            }
+        }
+        let stream = answer?;
         Ok(Results { stream, remote: self.remote.clone() })
     }
 

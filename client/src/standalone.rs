@@ -20,6 +20,8 @@ pub struct Options {
     pub task_slots: usize,
     /// Folder for what executors keep between stages: one below for each. A temporary one when absent.
     pub work_dir: Option<PathBuf>,
+    /// What operators of each executor may hold, in bytes; as much as there is when absent.
+    pub memory_limit: Option<u64>,
 }
 
 impl Options {
@@ -33,8 +35,13 @@ impl Options {
             connect: Default::default(),
             http_port: 0,
             postgres: None,
+            ha: None,
+            advertise: None,
+            secrets_dir: headwater_executor::connectors::secrets::DEFAULT_FOLDER.into(),
+            drain_timeout: executor::DRAIN_TIMEOUT,
         };
-        Self { scheduler, executors, task_slots, work_dir: None }
+        let memory_limit = headwater_executor::memory::default_limit(executors);
+        Self { scheduler, executors, task_slots, work_dir: None, memory_limit }
     }
 }
 
@@ -48,7 +55,7 @@ impl Cluster {
     /// Starts the scheduler, then the executors; returns once all have registered.
     pub async fn start(options: Options) -> Result<Self> {
         let bind = options.scheduler.bind;
-        let scheduler = scheduler::start(options.scheduler).await.context("failed to start the scheduler")?;
+        let scheduler = scheduler::start(options.scheduler.clone()).await.context("failed to start the scheduler")?;
         let mut cluster = Self { scheduler, executors: Vec::with_capacity(options.executors) };
         let address = reachable(cluster.scheduler.grpc_addr());
         for number in 0..options.executors {
@@ -58,6 +65,10 @@ impl Cluster {
                 work_dir: options.work_dir.as_ref().map(|dir| dir.join(format!("executor-{number}"))),
                 bind,
                 advertise: Some(reachable(SocketAddr::new(bind, 0)).ip().to_string()),
+                // The scheduler's page has what this process counts.
+                http_port: None,
+                memory_limit: options.memory_limit,
+                drain_timeout: options.scheduler.drain_timeout,
             });
             cluster.executors.push(executor.await.with_context(|| format!("failed to start executor {number}"))?);
         }

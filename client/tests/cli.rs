@@ -40,6 +40,7 @@ fn query(name: &str) -> QueryStatus {
         message: if name == "bad" { "[KAFKA_DATA_LOSS] offsets 5..9 are gone".into() } else { String::new() },
         checkpoint: "file:///c".into(),
         trigger: "default".into(),
+        trouble: None,
     }
 }
 
@@ -117,7 +118,7 @@ impl QueryService for Scheduler {
         self.find("delete", &request.into_inner().r#ref)
     }
     async fn endpoints(&self, _: Request<EndpointsRequest>) -> Result<Response<EndpointsResponse>, Status> {
-        Ok(Response::new(EndpointsResponse { connect_port: 15002, http_port: 4040 }))
+        Ok(Response::new(EndpointsResponse { connect_port: 15002, http_port: 4040, ..Default::default() }))
     }
 }
 
@@ -493,7 +494,7 @@ async fn queries() {
     let list: serde_json::Value = serde_json::from_str(&ran.out).expect("JSON");
     let expect = serde_json::json!({
         "id": "00000000-0000-0000-0000-00000000good", "runId": "r", "name": "good", "state": "FINISHED", "batchId": 7,
-        "inputRowsPerSecond": 1.5, "processedRowsPerSecond": 2.5, "lag": 3, "message": ""
+        "inputRowsPerSecond": 1.5, "processedRowsPerSecond": 2.5, "lag": 3, "message": "", "trouble": null
     });
     assert_eq!(list[0], expect);
     served.run(&["query", "list"]).await.check(0, "endless", "");
@@ -653,4 +654,27 @@ mod standalone {
         let ran = ran(headwater(&["topic", "list", "--kafka", "127.0.0.1:1"])).await;
         ran.check(1, "", "127.0.0.1:1");
     }
+}
+
+#[tokio::test]
+async fn health_is_the_exit_code() {
+    let check = async |answer: &'static str, code: i32, out: &str, err: &str| {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address").to_string();
+        let server = tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.expect("a caller");
+            let mut stream = BufReader::new(stream);
+            let mut line = String::new();
+            stream.read_line(&mut line).await.expect("a request");
+            while stream.read_line(&mut String::new()).await.expect("a header") > 2 {}
+            stream.write_all(answer.as_bytes()).await.expect("sent");
+            line
+        });
+        ran(headwater(&["health", "--http", &address])).await.check(code, out, err);
+        assert_eq!(server.await.expect("asked"), "GET /healthz HTTP/1.0\r\n");
+    };
+    check("HTTP/1.1 200 OK\r\n\r\nok\n", 0, "ok\n", "").await;
+    check("HTTP/1.1 503 Service Unavailable\r\n\r\nnot registered\n", 1, "", "answers 503: not registered").await;
+    check("+OK POP3\r\n", 1, "", "does not speak HTTP").await;
+    ran(headwater(&["health", "--http", "127.0.0.1:1"])).await.check(1, "", "127.0.0.1:1 is not reached");
 }

@@ -1,6 +1,7 @@
 //! Plan nodes on the wire: one arm for each node of ours, behind a magic; everything else is Ballista's.
 
 use crate::operators::one_task::OneTaskExec;
+use crate::operators::placed::PlacedExec;
 use crate::operators::sink::SinkExec;
 use crate::operators::source_scan::SourceScanExec;
 use ballista_core::serde::{BallistaCodec, BallistaLogicalExtensionCodec, BallistaPhysicalExtensionCodec};
@@ -20,6 +21,7 @@ pub fn ballista_codec() -> BallistaCodec<LogicalPlanNode, PhysicalPlanNode> {
 
 /// 0xff never begins a protobuf message (wire type 7 does not exist), so Ballista's own bytes cannot be mistaken.
 const MAGIC: &[u8; 3] = b"\xffHW";
+const PLACED: u8 = b'P';
 const SOURCE_SCAN: u8 = b'R';
 const SINK: u8 = b'W';
 const ONE_TASK: u8 = b'1';
@@ -39,6 +41,7 @@ impl PhysicalExtensionCodec for HeadwaterPhysicalCodec {
         converter: &dyn PhysicalProtoConverterExtension,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         match buf.strip_prefix(MAGIC.as_slice()) {
+            Some([PLACED, rest @ ..]) => Ok(Arc::new(PlacedExec::decode(rest, inputs)?)),
             Some([SOURCE_SCAN, rest @ ..]) => Ok(Arc::new(SourceScanExec::decode(rest, inputs)?)),
             Some([SINK, rest @ ..]) => Ok(Arc::new(SinkExec::decode(rest, inputs)?)),
             Some([ONE_TASK, rest @ ..]) => Ok(Arc::new(OneTaskExec::decode(rest, ctx, self)?)),
@@ -61,6 +64,10 @@ impl PhysicalExtensionCodec for HeadwaterPhysicalCodec {
         };
         if let Some(scan) = node.downcast_ref::<SourceScanExec>() {
             put(SOURCE_SCAN, scan.encode()?);
+            return Ok(());
+        }
+        if let Some(placed) = node.downcast_ref::<PlacedExec>() {
+            put(PLACED, placed.encode());
             return Ok(());
         }
         if let Some(sink) = node.downcast_ref::<SinkExec>() {

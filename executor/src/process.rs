@@ -8,11 +8,16 @@
 //!                                  ended
 //! ```
 //!
-//! While registered it holds a stream open at the scheduler, so that either side notices the other's death at once.
-//! After a lost scheduler it registers again under a new id: the old id is refused until it has expired.
+//! While registered it holds a stream open at the scheduler, so that either side notices the other's death at once, and
+//! that the other hangs within seconds ([`liveness`](crate::liveness)). After a lost scheduler it registers again, with
+//! the one that leads by then, under a new id; what ran for the lost one is cancelled.
 
 use crate::connectors::files::location::LazyObjectStoreRegistry;
 use crate::engine::HeadwaterEngine;
+use crate::liveness::{BEAT, Patience, SCHEDULER_SILENT_MAX};
+use crate::metrics::METRICS;
+use crate::observed::ObservedEngine;
+use crate::{memory, web};
 use anyhow::{Context, Result, anyhow};
 use arrow_flight::flight_service_server::FlightServiceServer;
 use ballista_core::extension::SessionConfigExt;
@@ -29,11 +34,12 @@ use ballista_executor::health::ExecutorHealth;
 use ballista_executor::metrics::{ExecutorMetricCollectionPolicy, LoggingMetricsCollector};
 use ballista_executor::runtime_cache::DefaultSessionRuntimeCache;
 use ballista_executor::shutdown::ShutdownNotifier;
-use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::prelude::SessionConfig;
-use headwater_proto::engine::HoldRequest;
+use futures::future::join_all;
 use headwater_proto::engine::liveness_service_client::LivenessServiceClient;
-use std::net::{IpAddr, TcpListener as StdTcpListener, UdpSocket};
+use headwater_proto::engine::query_service_client::QueryServiceClient;
+use headwater_proto::engine::{EndpointsRequest, HoldRequest};
+use std::net::{IpAddr, SocketAddr, TcpListener as StdTcpListener, UdpSocket};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -50,29 +56,45 @@ pub const SCHEDULER_ALIAS: &str = "headwater-scheduler";
 /// Every second: the scheduler learns of a restart of its own from the first heartbeat after it.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 /// Attempts to reach a scheduler are this far apart at most.
-const RECONNECT_MAX: Duration = Duration::from_secs(1);
-/// A scheduler that vanished without closing the connection (its machine lost power, the network is cut, it is hung) is
-/// noticed after at most the sum of both; gRPC's own default is never.
+const RECONNECT_MAX: Duration = Duration::from_millis(500);
+/// A scheduler that leads says so within milliseconds; one that hangs should hold nobody up.
+const ASK_MAX: Duration = Duration::from_secs(1);
+/// What is left of a registration with a scheduler that is gone holds the next one up so long at most.
+const GONE_MAX: Duration = Duration::from_millis(500);
+/// The same at the end of an executor that has drained: results may be fetched from it meanwhile.
+const DRAINED_MAX: Duration = Duration::from_secs(10);
+/// A connection whose other end vanished without closing it is given up after at most the sum of both; gRPC's own
+/// default is never. The liveness stream notices sooner.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// An answer to a heartbeat or a status report takes milliseconds. Waiting for ever would hold up those behind it.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
+/// The parts of a registration that has ended are waited for so long: what a task left behind may take its time.
+const PARTS_END_MAX: Duration = Duration::from_secs(5);
+/// A drain waits so long for running tasks, where nobody says.
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(60);
 /// Bound on a message to and from an executor: a batch of rows, a task's plan with all it reads.
 pub const MESSAGE_BYTES_MAX: usize = 64 << 20;
 
 /// How to run an executor.
 #[derive(Debug, Clone)]
 pub struct ExecutorOptions {
-    /// `host:port` of schedulers, tried in turn.
+    /// `host:port` of schedulers: the one that leads is registered with.
     pub schedulers: Vec<String>,
     /// Tasks at once.
     pub task_slots: usize,
-    /// Folder for shuffle files; a temporary one, removed at the end, when absent.
+    /// Folder for shuffle and spill files; a temporary one, removed at the end, when absent.
     pub work_dir: Option<PathBuf>,
     /// Address to listen on.
     pub bind: IpAddr,
     /// Host under which the scheduler and other executors reach this one; `bind` when absent.
     pub advertise: Option<String>,
+    /// Port of health and metrics; 0 picks one, none serves neither.
+    pub http_port: Option<u16>,
+    /// Bytes that operators may hold, shared evenly by the slots; as much as there is when absent.
+    pub memory_limit: Option<u64>,
+    /// A drain waits so long for running tasks; then they are left to other executors.
+    pub drain_timeout: Duration,
 }
 
 /// A running executor.
@@ -80,6 +102,7 @@ pub struct ExecutorHandle {
     stop: watch::Sender<bool>,
     task: JoinHandle<Result<()>>,
     id: watch::Receiver<String>,
+    http: Option<web::Server>,
 }
 
 impl ExecutorHandle {
@@ -87,7 +110,11 @@ impl ExecutorHandle {
     pub fn id(&self) -> String {
         self.id.borrow().clone()
     }
-    /// Takes no new tasks, waits for the running ones, ends.
+    /// Where HTTP listens, if it does.
+    pub fn http_addr(&self) -> Option<SocketAddr> {
+        self.http.as_ref().map(web::Server::address)
+    }
+    /// Takes no new tasks, waits for the running ones, but no longer than its options say, and ends.
     pub async fn drain(self) -> Result<()> {
         // The receiver is gone only when the executor has ended, which is what is wanted.
         let _ = self.stop.send(true);
@@ -114,8 +141,12 @@ pub async fn start(options: ExecutorOptions) -> Result<ExecutorHandle> {
     }
     let (stop, stop_receiver) = watch::channel(false);
     let (id_sender, mut id) = watch::channel(String::new());
+    let http = match options.http_port {
+        Some(port) => Some(web::serve(SocketAddr::new(options.bind, port), id.clone()).await?),
+        None => None,
+    };
     let task = tokio::spawn(run(options, stop_receiver, id_sender));
-    let mut handle = ExecutorHandle { stop, task, id: id.clone() };
+    let mut handle = ExecutorHandle { stop, task, id: id.clone(), http };
     tokio::select! {
         registered = id.changed() => match registered {
             Ok(()) => Ok(handle),
@@ -135,6 +166,7 @@ async fn run(options: ExecutorOptions, mut stop: watch::Receiver<bool>, id: watc
         }
         None => temporary.insert(tempfile::tempdir().context("cannot make a work directory")?).path().to_path_buf(),
     };
+    let _counted = Counted::begin(&options);
     loop {
         let connected = tokio::select! {
             connected = connect(&options.schedulers) => connected,
@@ -143,7 +175,9 @@ async fn run(options: ExecutorOptions, mut stop: watch::Receiver<bool>, id: watc
         let round =
             Registration { options: &options, work_dir: &work_dir, scheduler: connected.0, channel: connected.1 };
         let began = Instant::now();
-        match round.serve(&mut stop, &id).await {
+        let ended = round.serve(&mut stop, &id).await;
+        id.send_if_modified(|id| !std::mem::take(id).is_empty());
+        match ended {
             Ok(Ended::Drained) => return Ok(()),
             Ok(Ended::SchedulerGone) => info!("scheduler gone, registering again"),
             Err(e) => warn!(error = format!("{e:#}"), "registration failed, trying again"),
@@ -153,6 +187,28 @@ async fn run(options: ExecutorOptions, mut stop: watch::Receiver<bool>, id: watc
             () = tokio::time::sleep(RECONNECT_MAX.saturating_sub(began.elapsed())) => {}
             _ = stop.wait_for(|stop| *stop) => return Ok(()),
         }
+    }
+}
+
+/// What an executor adds to its process, for metrics.
+struct Counted {
+    slots: i64,
+    memory: i64,
+}
+
+impl Counted {
+    fn begin(options: &ExecutorOptions) -> Self {
+        let (slots, memory) = (options.task_slots.max(1) as i64, options.memory_limit.unwrap_or(0) as i64);
+        METRICS.task_slots.inc_by(slots);
+        METRICS.memory_limit.inc_by(memory);
+        Self { slots, memory }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        METRICS.task_slots.dec_by(self.slots);
+        METRICS.memory_limit.dec_by(self.memory);
     }
 }
 
@@ -188,29 +244,47 @@ fn url_host(ip: IpAddr) -> String {
     }
 }
 
-/// The first scheduler that answers, and its address; tries for ever.
+/// The scheduler that leads, and its address; tries for ever.
 async fn connect(schedulers: &[String]) -> (String, Channel) {
     let mut wait = Duration::from_millis(50);
     let mut said = false;
     loop {
-        for scheduler in schedulers {
-            match endpoint(scheduler) {
-                Ok(endpoint) => match endpoint.connect().await {
-                    Ok(channel) => return (scheduler.clone(), channel),
-                    Err(e) if !said => {
-                        // tonic's own text is "transport error"; why stands below it.
-                        let error = anyhow!(e);
-                        warn!(scheduler, error = %error.root_cause(), "scheduler not reached, trying on");
-                        said = true;
-                    }
-                    Err(_) => {}
-                },
-                Err(e) => warn!(scheduler, error = %e, "not an address"),
+        let answers = join_all(schedulers.iter().map(|scheduler| ask(scheduler))).await;
+        let mut leader: Option<(u64, String, Channel)> = None;
+        for (scheduler, answer) in schedulers.iter().zip(answers) {
+            match answer {
+                // Of two that believe to lead the later is right.
+                Ok((epoch, channel)) if leader.as_ref().is_none_or(|(best, ..)| epoch > *best) => {
+                    leader = Some((epoch, scheduler.clone(), channel));
+                }
+                Ok(_) => {}
+                Err(error) if !said => warn!(scheduler, error, "no scheduler that leads, trying on"),
+                Err(_) => {}
             }
         }
+        if let Some((_, scheduler, channel)) = leader {
+            return (scheduler, channel);
+        }
+        said = true;
         tokio::time::sleep(wait).await;
         wait = (wait * 2).min(RECONNECT_MAX);
     }
+}
+
+/// A connection to a scheduler that leads, and the number of its leadership; else why not.
+async fn ask(scheduler: &str) -> Result<(u64, Channel), String> {
+    // tonic's own text is "transport error"; why stands below it.
+    let cause = |error: tonic::transport::Error| anyhow!(error).root_cause().to_string();
+    let asked = async {
+        let channel = endpoint(scheduler).map_err(cause)?.connect().await.map_err(cause)?;
+        match QueryServiceClient::new(channel.clone()).endpoints(EndpointsRequest {}).await {
+            Ok(endpoints) => Ok((endpoints.into_inner().epoch, channel)),
+            // Ballista's scheduler without our services, as in tests: it leads, since it registers executors.
+            Err(status) if status.code() == tonic::Code::Unimplemented => Ok((0, channel)),
+            Err(status) => Err(status.message().to_string()),
+        }
+    };
+    tokio::time::timeout(ASK_MAX, asked).await.unwrap_or_else(|_| Err(format!("no answer within {ASK_MAX:?}")))
 }
 
 enum Ended {
@@ -250,10 +324,9 @@ impl Registration<'_> {
             os_info: Some(ExecutorOperatingSystemSpecification::default().into()),
             ballista_protocol_version: BALLISTA_PROTOCOL_VERSION,
         };
-        let runtime = RuntimeEnvBuilder::new()
-            .with_object_store_registry(Arc::new(LazyObjectStoreRegistry::default()))
-            .build_arc()
-            .context("runtime")?;
+        let stores = Arc::new(LazyObjectStoreRegistry::default());
+        let runtime = memory::runtime(stores, &self.work_dir.join("spill"))
+            .with_context(|| format!("cannot make a folder for spill files in {}", self.work_dir.display()))?;
         let runtime_producer: RuntimeProducer = Arc::new(move |_| Ok(Arc::clone(&runtime)));
         let config_producer: ConfigProducer = Arc::new(SessionConfig::new_with_ballista);
         let work_dir = self.work_dir.to_string_lossy().into_owned();
@@ -266,11 +339,11 @@ impl Registration<'_> {
                 Arc::new(crate::functions::registry::function_registry()),
                 Arc::new(LoggingMetricsCollector::default()),
                 slots,
-                Arc::new(HeadwaterEngine::new(DefaultExecutionEngine::new())),
+                Arc::new(ObservedEngine(HeadwaterEngine::new(DefaultExecutionEngine::new()))),
             )
             .with_session_runtime_cache(Some(Arc::new(DefaultSessionRuntimeCache::new(
                 runtime_producer,
-                Arc::new(|base, _, _| Ok(base)),
+                memory::policy(self.options.memory_limit, slots),
                 256,
             )))),
         );
@@ -345,12 +418,24 @@ impl Registration<'_> {
         // The receivers may all be gone already.
         let _ = notifier.notify_shutdown.send(());
         drop(notifier.shutdown_complete_tx);
-        // Closed when every part has ended: never a message.
-        let _ = notifier.shutdown_complete_rx.recv().await;
-        for (name, result) in [("task", flatten(task_server.await)), ("flight", flatten(flight_server.await))] {
-            if let Err(e) = result {
-                warn!(error = %e, "{name} server ended with an error");
+        let servers = [task_server.abort_handle(), flight_server.abort_handle()];
+        let parts = async {
+            // Closed when every part has ended: never a message.
+            let _ = notifier.shutdown_complete_rx.recv().await;
+            for (name, result) in [("task", flatten(task_server.await)), ("flight", flatten(flight_server.await))] {
+                if let Err(e) = result {
+                    warn!(error = %e, "{name} server ended with an error");
+                }
             }
+        };
+        let patience = match ended {
+            Ended::Drained => DRAINED_MAX,
+            Ended::SchedulerGone => GONE_MAX,
+        };
+        // The connections of a scheduler that hangs never close, and what waits for its answer waits long.
+        if tokio::time::timeout(patience, parts).await.is_err() {
+            info!("parts of the former registration had not ended after {patience:?}, leaving them");
+            servers.iter().for_each(tokio::task::AbortHandle::abort);
         }
         Ok(ended)
     }
@@ -371,19 +456,29 @@ impl Registration<'_> {
         // process, which may hold other executors that go on.)
         let mut every = tokio::time::interval(HEARTBEAT / 10);
         let mut drained = TasksDrainedFuture(Arc::clone(executor));
-        loop {
-            every.tick().await;
-            if let Err(e) = scheduler.heart_beat_from_executor(terminating.clone()).await {
-                warn!(error = %e, "scheduler did not hear that this executor drains");
+        info!(executor_id = id, running = executor.active_task_count(), "draining: no new tasks");
+        let waiting = async {
+            loop {
+                every.tick().await;
+                if let Err(e) = scheduler.heart_beat_from_executor(terminating.clone()).await {
+                    warn!(error = %e, "scheduler did not hear that this executor drains");
+                }
+                tokio::select! {
+                    () = &mut drained => break,
+                    _ = every.tick() => {}
+                }
             }
-            tokio::select! {
-                () = &mut drained => break,
-                _ = every.tick() => {}
-            }
+        };
+        let timeout = self.options.drain_timeout;
+        if tokio::time::timeout(timeout, waiting).await.is_err() {
+            let running = executor.active_task_count();
+            warn!(executor_id = id, running, ?timeout, "tasks still run; leaving them to other executors");
         }
         let stopped = ExecutorStoppedParams { executor_id: id.to_string(), reason: "drained".into() };
-        if let Err(e) = scheduler.executor_stopped(stopped).await {
-            warn!(error = %e, "scheduler did not hear that this executor stops");
+        match tokio::time::timeout(PARTS_END_MAX, scheduler.executor_stopped(stopped)).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(e)) => warn!(error = %e, "scheduler did not hear that this executor stops"),
+            Err(_) => warn!("scheduler did not answer that it heard that this executor stops"),
         }
     }
 }
@@ -392,15 +487,38 @@ fn flatten<T, E: std::fmt::Display>(joined: Result<Result<T, E>, tokio::task::Jo
     joined.map_err(|e| anyhow!(e))?.map_err(|e| anyhow!("{e}"))
 }
 
-/// Holds the liveness stream; returns when it has ended, that is when the scheduler has.
+/// Holds the liveness stream; returns when it has ended, or nothing comes any more: the scheduler is gone.
 async fn hold(channel: Channel, id: &str) {
+    // Two beats under way are as good as many.
+    let (beats, under_way) = tokio::sync::mpsc::channel(2);
+    let beat = || HoldRequest { executor_id: id.to_string() };
+    // There is room.
+    let _ = beats.try_send(beat());
     let mut client = LivenessServiceClient::new(channel);
-    match client.hold(HoldRequest { executor_id: id.to_string() }).await {
-        Ok(response) => {
-            let mut stream = response.into_inner();
-            while let Ok(Some(_)) = stream.message().await {}
+    let held = client.hold(tokio_stream::wrappers::ReceiverStream::new(under_way));
+    let mut stream = match tokio::time::timeout(SCHEDULER_SILENT_MAX, held).await {
+        Ok(Ok(response)) => response.into_inner(),
+        Ok(Err(status)) => return warn!(error = %status, "liveness stream refused"),
+        Err(_) => return warn!("liveness stream not answered"),
+    };
+    let mut patience = Patience::new(SCHEDULER_SILENT_MAX, Instant::now());
+    let mut looks = tokio::time::interval(BEAT);
+    looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            // What has come is heard before the clock is looked at.
+            biased;
+            message = stream.message() => match message {
+                Ok(Some(_)) => patience.heard(),
+                Ok(None) | Err(_) => return,
+            },
+            _ = looks.tick() => {
+                if patience.look(Instant::now()) {
+                    return warn!("the scheduler has been silent for {SCHEDULER_SILENT_MAX:?}");
+                }
+                let _ = beats.try_send(beat());
+            }
         }
-        Err(status) => warn!(error = %status, "liveness stream refused"),
     }
 }
 

@@ -29,6 +29,23 @@ fn provider() -> Arc<CryptoProvider> {
     CryptoProvider::get_default().cloned().unwrap_or_else(|| Arc::new(rustls::crypto::ring::default_provider()))
 }
 
+/// Type of a store of keys or certificates that is text.
+pub const PEM: &str = "PEM";
+/// Type of a store that is a `.p12` file.
+pub const PKCS12: &str = "PKCS12";
+
+/// Which type of store a file is, in upper case: what is declared, else what its name says, else Java's default, `JKS`.
+pub fn store_type(declared: Option<&str>, location: &str) -> String {
+    let location = location.to_ascii_lowercase();
+    let ends = |suffixes: &[&str]| suffixes.iter().any(|suffix| location.ends_with(suffix));
+    match declared {
+        Some(declared) => declared.trim().to_ascii_uppercase(),
+        None if ends(&[".pem", ".crt", ".cer"]) => PEM.into(),
+        None if ends(&[".p12", ".pfx", ".pkcs12"]) => PKCS12.into(),
+        None => "JKS".into(),
+    }
+}
+
 /// The certificates of a PEM file, as roots of trust.
 ///
 /// # Errors

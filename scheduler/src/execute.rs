@@ -28,6 +28,7 @@ use tokio::sync::watch;
 const EXECUTORS_WAIT: std::time::Duration = std::time::Duration::from_secs(15);
 
 /// What a statement came to.
+#[expect(clippy::large_enum_variant, reason = "there is one for a statement")]
 pub enum Outcome {
     /// Rows, as they arrive.
     Rows(SendableRecordBatchStream),

@@ -3,7 +3,9 @@
 pub mod cluster;
 pub mod connect;
 pub mod execute;
+pub mod ha;
 pub mod ingest;
+pub mod metrics;
 pub mod process;
 pub mod rpc;
 pub mod session;

@@ -3,13 +3,18 @@
 //! gRPC (Ballista, queries, SQL, liveness), Spark Connect and HTTP (health, metrics, API) listen before [`start`] returns, and the
 //! queries of the catalog are resumed by then.
 //!
-//! A state directory on a local disk is locked for the life of the scheduler: a second one would run every query again,
-//! and record the failures of those that lose as theirs. An object store has no lock that dies with its holder; there
-//! it is up to whoever starts schedulers.
+//! Of the schedulers of one state directory one leads ([`ha`](crate::ha)). Without `--ha` a second one is refused: on a
+//! local disk by a lock, which lasts as long as the process, on an object store by the first one's heartbeat. With it:
+//!
+//! ```text
+//! standby ──campaign──► leader ──lost──► standby ──…
+//! ```
 
 use crate::cluster::{Cluster, Liveness};
 use crate::connect::server as connect;
 use crate::execute::Statements;
+use crate::ha::fenced::Fenced;
+use crate::ha::{self, Candidate, Epochs, Ha, Leadership, Tenure, standby};
 use crate::ingest::failpoint::Failpoint;
 use crate::ingest::{Ingest, IngestRpc};
 use crate::rpc::{QueryRpc, SqlRpc};
@@ -19,18 +24,20 @@ use crate::streaming::manager::Manager;
 use crate::web;
 use anyhow::{Context, Result, anyhow};
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
-use headwater_executor::connectors::Options;
 use headwater_executor::connectors::files::location::{LazyObjectStoreRegistry, parse_location};
+use headwater_executor::connectors::{Options, secrets};
 use headwater_proto::engine::EndpointsResponse;
 use headwater_proto::engine::ingest_service_server::IngestServiceServer;
 use headwater_proto::engine::liveness_service_server::LivenessServiceServer;
 use headwater_proto::engine::query_service_server::QueryServiceServer;
 use headwater_proto::engine::sql_service_server::SqlServiceServer;
 use headwater_proto::secret::Secret;
-use object_store::{ObjectStoreExt, PutPayload};
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 use std::fs::{File, TryLockError};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -38,11 +45,13 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::TcpListenerStream;
-use tracing::info;
+use tracing::{info, warn};
 use url::Url;
 
 /// Connections that are still busy this long after shutdown began are cut.
 const SHUTDOWN_MAX: Duration = Duration::from_secs(5);
+/// The same for a leader that was deposed: whoever talks to it should talk to its successor.
+const DEPOSED_MAX: Duration = Duration::from_millis(500);
 
 /// A text of statements is at most this long: INSERT … VALUES of many rows.
 const REQUEST_BYTES_MAX: usize = 64 << 20;
@@ -64,6 +73,14 @@ pub struct SchedulerOptions {
     pub http_port: u16,
     /// PostgreSQL of ingest runs that name none.
     pub postgres: Option<Secret>,
+    /// How several schedulers of the state directory find out who leads; without, there is one.
+    pub ha: Option<Ha>,
+    /// Host under which clients and executors reach this scheduler, for others to name; `bind` when absent.
+    pub advertise: Option<String>,
+    /// Folder of the files that options name as `${secret:NAME}`.
+    pub secrets_dir: PathBuf,
+    /// Batches that run have so long to end when the scheduler does.
+    pub drain_timeout: Duration,
 }
 
 /// A running scheduler.
@@ -71,12 +88,17 @@ pub struct SchedulerHandle {
     grpc_addr: SocketAddr,
     connect_addr: SocketAddr,
     http_addr: SocketAddr,
-    stop: watch::Sender<bool>,
-    manager: Manager,
-    ingest: Ingest,
-    servers: JoinHandle<Result<()>>,
+    running: Running,
+    drain_timeout: Duration,
     /// Kept as long as anything may write to the state directory.
     _lock: Option<File>,
+}
+
+enum Running {
+    /// It leads, or has failed.
+    Alone(Leader, Option<Leadership>),
+    /// It leads or stands by.
+    OneOfSeveral { stop: watch::Sender<bool>, roles: JoinHandle<Result<()>> },
 }
 
 impl SchedulerHandle {
@@ -93,20 +115,69 @@ impl SchedulerHandle {
         self.http_addr
     }
     /// Ends the runs of all queries and of ingestion, which resume at the next start. First of a shutdown: executors in this process
-    /// can then drain while the scheduler still answers.
+    /// can then drain while the scheduler still answers. One of several has no executors in its process.
     pub async fn stop_queries(&self) {
-        self.ingest.shutdown().await;
-        self.manager.shutdown().await;
+        if let Running::Alone(leader, _) = &self.running {
+            leader.stop_queries(self.drain_timeout).await;
+        }
     }
-    /// Ends the runs of all queries at their next step (they resume at the next start) and closes the servers.
+    /// Ends the runs of all queries, each after its batch (they resume at the next start), and closes the servers.
     pub async fn shutdown(self) -> Result<()> {
-        self.ingest.shutdown().await;
-        self.manager.shutdown().await;
+        match self.running {
+            Running::Alone(leader, leadership) => {
+                let ended = leader.shutdown(self.drain_timeout, SHUTDOWN_MAX).await;
+                if let Some(leadership) = leadership {
+                    leadership.end().await?;
+                }
+                ended
+            }
+            Running::OneOfSeveral { stop, roles } => {
+                // The receiver is gone when it has ended by itself.
+                let _ = stop.send(true);
+                roles.await.context("roles")?
+            }
+        }
+    }
+    /// Returns when a server has failed, or another scheduler has taken the state directory, with the reason.
+    pub async fn wait_failed(&mut self) -> anyhow::Error {
+        match &mut self.running {
+            Running::Alone(leader, None) => leader.wait_failed().await,
+            Running::Alone(leader, Some(leadership)) => tokio::select! {
+                failure = leader.wait_failed() => failure,
+                reason = leadership.tenure().lost() => anyhow!(
+                    "[STATE_DIRECTORY_IN_USE] this scheduler ends, since another uses its state directory: {reason}"
+                ),
+            },
+            Running::OneOfSeveral { roles, .. } => match roles.await {
+                Ok(Ok(())) => anyhow!("the scheduler ended"),
+                Ok(Err(e)) => e,
+                Err(e) => anyhow!(e),
+            },
+        }
+    }
+}
+
+/// What runs while this scheduler leads.
+struct Leader {
+    stop: watch::Sender<bool>,
+    manager: Manager,
+    ingest: Ingest,
+    servers: JoinHandle<Result<()>>,
+}
+
+impl Leader {
+    /// Batches that run have `drain` to end.
+    async fn stop_queries(&self, drain: Duration) {
+        info!(timeout = ?drain, "draining: batches that run end, none begins");
+        tokio::join!(self.ingest.shutdown(), self.manager.drain(drain));
+    }
+    async fn shutdown(self, drain: Duration, servers_max: Duration) -> Result<()> {
+        self.stop_queries(drain).await;
         // The receivers are gone only when the servers have ended already.
         let _ = self.stop.send(true);
         let servers = self.servers;
         let abort = servers.abort_handle();
-        match tokio::time::timeout(SHUTDOWN_MAX, servers).await {
+        match tokio::time::timeout(servers_max, servers).await {
             Ok(ended) => ended.context("servers")?,
             Err(_) => {
                 abort.abort();
@@ -114,19 +185,51 @@ impl SchedulerHandle {
             }
         }
     }
-    /// Returns when a server has failed, with the reason.
-    pub async fn wait_failed(&mut self) -> anyhow::Error {
+    async fn wait_failed(&mut self) -> anyhow::Error {
         match (&mut self.servers).await {
             Ok(Ok(())) => anyhow!("the scheduler's servers ended"),
             Ok(Err(e)) => e,
             Err(e) => anyhow!(e),
         }
     }
+    /// Ends what another scheduler does by now: connections first, so that executors and clients go there.
+    async fn depose(self) {
+        let _ = self.stop.send(true);
+        let ended = self.shutdown(Duration::ZERO, DEPOSED_MAX);
+        match tokio::time::timeout(SHUTDOWN_MAX, ended).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => warn!(error = format!("{error:#}"), "a deposed leader's servers ended with an error"),
+            // What is left can write nothing any more.
+            Err(_) => warn!("runs of a deposed leader had not ended after {SHUTDOWN_MAX:?}, leaving them"),
+        }
+    }
+}
+
+/// The ports, bound once; each role listens to copies.
+struct Ports {
+    grpc: std::net::TcpListener,
+    connect: std::net::TcpListener,
+    http: std::net::TcpListener,
+}
+
+/// A listener of this role, on a port that is bound for the life of the process.
+fn listener(port: &std::net::TcpListener) -> Result<TcpListener> {
+    Ok(TcpListener::from_std(port.try_clone()?)?)
+}
+
+/// The state directory.
+struct State {
+    store: Arc<dyn ObjectStore>,
+    root: Path,
+    url: Url,
+    /// Absolute: a later start from another folder must find the same checkpoints.
+    name: String,
 }
 
 /// Locks a state directory on a local disk, and leaves this process's id in the lock for whoever finds it taken. The
-/// system takes the lock away when the process ends, however it ends.
-fn lock(state_dir: &Url) -> Result<Option<File>> {
+/// system takes the lock away when the process ends, however it ends. One of several schedulers (`shared`) keeps out
+/// those that would be alone, and the other way about.
+fn lock(state_dir: &Url, shared: bool) -> Result<Option<File>> {
     let Some(folder) = state_dir.to_file_path().ok().filter(|_| state_dir.scheme() == "file") else { return Ok(None) };
     std::fs::create_dir_all(&folder).with_context(|| {
         format!("cannot make state directory {}: check --state-dir and its permissions", folder.display())
@@ -136,7 +239,8 @@ fn lock(state_dir: &Url) -> Result<Option<File>> {
         || format!("cannot write to state directory {}: check --state-dir and its permissions", folder.display());
     let opened = File::options().read(true).write(true).create(true).truncate(false).open(&path);
     let mut file = opened.with_context(failed)?;
-    match file.try_lock() {
+    match if shared { file.try_lock_shared() } else { file.try_lock() } {
+        Ok(()) if shared => return Ok(Some(file)),
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
             let mut owner = String::new();
@@ -144,8 +248,8 @@ fn lock(state_dir: &Url) -> Result<Option<File>> {
             let _ = file.read_to_string(&mut owner);
             let owner = if owner.trim().is_empty() { "another process" } else { owner.trim() };
             return Err(anyhow!(
-                "[STATE_DIRECTORY_IN_USE] state directory {} is in use by {owner}: stop that scheduler first, or name \
-                 another directory with --state-dir",
+                "[STATE_DIRECTORY_IN_USE] state directory {} is in use by {owner}: stop that scheduler first, name \
+                 another directory with --state-dir, or start both with --ha",
                 folder.display()
             ));
         }
@@ -177,14 +281,19 @@ pub async fn start(options: SchedulerOptions) -> Result<SchedulerHandle> {
             anyhow!("cannot listen on {}:{port} for {what}: {error}: {remedy}", options.bind)
         })
     };
-    let grpc = listen(options.grpc_port, "gRPC", "--grpc-port").await?;
-    let connect_listener = listen(options.connect_port, "Spark Connect", "--connect-port").await?;
-    let http = listen(options.http_port, "HTTP", "--http-port").await?;
-    let (grpc_addr, connect_addr, http_addr) = (grpc.local_addr()?, connect_listener.local_addr()?, http.local_addr()?);
+    let ports = Ports {
+        grpc: listen(options.grpc_port, "gRPC", "--grpc-port").await?.into_std()?,
+        connect: listen(options.connect_port, "Spark Connect", "--connect-port").await?.into_std()?,
+        http: listen(options.http_port, "HTTP", "--http-port").await?.into_std()?,
+    };
+    let (grpc_addr, connect_addr, http_addr) =
+        (ports.grpc.local_addr()?, ports.connect.local_addr()?, ports.http.local_addr()?);
 
+    secrets::set_folder(options.secrets_dir.clone());
+    let drain_timeout = options.drain_timeout;
     let (store, root, url) = parse_location(&options.state_dir, &Options::default())
         .with_context(|| format!("state directory {}", options.state_dir))?;
-    let lock = lock(&url)?;
+    let lock = lock(&url, options.ha.is_some())?;
     // Found out now, not by the first query's first batch.
     let probe = root.clone().join(format!(".probe-{}", uuid::Uuid::new_v4()));
     let written = async {
@@ -194,36 +303,154 @@ pub async fn start(options: SchedulerOptions) -> Result<SchedulerHandle> {
     written.await.with_context(|| {
         format!("cannot write to state directory {}: check --state-dir and its permissions", options.state_dir)
     })?;
+    let name = match url.to_file_path() {
+        Ok(path) if url.scheme() == "file" => path.display().to_string(),
+        _ => options.state_dir.clone(),
+    };
+    let state = State { store, root, url, name };
+    let epochs = Epochs::new(Arc::clone(&state.store), &state.root);
+    let candidate = || Candidate::new(epochs.clone(), options.ha.as_ref(), this_scheduler(&options, grpc_addr));
+    let running = if options.ha.is_some() {
+        let (stop, stopped) = watch::channel(false);
+        let candidate = candidate();
+        let roles = tokio::spawn(take_roles(options, ports, state, candidate, stopped));
+        Running::OneOfSeveral { stop, roles }
+    } else if lock.is_some() || state.url.scheme() == "file" {
+        Running::Alone(lead(&options, &ports, &state, Tenure::undisputed()).await?, None)
+    } else {
+        let leadership = candidate().campaign().await.with_context(|| format!("state directory {}", state.name))?;
+        let leader = lead(&options, &ports, &state, leadership.tenure().clone()).await?;
+        Running::Alone(leader, Some(leadership))
+    };
+    Ok(SchedulerHandle { grpc_addr, connect_addr, http_addr, running, drain_timeout, _lock: lock })
+}
+
+/// How others know this scheduler.
+fn this_scheduler(options: &SchedulerOptions, grpc: SocketAddr) -> ha::Leader {
+    // Linux tells it here; elsewhere, and when it cannot be read, the address must do.
+    let machine = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let machine = if machine.trim().is_empty() { grpc.ip().to_string() } else { machine.trim().to_string() };
+    let address = match &options.advertise {
+        Some(host) => format!("{host}:{}", grpc.port()),
+        None if grpc.ip().is_unspecified() => format!("{machine}:{}", grpc.port()),
+        None => grpc.to_string(),
+    };
+    let process = format!("process {} on {machine}", std::process::id());
+    ha::Leader { holder: uuid::Uuid::new_v4(), address, process }
+}
+
+/// Stands by until it leads, leads until it is deposed, and so on, until `stop`.
+async fn take_roles(
+    options: SchedulerOptions,
+    ports: Ports,
+    state: State,
+    mut candidate: Candidate,
+    stop: watch::Receiver<bool>,
+) -> Result<()> {
+    let stopped = || {
+        let mut stop = stop.clone();
+        async move {
+            // The sender gone is a stop as well.
+            let _ = stop.wait_for(|stop| *stop).await;
+        }
+    };
+    loop {
+        info!(state_dir = state.name, ha = options.ha.as_ref().map(tracing::field::display), "standing by");
+        let (end, ended) = watch::channel(false);
+        let mut servers = stand_by(&ports, candidate.known(), ended)?;
+        let leadership = tokio::select! {
+            leadership = candidate.campaign() => leadership?,
+            () = stopped() => return Ok(()),
+            failed = &mut servers => return failed.context("servers")?,
+        };
+        // Nobody listens for a moment; who calls meanwhile waits in the queue of the port.
+        let _ = end.send(true);
+        let abort = servers.abort_handle();
+        if tokio::time::timeout(DEPOSED_MAX, servers).await.is_err() {
+            abort.abort();
+        }
+        let tenure = leadership.tenure().clone();
+        let mut leader = match lead(&options, &ports, &state, tenure.clone()).await {
+            Ok(leader) => leader,
+            Err(error) => {
+                leadership.end().await?;
+                return Err(error);
+            }
+        };
+        tokio::select! {
+            () = stopped() => {
+                let ended = leader.shutdown(options.drain_timeout, SHUTDOWN_MAX).await;
+                leadership.end().await?;
+                return ended;
+            }
+            failure = leader.wait_failed() => {
+                leadership.end().await?;
+                return Err(failure);
+            }
+            reason = tenure.lost() => {
+                warn!(epoch = tenure.epoch(), reason, "this scheduler leads no more: it ends its runs and stands by");
+                leader.depose().await;
+                candidate = leadership.end().await?;
+            }
+        }
+    }
+}
+
+/// Serves what a standby serves, until `stop`.
+fn stand_by(ports: &Ports, known: standby::Known, stop: watch::Receiver<bool>) -> Result<JoinHandle<Result<()>>> {
+    let (grpc, connect, http) = (listener(&ports.grpc)?, listener(&ports.connect)?, listener(&ports.http)?);
+    Ok(tokio::spawn(async move {
+        let stopped = || {
+            let mut stop = stop.clone();
+            async move {
+                let _ = stop.wait_for(|stop| *stop).await;
+            }
+        };
+        let http = axum::serve(http, standby::routes(known.clone())).with_graceful_shutdown(stopped());
+        let (grpc, connect, http) = tokio::join!(
+            standby::grpc(grpc, known.clone(), stopped()),
+            standby::grpc(connect, known.clone(), stopped()),
+            http
+        );
+        grpc.context("gRPC server")?;
+        connect.context("Spark Connect server")?;
+        http.context("HTTP server")
+    }))
+}
+
+/// Takes up all queries and serves them.
+async fn lead(options: &SchedulerOptions, ports: &Ports, state: &State, tenure: Tenure) -> Result<Leader> {
+    let (grpc, connect_listener, http) = (listener(&ports.grpc)?, listener(&ports.connect)?, listener(&ports.http)?);
+    let (grpc_addr, connect_addr, http_addr) = (grpc.local_addr()?, connect_listener.local_addr()?, http.local_addr()?);
+    let State { root, url, name: state_dir, .. } = state;
+    let store = Fenced::over(Arc::clone(&state.store), tenure.clone());
     let cluster = Cluster::start().await?;
     let warehouse = format!("{}/warehouse", url.as_str().trim_end_matches('/'));
     let catalog = Arc::new(
-        Catalog::open(Arc::clone(&store), &root, warehouse)
+        Catalog::open(Arc::clone(&store), root, warehouse)
             .await
             .with_context(|| format!("cannot read the catalog in state directory {}", options.state_dir))?,
     );
     let runtime = RuntimeEnvBuilder::new().with_object_store_registry(Arc::new(LazyObjectStoreRegistry::default()));
     let task_slots = cluster.task_slots();
     let planner = Arc::new(Planner::new(catalog, runtime.build_arc().context("runtime")?).with_task_slots(task_slots));
-    // Absolute: a later start from another folder must find the same checkpoints.
-    let state_dir = match url.to_file_path() {
-        Ok(path) if url.scheme() == "file" => path.display().to_string(),
-        _ => options.state_dir.clone(),
-    };
     let manager = Manager::open(
         Arc::clone(&store),
         root.clone(),
-        state_dir,
+        state_dir.clone(),
         cluster.clone(),
         Arc::clone(&planner),
         crate::streaming::failpoint::from_environment()?,
+        tenure.clone(),
     )
     .await
     .with_context(|| format!("cannot resume the queries of state directory {}", options.state_dir))?;
 
     let statements = Statements { planner, cluster: cluster.clone(), manager: manager.clone() };
-    let ingest = Ingest::open(store, &root, statements.clone(), options.postgres, Failpoint::from_environment()?)
-        .await
-        .with_context(|| format!("cannot resume the ingest runs of state directory {}", options.state_dir))?;
+    let ingest =
+        Ingest::open(store, root, statements.clone(), options.postgres.clone(), Failpoint::from_environment()?)
+            .await
+            .with_context(|| format!("cannot resume the ingest runs of state directory {}", options.state_dir))?;
 
     let (stop, stopped) = watch::channel(false);
     let wait = |mut stopped: watch::Receiver<bool>| async move {
@@ -238,7 +465,11 @@ pub async fn start(options: SchedulerOptions) -> Result<SchedulerHandle> {
             }
         })
     });
-    let endpoints = EndpointsResponse { connect_port: connect_addr.port().into(), http_port: http_addr.port().into() };
+    let endpoints = EndpointsResponse {
+        connect_port: connect_addr.port().into(),
+        http_port: http_addr.port().into(),
+        epoch: tenure.epoch(),
+    };
     let grpc_server = tonic::transport::Server::builder()
         .http2_keepalive_interval(Some(Duration::from_secs(10)))
         .http2_keepalive_timeout(Some(Duration::from_secs(10)))
@@ -249,12 +480,13 @@ pub async fn start(options: SchedulerOptions) -> Result<SchedulerHandle> {
                 .max_decoding_message_size(REQUEST_BYTES_MAX),
         )
         .add_service(
-            SqlServiceServer::new(SqlRpc::new(statements.clone())).max_decoding_message_size(REQUEST_BYTES_MAX),
+            SqlServiceServer::new(SqlRpc::new(statements.clone(), stopped.clone()))
+                .max_decoding_message_size(REQUEST_BYTES_MAX),
         )
         .add_service(IngestServiceServer::new(IngestRpc::new(ingest.clone())))
         .serve_with_incoming_shutdown(incoming, wait(stopped.clone()));
-    let connect_server = connect::serve(connect_listener, options.connect, statements.clone(), stopped.clone());
-    let http_server = axum::serve(http, web::routes(manager.clone(), cluster.clone(), ingest.clone()));
+    let connect_server = connect::serve(connect_listener, options.connect.clone(), statements.clone(), stopped.clone());
+    let http_server = axum::serve(http, web::routes(manager.clone(), cluster.clone(), ingest.clone(), tenure));
     let servers = tokio::spawn(async move {
         let http_server = http_server.with_graceful_shutdown(wait(stopped));
         let (grpc, connect, http) = tokio::join!(grpc_server, connect_server, http_server);
@@ -263,7 +495,7 @@ pub async fn start(options: SchedulerOptions) -> Result<SchedulerHandle> {
         http.context("HTTP server")
     });
     info!(%grpc_addr, %connect_addr, %http_addr, state_dir = options.state_dir, "scheduler started");
-    Ok(SchedulerHandle { grpc_addr, connect_addr, http_addr, stop, manager, ingest, servers, _lock: lock })
+    Ok(Leader { stop, manager, ingest, servers })
 }
 
 #[cfg(test)]
@@ -279,6 +511,10 @@ mod tests {
             connect: connect::Options::default(),
             http_port: 0,
             postgres: None,
+            ha: None,
+            advertise: None,
+            secrets_dir: secrets::DEFAULT_FOLDER.into(),
+            drain_timeout: Duration::ZERO,
         }
     }
 
@@ -291,6 +527,6 @@ mod tests {
         assert!(refused.contains("[STATE_DIRECTORY_IN_USE]") && refused.contains(&expect), "{refused}");
         first.shutdown().await.unwrap();
         start(options(folder.path())).await.unwrap().shutdown().await.unwrap();
-        assert!(lock(&Url::parse("s3://bucket/state").unwrap()).unwrap().is_none());
+        assert!(lock(&Url::parse("s3://bucket/state").unwrap(), false).unwrap().is_none());
     }
 }

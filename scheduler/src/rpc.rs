@@ -4,7 +4,7 @@ use crate::execute::{Outcome, Statements};
 use crate::session::Session;
 use crate::sql::parser::{self, Statement};
 use crate::sql::planner::Completions;
-use crate::streaming::manager::{Manager, StartOptions};
+use crate::streaming::manager::{Manager, StartOptions, scheduler_ends};
 use crate::streaming::trigger::Trigger;
 use arrow::ipc::writer::StreamWriter;
 use arrow::record_batch::RecordBatch;
@@ -181,12 +181,14 @@ fn starts_query(statement: &Statement) -> bool {
 /// SQL.
 pub struct SqlRpc {
     statements: Statements,
+    /// Turns true when the scheduler ends.
+    stopped: watch::Receiver<bool>,
 }
 
 impl SqlRpc {
-    /// Serves these statements.
-    pub fn new(statements: Statements) -> Self {
-        Self { statements }
+    /// Serves these statements until `stopped`.
+    pub fn new(statements: Statements, stopped: watch::Receiver<bool>) -> Self {
+        Self { statements, stopped }
     }
 }
 
@@ -199,13 +201,15 @@ impl SqlService for SqlRpc {
         let parsed = parser::parse(&sql).map_err(status)?;
         let mut session = Session::new(conf.into_iter().collect()).map_err(status)?;
         let (sender, receiver) = mpsc::channel(RESULT_PIECES_MAX);
-        let statements = self.statements.clone();
+        let (statements, mut stopped) = (self.statements.clone(), self.stopped.clone());
         tokio::spawn(async move {
             for (index, statement) in parsed.into_iter().enumerate() {
                 let index = index as u32;
                 let one = run_one(&statements, &statement, &mut session, index, &sender);
                 let failed = tokio::select! {
                     ran = one => ran.err(),
+                    // The sender gone is a stop as well.
+                    _ = stopped.wait_for(|stopped| *stopped) => Some(scheduler_ends()),
                     // The client has gone: dropping the run cancels its job.
                     () = sender.closed() => return,
                 };

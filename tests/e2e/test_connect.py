@@ -11,7 +11,7 @@ import tempfile
 import threading
 import unittest
 
-from cluster import DEADLINE, Late, Process, binary, in_child, wait_until
+from cluster import DEADLINE, Late, Process, binary, in_child, panic, wait_until
 
 PROGRAM = pathlib.Path(__file__).resolve().parent / "clients" / "connect.py"
 
@@ -40,7 +40,7 @@ class Server:
         else:
             self.process.terminate()
         self.folder.cleanup()
-        assert "panicked at" not in text, text
+        assert not panic(text), text
 
 
 class Proxy:

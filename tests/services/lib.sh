@@ -190,6 +190,9 @@ postgres_ready() (
   ((reply[0] == 82)) # R
 )
 
+# zookeeper_ready HOST PORT: it says in which mode it serves.
+zookeeper_ready() ( connect "$1" "$2" && printf srvr >&3 && timeout 5 cat <&3 | grep -q '^Mode:' )
+
 # s3_ready HOST PORT: the list of buckets is 200.
 s3_ready() (
   connect "$1" "$2"

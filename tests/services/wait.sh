@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# wait.sh kafka|kafka-zookeeper|cassandra|postgres|registry|s3 ADDRESS [SECONDS]: until the service there answers a real request (default 60 s).
+# wait.sh kafka|kafka-zookeeper|cassandra|postgres|registry|s3|zookeeper ADDRESS [SECONDS]: until the service there answers a real request (default 60 s).
 # For services that somebody else started; without security. Of several addresses the first is asked.
 
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-[ $# -ge 2 ] || die "usage: ${0##*/} kafka|kafka-zookeeper|cassandra|postgres|registry|s3 ADDRESS [SECONDS]"
+[ $# -ge 2 ] || die "usage: ${0##*/} kafka|kafka-zookeeper|cassandra|postgres|registry|s3|zookeeper ADDRESS [SECONDS]"
 address=${2%%,*}
 seconds=${3:-60}
 case $1 in
@@ -17,6 +17,7 @@ case $1 in
     registry_ready() { [ "$(http GET "${place%:*}" "${place##*:}" "/${address#http://*/}/subjects")" = 200 ]; }
     condition=(registry_ready)
     ;;
+  zookeeper) condition=(zookeeper_ready "${address%:*}" "${address##*:}") ;;
   s3) condition=(s3_ready "${address%:*}" "${address##*:}") ;;
   *) die "no probe for $1" ;;
 esac

@@ -83,6 +83,8 @@ pub enum Command {
     Query(QueryArgs),
     /// Fetch users from an API, stage them in PostgreSQL, publish them to Kafka
     Ingest(IngestArgs),
+    /// Ask a scheduler or an executor whether it is well: 0 yes, 1 no
+    Health(HealthArgs),
     /// List, describe, create, delete, fill and read Kafka topics
     #[cfg(feature = "standalone")]
     Topic(TopicArgs),
@@ -94,9 +96,26 @@ pub enum Command {
 /// Which scheduler.
 #[derive(Debug, Clone, Args)]
 pub struct ClientArgs {
-    /// Scheduler to talk to; several by comma, the first that answers is taken
+    /// Scheduler to talk to; of several, by comma, the one that leads
     #[arg(long, env = "HEADWATER_SCHEDULER", value_name = "HOST:PORT", default_value = DEFAULT_SCHEDULER)]
     pub scheduler: String,
+}
+
+/// `headwater health`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  headwater health                                         the scheduler on this machine
+  headwater health --http 10.0.0.7:4041 || echo down
+
+For health checks of containers, which need no curl then.")]
+pub struct HealthArgs {
+    /// HTTP port of a scheduler or an executor
+    #[arg(long, env = "HEADWATER_HTTP", value_name = "HOST:PORT", default_value = "127.0.0.1:4040")]
+    pub http: String,
+    /// Seconds to wait for the answer
+    #[arg(long, env = "HEADWATER_HEALTH_TIMEOUT", value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
+    pub timeout: u64,
 }
 
 /// `headwater submit`.
@@ -213,7 +232,7 @@ pub struct QueryArgs {
     /// Print JSON
     #[arg(long, global = true, env = "HEADWATER_JSON", value_parser = BoolishValueParser::new())]
     pub json: bool,
-    /// Scheduler to talk to; several by comma, the first that answers is taken
+    /// Scheduler to talk to; of several, by comma, the one that leads
     #[arg(long, global = true, env = "HEADWATER_SCHEDULER", value_name = "HOST:PORT", default_value = DEFAULT_SCHEDULER)]
     pub scheduler: String,
 }
@@ -271,7 +290,7 @@ pub struct IngestArgs {
     /// Print JSON; a run that is watched as one object a line
     #[arg(long, global = true, env = "HEADWATER_JSON", value_parser = BoolishValueParser::new())]
     pub json: bool,
-    /// Scheduler to talk to; several by comma, the first that answers is taken
+    /// Scheduler to talk to; of several, by comma, the one that leads
     #[arg(long, global = true, env = "HEADWATER_SCHEDULER", value_name = "HOST:PORT", default_value = DEFAULT_SCHEDULER)]
     pub scheduler: String,
 }
@@ -409,6 +428,7 @@ mod standalone {
     #[command(after_help = "\
 Examples:
   headwater scheduler --bind 0.0.0.0 --state-dir s3://bucket/headwater
+  headwater scheduler --ha state-dir --state-dir s3://bucket/headwater      on two machines: one leads
   headwater scheduler --config headwater.toml
 
 A key of the file is a flag without its dashes: `state-dir = \"/var/lib/headwater\"`. Flags stand above environment
@@ -419,10 +439,31 @@ variables, these above the file. ctrl-C or SIGTERM lets running batches end; a s
         pub config: Option<PathBuf>,
         /// Settings.
         #[command(flatten)]
-        pub flags: SchedulerFlags,
+        pub flags: SchedulerProcessFlags,
         /// Print the bound addresses to stdout as one JSON object, when ready
         #[arg(long, env = "HEADWATER_JSON", value_parser = BoolishValueParser::new())]
         pub json: bool,
+    }
+
+    /// Settings of a scheduler in a process of its own, where given.
+    #[derive(Debug, Clone, Default, Args, serde::Serialize)]
+    #[serde(rename_all = "kebab-case")]
+    pub struct SchedulerProcessFlags {
+        /// Those of every scheduler.
+        #[command(flatten)]
+        #[serde(flatten)]
+        pub scheduler: SchedulerFlags,
+        /// Run as one of several schedulers of the state directory, which find out who leads by state-dir (heartbeats
+        /// there) or zookeeper://HOST:2181/PATH (several hosts by comma); all alike. Others stand by and take over
+        /// within 10 s [default: there is one scheduler]
+        #[arg(long, env = "HEADWATER_HA", value_name = "MODE")]
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub ha: Option<String>,
+        /// Host under which clients and executors reach this scheduler, for standbys to name [default: --bind, or the
+        /// machine's name]
+        #[arg(long, env = "HEADWATER_ADVERTISE", value_name = "HOST")]
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub advertise: Option<String>,
     }
 
     /// Settings of a scheduler, where given.
@@ -466,6 +507,14 @@ variables, these above the file. ctrl-C or SIGTERM lets running batches end; a s
         #[arg(long, env = "HEADWATER_POSTGRES", hide_env_values = true, value_name = "URL")]
         #[serde(skip_serializing_if = "Option::is_none")]
         pub postgres: Option<Secret>,
+        /// Folder of the files that options of tables name as ${secret:NAME} [default: /run/secrets]
+        #[arg(long, env = "HEADWATER_SECRETS_DIR", value_name = "DIR")]
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub secrets_dir: Option<PathBuf>,
+        /// When told to end, wait this long for what runs [default: 1 minute]
+        #[arg(long, env = "HEADWATER_DRAIN_TIMEOUT", value_name = "INTERVAL")]
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub drain_timeout: Option<String>,
     }
 
     /// `headwater standalone`.
@@ -508,6 +557,11 @@ ctrl-C or SIGTERM lets running batches end; a second one does not wait.")]
         #[arg(long, env = "HEADWATER_WORK_DIR", value_name = "DIR")]
         #[serde(skip_serializing_if = "Option::is_none")]
         pub work_dir: Option<PathBuf>,
+        /// Memory that operators of an executor may hold, such as 2g, shared evenly by its slots; beyond it sorts and
+        /// aggregations spill to --work-dir; none is no limit [default: 60% of the machine's or the container's]
+        #[arg(long, env = "HEADWATER_MEMORY_LIMIT", value_name = "SIZE")]
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub memory_limit: Option<String>,
     }
 
     /// `headwater executor`.
@@ -534,7 +588,7 @@ ctrl-C or SIGTERM lets running tasks end; a second one does not wait.")]
     #[derive(Debug, Clone, Default, Args, serde::Serialize)]
     #[serde(rename_all = "kebab-case")]
     pub struct ExecutorFlags {
-        /// Scheduler to work for; several by comma [default: 127.0.0.1:50050]
+        /// Scheduler to work for; of several, by comma, the one that leads [default: 127.0.0.1:50050]
         #[arg(long, env = "HEADWATER_SCHEDULER", value_name = "HOST:PORT")]
         #[serde(skip_serializing_if = "Option::is_none")]
         pub scheduler: Option<String>,
@@ -554,6 +608,19 @@ ctrl-C or SIGTERM lets running tasks end; a second one does not wait.")]
         #[arg(long, env = "HEADWATER_ADVERTISE", value_name = "HOST")]
         #[serde(skip_serializing_if = "Option::is_none")]
         pub advertise: Option<String>,
+        /// Port for /healthz and /metrics; 0 picks one [default: none]
+        #[arg(long, env = "HEADWATER_HTTP_PORT", value_name = "PORT")]
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub http_port: Option<u16>,
+        /// Memory that operators of an executor may hold, such as 2g, shared evenly by its slots; beyond it sorts and
+        /// aggregations spill to --work-dir; none is no limit [default: 60% of the machine's or the container's]
+        #[arg(long, env = "HEADWATER_MEMORY_LIMIT", value_name = "SIZE")]
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub memory_limit: Option<String>,
+        /// When told to end, wait this long for what runs [default: 1 minute]
+        #[arg(long, env = "HEADWATER_DRAIN_TIMEOUT", value_name = "INTERVAL")]
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub drain_timeout: Option<String>,
     }
 
     /// `headwater demo`.
@@ -632,6 +699,9 @@ Examples:
             /// Copies of each partition
             #[arg(long, env = "HEADWATER_REPLICATION", value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..))]
             replication: i32,
+            /// Leave a topic that is there as it is
+            #[arg(long, env = "HEADWATER_IF_NOT_EXISTS", value_parser = BoolishValueParser::new())]
+            if_not_exists: bool,
         },
         /// Remove a topic and its records
         Delete {

@@ -6,7 +6,7 @@
 use super::output::thousands;
 use super::{Error, output};
 use crate::remote::{Error as RemoteError, Remote};
-use headwater_proto::engine::{ProgressReport, QueryStatus};
+use headwater_proto::engine::{ProgressReport, QueryStatus, Trouble};
 use headwater_proto::progress::StreamingQueryProgress;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
@@ -117,6 +117,10 @@ async fn follow(remote: &Remote, id: &str, send: &mpsc::Sender<Result<Event, Err
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(RETRY_LAST);
+        if away_since.is_some() {
+            // Another of several may lead by now; when none does, the next attempt says why.
+            let _ = remote.find_again().await;
+        }
     }
 }
 
@@ -195,6 +199,7 @@ pub fn status_json(status: &QueryStatus) -> Value {
         "processedRowsPerSecond": status.processed_rows_per_second,
         "lag": Some(status.lag_records).filter(|lag| *lag >= 0),
         "message": status.message,
+        "trouble": status.trouble.as_ref().map(Trouble::json),
     })
 }
 
@@ -375,7 +380,8 @@ mod tests {
                 "inputRowsPerSecond",
                 "processedRowsPerSecond",
                 "lag",
-                "message"
+                "message",
+                "trouble"
             ]
         );
         assert_eq!((&value["lag"], &value["name"], &value["batchId"]), (&Value::Null, &Value::Null, &json!(-1)));

@@ -193,6 +193,10 @@ async fn follow(remote: &Remote, id: &str, display: &mut Display) -> Result<Inge
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(RETRY_LAST);
+        if away_since.is_some() {
+            // Another of several may lead by now; when none does, the next attempt says why.
+            let _ = remote.find_again().await;
+        }
     }
 }
 

@@ -6,6 +6,7 @@ mod bench;
 #[cfg(feature = "standalone")]
 mod demo;
 mod follow;
+mod health;
 mod ingest;
 mod output;
 mod prompt;
@@ -73,7 +74,9 @@ impl From<remote::Error> for Error {
     fn from(error: remote::Error) -> Self {
         match error {
             remote::Error::BadAddress { .. } => Self::Usage(error.to_string()),
-            remote::Error::Unreachable { .. } | remote::Error::Lost { .. } => Self::NoScheduler(error.to_string()),
+            remote::Error::Unreachable { .. } | remote::Error::Lost { .. } | remote::Error::Standby(_) => {
+                Self::NoScheduler(error.to_string())
+            }
             remote::Error::Refused(_) => Self::Failed(error.to_string()),
         }
     }
@@ -171,6 +174,7 @@ async fn client(command: Command) -> Result<(), Error> {
         Command::Sql(args) => sql::run(args).await,
         Command::Query(args) => query::run(args).await,
         Command::Ingest(args) => ingest::run(args).await,
+        Command::Health(args) => health::run(args).await,
         #[cfg(feature = "standalone")]
         Command::Topic(args) => topic::run(args).await,
         #[cfg(feature = "standalone")]
@@ -359,6 +363,7 @@ mod tests {
         check(remote::Error::BadAddress { address: "x".into() }, 2);
         check(remote::Error::Unreachable { addresses: "x".into(), cause: "refused".into() }, 3);
         check(remote::Error::Lost { address: "x".into(), cause: "reset".into() }, 3);
+        check(remote::Error::Standby("x".into()), 3);
         check(remote::Error::Refused(Box::new(tonic::Status::not_found("no"))), 1);
         check(io::Error::from(io::ErrorKind::BrokenPipe), 0);
         check(io::Error::from(io::ErrorKind::StorageFull), 1);

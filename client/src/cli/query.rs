@@ -8,6 +8,7 @@ use headwater_proto::engine::{ProgressReport, QueryStatus};
 use headwater_proto::progress::StreamingQueryProgress;
 use serde_json::{Value, json};
 use std::io::{self, Write};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Runs the command.
 pub async fn run(args: QueryArgs) -> Result<(), Error> {
@@ -102,12 +103,19 @@ fn one(query: &QueryStatus, json: bool) -> Result<(), Error> {
         ("trigger", query.trigger.clone()),
         ("checkpoint", query.checkpoint.clone()),
         ("message", query.message.clone()),
-    ] {
+    ]
+    .into_iter()
+    .chain(query.trouble.iter().flat_map(|trouble| trouble.lines(now_ms())))
+    {
         if !value.is_empty() {
             writeln!(out, "{name:<12}{value}")?;
         }
     }
     Ok(())
+}
+
+fn now_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
 }
 
 const HEADER: [&str; 7] = ["BATCH", "TIME", "ROWS", "IN/S", "DONE/S", "MS", "LAG"];

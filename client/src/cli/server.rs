@@ -12,9 +12,12 @@ use crate::remote::DEFAULT_SCHEDULER;
 use crate::standalone::{Cluster, Options, again};
 use figment::Figment;
 use figment::providers::{Format, Serialized, Toml};
+use headwater_executor::connectors::secrets::DEFAULT_FOLDER;
+use headwater_executor::memory;
 use headwater_executor::process::{self as executor, ExecutorOptions};
 use headwater_proto::secret::Secret;
 use headwater_scheduler::connect::server as connect;
+use headwater_scheduler::ha::Ha;
 use headwater_scheduler::process::{self as scheduler, SchedulerHandle, SchedulerOptions};
 use headwater_scheduler::streaming::trigger::parse_interval;
 use serde::de::DeserializeOwned;
@@ -24,6 +27,7 @@ use std::future::Future;
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Settings of `headwater scheduler`; the keys of its file are the flags' names.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -42,6 +46,13 @@ struct SchedulerSettings {
     http_port: u16,
     #[serde(skip_serializing_if = "Option::is_none")]
     postgres: Option<Secret>,
+    secrets_dir: PathBuf,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    drain_timeout: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ha: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    advertise: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     log: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -60,6 +71,10 @@ impl Default for SchedulerSettings {
             connect_detached_timeout: None,
             http_port: 4040,
             postgres: None,
+            ha: None,
+            advertise: None,
+            secrets_dir: DEFAULT_FOLDER.into(),
+            drain_timeout: None,
             log: None,
             log_format: None,
         }
@@ -83,10 +98,15 @@ struct StandaloneSettings {
     http_port: u16,
     #[serde(skip_serializing_if = "Option::is_none")]
     postgres: Option<Secret>,
+    secrets_dir: PathBuf,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    drain_timeout: Option<String>,
     executors: usize,
     task_slots: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     work_dir: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    memory_limit: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     log: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -105,8 +125,11 @@ impl Default for StandaloneSettings {
             connect_detached_timeout,
             http_port,
             postgres,
+            secrets_dir,
+            drain_timeout,
             log,
             log_format,
+            ..
         } = SchedulerSettings::default();
         Self {
             state_dir,
@@ -118,9 +141,12 @@ impl Default for StandaloneSettings {
             connect_detached_timeout,
             http_port,
             postgres,
+            secrets_dir,
+            drain_timeout,
             executors: 2,
             task_slots: cores(),
             work_dir: None,
+            memory_limit: None,
             log,
             log_format,
         }
@@ -139,6 +165,12 @@ struct ExecutorSettings {
     #[serde(skip_serializing_if = "Option::is_none")]
     advertise: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    http_port: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    memory_limit: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    drain_timeout: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     log: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     log_format: Option<LogFormat>,
@@ -152,6 +184,9 @@ impl Default for ExecutorSettings {
             bind: Ipv4Addr::LOCALHOST.into(),
             work_dir: None,
             advertise: None,
+            http_port: None,
+            memory_limit: None,
+            drain_timeout: None,
             log: None,
             log_format: None,
         }
@@ -228,7 +263,12 @@ pub async fn scheduler(args: SchedulerArgs, log: &LogArgs) -> Result<(), Error> 
         )?,
         http_port: settings.http_port,
         postgres: settings.postgres,
+        ha: settings.ha.as_deref().map(ha).transpose()?,
+        advertise: settings.advertise,
+        secrets_dir: settings.secrets_dir,
+        drain_timeout: drain_timeout(settings.drain_timeout.as_deref())?,
     };
+    say_what_is_exposed(options.bind, "SQL, Spark Connect and the API of this scheduler");
     let mut handle = unless_interrupted(starting(scheduler::start(options))).await?;
     announce(&addresses(&handle), args.json)?;
     tokio::select! {
@@ -255,11 +295,17 @@ pub async fn standalone(args: StandaloneArgs, log: &LogArgs) -> Result<(), Error
             )?,
             http_port: settings.http_port,
             postgres: settings.postgres,
+            ha: None,
+            advertise: None,
+            secrets_dir: settings.secrets_dir,
+            drain_timeout: drain_timeout(settings.drain_timeout.as_deref())?,
         },
         executors: positive("executors", settings.executors)?,
         task_slots: positive("task-slots", settings.task_slots)?,
         work_dir: settings.work_dir,
+        memory_limit: memory_limit(settings.memory_limit.as_deref(), settings.executors)?,
     };
+    say_what_is_exposed(options.scheduler.bind, "SQL, Spark Connect, the API and the executors of this process");
     let mut cluster = unless_interrupted(starting(Cluster::start(options))).await?;
     let mut lines = addresses(cluster.scheduler());
     lines.extend(cluster.executors().into_iter().map(|id| ("executor", id)));
@@ -287,14 +333,48 @@ pub async fn executor(args: ExecutorArgs, log: &LogArgs) -> Result<(), Error> {
         work_dir: settings.work_dir,
         bind: settings.bind,
         advertise: settings.advertise,
+        http_port: settings.http_port,
+        memory_limit: memory_limit(settings.memory_limit.as_deref(), 1)?,
+        drain_timeout: drain_timeout(settings.drain_timeout.as_deref())?,
     };
+    say_what_is_exposed(options.bind, "tasks and results of this executor");
     let mut handle = unless_interrupted(starting(executor::start(options))).await?;
-    announce(&[("executor", handle.id())], args.json)?;
+    let mut lines = vec![("executor", handle.id())];
+    lines.extend(handle.http_addr().map(|address| ("http", address.to_string())));
+    announce(&lines, args.json)?;
     tokio::select! {
         failure = handle.wait_failed() => return Err(failure.into()),
         pressed = interrupted() => pressed?,
     }
     drain(handle.drain()).await
+}
+
+fn ha(text: &str) -> Result<Ha, Error> {
+    text.parse().map_err(|reason| Error::Usage(format!("[INVALID_CONFIG] ha: {reason}")))
+}
+
+/// The bound of a drain that the settings name.
+fn drain_timeout(text: Option<&str>) -> Result<Duration, Error> {
+    let Some(text) = text else { return Ok(executor::DRAIN_TIMEOUT) };
+    parse_interval(text).map_err(|error| Error::Usage(format!("[INVALID_CONFIG] drain-timeout: {}", error.message)))
+}
+
+/// What operators of each executor may hold: as the settings say, or of what the machine or the container has.
+fn memory_limit(text: Option<&str>, executors: usize) -> Result<Option<u64>, Error> {
+    match text {
+        None => Ok(memory::default_limit(executors)),
+        Some("none") => Ok(None),
+        Some(text) => memory::parse_bytes(text)
+            .map(Some)
+            .map_err(|why| Error::Usage(format!("[INVALID_CONFIG] memory-limit: {why}; none is no limit"))),
+    }
+}
+
+/// One line for whoever opens the ports of a process to others.
+fn say_what_is_exposed(bind: IpAddr, what: &str) {
+    if !bind.is_loopback() {
+        tracing::warn!(%bind, "{what} can be used by everyone who reaches {bind}: there is no login and no TLS");
+    }
 }
 
 fn connect_options(
@@ -391,6 +471,18 @@ mod tests {
     }
 
     #[test]
+    fn ways_to_find_out_who_leads() {
+        let check = |text: &str, expect: &str| {
+            let shown = ha(text).map_or_else(|error| error.to_string(), |ha| ha.to_string());
+            assert!(shown.contains(expect), "{text}: {shown}");
+        };
+        check("state-dir", "state-dir");
+        check("zookeeper://a,b:2182/headwater", "zookeeper://a:2181,b:2182/headwater");
+        check("zookeeper://a", "ha: no path is named");
+        check("raft", "is none of state-dir, zookeeper://host:2181/path");
+    }
+
+    #[test]
     fn flags_stand_above_the_file_and_the_file_above_defaults() {
         let flags = SchedulerFlags { http_port: Some(0), ..SchedulerFlags::default() };
         let file = "state-dir = \"s3://b/s\"\nhttp-port = 1\nlog = \"debug\"";
@@ -409,8 +501,8 @@ mod tests {
     fn every_flag_is_a_key() {
         let file = "state-dir = \"s\"\nbind = \"::1\"\ngrpc-port = 1\nconnect-port = 2\nhttp-port = 3\nexecutors = 4\n\
                     connect-token = \"t\"\nconnect-session-timeout = \"2 hours\"\n\
-                    connect-detached-timeout = \"1 minute\"\npostgres = \"postgresql://h/d\"\n\
-                    task-slots = 5\nwork-dir = \"w\"\nlog = \"info\"\nlog-format = \"json\"";
+                    connect-detached-timeout = \"1 minute\"\npostgres = \"postgresql://h/d\"\nsecrets-dir = \"s\"\n\
+                    task-slots = 5\nwork-dir = \"w\"\nmemory-limit = \"1g\"\ndrain-timeout = \"5 seconds\"\nlog = \"info\"\nlog-format = \"json\"";
         let flags = StandaloneFlags::default();
         let settings: StandaloneSettings =
             layer(Some((Path::new("f"), file)), &flags, &LogArgs::default()).expect("good settings");
@@ -424,6 +516,22 @@ mod tests {
         for wrong in ["0 seconds", "soon"] {
             let error = connect_options(None, Some(wrong), None).expect_err(wrong).to_string();
             assert!(error.contains("connect-session-timeout"), "{error}");
+        }
+    }
+
+    #[test]
+    fn bounds() {
+        assert_eq!(drain_timeout(Some("5 seconds")).expect("an interval"), Duration::from_secs(5));
+        assert_eq!(drain_timeout(None).expect("a default"), executor::DRAIN_TIMEOUT);
+        assert_eq!(memory_limit(Some("2g"), 2).expect("a size"), Some(2 << 30));
+        assert_eq!(memory_limit(Some("none"), 2).expect("no limit"), None);
+        assert!(memory_limit(None, 2).expect("a default").is_some());
+        for (wrong, key) in [
+            (drain_timeout(Some("soon")).err(), "drain-timeout"),
+            (memory_limit(Some("much"), 1).err(), "memory-limit"),
+        ] {
+            let wrong = wrong.expect("refused");
+            assert!(wrong.code() == 2 && wrong.to_string().contains(key), "{wrong}");
         }
     }
 

@@ -45,7 +45,7 @@ pub async fn run(args: SubmitArgs) -> Result<(), Error> {
         Ok((remote, endpoints))
     })
     .await?;
-    let connection = Connection::of(remote.address(), &endpoints, args.connect.as_deref())?;
+    let connection = Connection::of(&remote.address(), &endpoints, args.connect.as_deref())?;
     let folder = prepare(&args, &connection)?;
     let mut child = start(&args, &connection, folder.path())?;
     let status = wait(&mut child).await?;
@@ -328,7 +328,7 @@ mod tests {
 
     #[test]
     fn connections() {
-        let endpoints = EndpointsResponse { connect_port: 15002, http_port: 4040 };
+        let endpoints = EndpointsResponse { connect_port: 15002, http_port: 4040, ..Default::default() };
         let check = |scheduler: &str, connect: Option<&str>, expect: &str| {
             let connection = Connection::of(scheduler, &endpoints, connect).expect("it serves");
             assert_eq!((connection.remote.as_str(), connection.ui.ends_with(":4040")), (expect, true));

@@ -4,7 +4,7 @@ use super::args::{From, TopicArgs, TopicCommand};
 use super::{Error, output, unless_interrupted};
 use futures::StreamExt;
 use headwater_executor::connectors::kafka::admin::{Admin, NewRecord, TailFrom, TailRecord};
-use headwater_proto::error::Error as EngineError;
+use headwater_proto::error::{Error as EngineError, ErrorKind};
 use serde_json::{Value, json};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
@@ -24,8 +24,14 @@ async fn command(args: TopicArgs) -> Result<(), Error> {
     match args.command {
         TopicCommand::List => list(&admin, args.json).await,
         TopicCommand::Describe { topic } => describe(&admin, &topic, args.json).await,
-        TopicCommand::Create { topic, partitions, replication } => {
-            admin.create_topic(&topic, partitions, replication).await.map_err(failed)?;
+        TopicCommand::Create { topic, partitions, replication, if_not_exists } => {
+            match admin.create_topic(&topic, partitions, replication).await {
+                Err(error) if if_not_exists && error.kind == ErrorKind::AlreadyExists => {
+                    eprintln!("{topic} is there already");
+                    return Ok(());
+                }
+                made => made.map_err(failed)?,
+            }
             let mut out = io::stdout().lock();
             if args.json {
                 writeln!(out, "{}", json!({"name": topic, "partitions": partitions, "replication": replication}))?;

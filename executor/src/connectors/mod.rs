@@ -39,6 +39,7 @@ pub mod noop;
 pub mod postgres;
 pub mod randomuser;
 pub mod rate;
+pub mod secrets;
 
 /// Options of a table, a stream or a write: keys are case-insensitive, as in Spark; the spelling given is kept.
 #[derive(Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -170,6 +171,10 @@ pub trait Source: Debug + Send + Sync {
     /// Records between `offset` and `latest`, when countable.
     fn lag(&self, _offset: &Offset, _latest: &Offset) -> Option<u64> {
         None
+    }
+    /// The same by topic and partition, for a source that has them.
+    fn partition_lag(&self, _offset: &Offset, _latest: &Offset) -> Vec<(String, i32, u64)> {
+        vec![]
     }
     /// Metrics for the progress report, such as `maxOffsetsBehindLatest`.
     fn metrics(&self, _end: &Offset, _latest: &Offset) -> BTreeMap<String, String> {
@@ -338,11 +343,15 @@ pub fn register(connector: Arc<dyn Connector>) {
     registered.insert(connector.format().to_ascii_lowercase(), connector);
 }
 
-/// The connector of a format name, whatever its case; aliases included.
+/// The connector of a format name, whatever its case; aliases included. Its options may name secrets: [`secrets`].
 ///
 /// # Errors
 /// `DATA_SOURCE_NOT_FOUND` with the names there are.
 pub fn find(format: &str) -> Result<Arc<dyn Connector>> {
+    named(format).map(|connector| Arc::new(secrets::WithSecrets(connector)) as Arc<dyn Connector>)
+}
+
+fn named(format: &str) -> Result<Arc<dyn Connector>> {
     let lower = format.to_ascii_lowercase();
     Ok(match lower.as_str() {
         "kafka" => Arc::new(kafka::Kafka),

@@ -185,10 +185,12 @@ pub fn functions() -> Vec<Function> {
                 let all = call.lists(0);
                 gather(call, all.values(), |i| Ok(range(all, i).rev().map(Some).collect()))
             }
+            DataType::Binary => call.binary_rows(|i| Ok(Some(call.binary(0).value(i).iter().rev().copied().collect()))),
             _ => call.text_rows(|i| Ok(Some(call.text(0).value(i).chars().rev().collect()))),
         })
         .coerced(|types| match types {
             [list @ DataType::List(_)] => Ok(vec![list.clone()]),
+            [binary] if coercion::is_binary(binary) => Ok(vec![DataType::Binary]),
             [_] => Ok(vec![DataType::Utf8]),
             _ => count("reverse", 1, types.len()),
         }),
@@ -219,16 +221,6 @@ pub fn functions() -> Vec<Function> {
             .optional(&[Any])
             .coerced(sequence_types)
             .with_context(),
-        Function::new("shuffle", &[List], SAME, |call| {
-            use rand::seq::SliceRandom;
-            let all = call.lists(0);
-            gather(call, all.values(), |i| {
-                let mut order: Vec<Option<usize>> = range(all, i).map(Some).collect();
-                order.shuffle(&mut rand::rng());
-                Ok(order)
-            })
-        })
-        .volatile(),
         Function::new("size", &[Any], Returns::Type(|| DataType::Int32), |call| {
             let array = &call.args[0];
             call.rows::<Int32Type>(|i| {
@@ -519,7 +511,7 @@ fn item(call: &Call<'_>, indexing: Indexing) -> Result<ArrayRef> {
 }
 
 /// Lists of values at these places, by row; the call is strict.
-fn gather(
+pub(super) fn gather(
     call: &Call<'_>,
     values: &ArrayRef,
     places: impl FnMut(usize) -> Result<Vec<Option<usize>>>,

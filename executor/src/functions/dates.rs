@@ -186,7 +186,10 @@ pub fn functions() -> Vec<Function> {
         })
         .with_context(),
         Function::new("timestamp_millis", &[Long], TIMESTAMP, |call| {
-            call.rows::<TimestampMicrosecondType>(|i| Ok(call.longs(0).value(i).checked_mul(1000)))
+            call.rows::<TimestampMicrosecondType>(|i| match call.longs(0).value(i).checked_mul(1000) {
+                Some(micros) => Ok(Some(micros)),
+                None => invalid("DATETIME_OVERFLOW", "the timestamp is out of range"),
+            })
         }),
         Function::new("timestamp_micros", &[Long], TIMESTAMP, |call| {
             call.rows::<TimestampMicrosecondType>(|i| Ok(Some(call.longs(0).value(i))))
@@ -220,28 +223,41 @@ pub fn functions() -> Vec<Function> {
             call.rows::<DurationMicrosecondType>(|i| {
                 let int = |at: usize| if call.has(at) { i64::from(call.ints(at).value(i)) } else { 0 };
                 let seconds = if call.has(3) { call.doubles(3).value(i) } else { 0.0 };
-                let whole = int(0) * MICROS_PER_DAY + (int(1) * 3600 + int(2) * 60) * MICROS_PER_SECOND;
-                Ok(whole.checked_add((seconds * MICROS_PER_SECOND as f64).round() as i64))
+                let days = int(0).checked_mul(MICROS_PER_DAY);
+                let rest = (int(1) * 3600 + int(2) * 60) * MICROS_PER_SECOND;
+                let micros = (seconds * MICROS_PER_SECOND as f64).round() as i64;
+                match days.and_then(|days| days.checked_add(rest)?.checked_add(micros)) {
+                    Some(micros) => Ok(Some(micros)),
+                    None => interval_overflow(),
+                }
             })
         })
         .optional(&[Int, Int, Int, Double]),
         Function::new("make_ym_interval", &[], YEAR_MONTH, |call| {
             call.rows::<IntervalYearMonthType>(|i| {
                 let int = |at: usize| if call.has(at) { call.ints(at).value(i) } else { 0 };
-                Ok(int(0).checked_mul(12).and_then(|months| months.checked_add(int(1))))
+                match int(0).checked_mul(12).and_then(|months| months.checked_add(int(1))) {
+                    Some(months) => Ok(Some(months)),
+                    None => interval_overflow(),
+                }
             })
         })
         .optional(&[Int, Int]),
         Function::new("make_interval", &[], CALENDAR, |call| {
-            call.rows::<IntervalMonthDayNanoType>(|i| {
-                let int = |at: usize| if call.has(at) { call.ints(at).value(i) } else { 0 };
-                let seconds = if call.has(6) { call.doubles(6).value(i) } else { 0.0 };
-                let micros = (i64::from(int(4)) * 3600 + i64::from(int(5)) * 60) * MICROS_PER_SECOND;
-                let micros = micros + (seconds * MICROS_PER_SECOND as f64).round() as i64;
-                Ok(Some(IntervalMonthDayNano::new(int(0) * 12 + int(1), int(2) * 7 + int(3), micros * 1000)))
+            call.rows::<IntervalMonthDayNanoType>(|i| match calendar(call, i) {
+                None if call.context.ansi => invalid(
+                    "ARITHMETIC_OVERFLOW",
+                    "the interval is out of range: use `try_make_interval` to have NULL instead",
+                ),
+                found => Ok(found),
             })
         })
-        .optional(&[Int, Int, Int, Int, Int, Int, Double]),
+        .optional(&[Int, Int, Int, Int, Int, Int, Double])
+        .with_context(),
+        Function::new("try_make_interval", &[Int], CALENDAR, |call| {
+            call.rows::<IntervalMonthDayNanoType>(|i| Ok(calendar(call, i)))
+        })
+        .optional(&[Int, Int, Int, Int, Int, Double]),
         // What INTERVAL literals are.
         Function::new("interval_days", &[Long], DAY_TIME, |call| {
             call.rows::<DurationMicrosecondType>(|i| Ok(call.longs(0).value(i).checked_mul(MICROS_PER_DAY)))
@@ -308,6 +324,21 @@ pub fn functions() -> Vec<Function> {
 /// The fields that a literal names.
 fn written(_: &[FieldRef], constants: &[Option<&ScalarValue>]) -> Option<String> {
     constants.get(1).copied().flatten().and_then(|fields| fields.try_as_str()).flatten().map(str::to_string)
+}
+
+fn interval_overflow<T>() -> Result<T> {
+    invalid("INTERVAL_ARITHMETIC_OVERFLOW.WITHOUT_SUGGESTION", "integer overflow while operating with intervals")
+}
+
+/// Years, months, weeks, days, hours, minutes and seconds as an interval that fits.
+fn calendar(call: &Call<'_>, i: usize) -> Option<IntervalMonthDayNano> {
+    let int = |at: usize| if call.has(at) { call.ints(at).value(i) } else { 0 };
+    let seconds = if call.has(6) { call.doubles(6).value(i) } else { 0.0 };
+    let months = int(0).checked_mul(12)?.checked_add(int(1))?;
+    let days = int(2).checked_mul(7)?.checked_add(int(3))?;
+    let micros = (i64::from(int(4)) * 3600 + i64::from(int(5)) * 60) * MICROS_PER_SECOND;
+    let micros = micros.checked_add((seconds * MICROS_PER_SECOND as f64).round() as i64)?;
+    Some(IntervalMonthDayNano::new(months, days, micros.checked_mul(1000)?))
 }
 
 fn wrong_count<T>(name: &str, expect: &str, count: usize) -> Result<T> {
@@ -505,6 +536,7 @@ fn parse(call: &Call<'_>, lenient: bool) -> Result<ArrayRef> {
 fn unix_time(name: &'static str) -> Function {
     Function::new(name, &[], LONG, |call| {
         let zone = call.context.zone;
+        // Cut towards 1970, unlike `unix_seconds`.
         let seconds = |instant: i64| instant / MICROS_PER_SECOND;
         if call.args[0].data_type() != &DataType::Utf8 {
             let times = cast::cast(&call.args[0], &ddl::timestamp(), &Options::of(&call.context))?;
@@ -561,6 +593,13 @@ fn made(call: &Call<'_>, lenient: bool) -> Result<ArrayRef> {
             let of_day = (i64::from(int(3)) * 3600 + i64::from(int(4)) * 60) * MICROS_PER_SECOND + micros;
             fits.then(|| zone.instant(i64::from(days) * MICROS_PER_DAY + of_day)).flatten()
         };
+        // A fraction of the leap second is no time.
+        if seconds > 60.0 && seconds < 61.0 && call.context.ansi && !lenient {
+            return invalid(
+                "INVALID_FRACTION_OF_SECOND",
+                "valid range for seconds is [0, 60] (inclusive of both), but the fraction of second 60 must be zero",
+            );
+        }
         match time() {
             None if call.context.ansi && !lenient => out_of_bounds("a field of the timestamp is out of range"),
             found => Ok(found),

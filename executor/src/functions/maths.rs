@@ -4,7 +4,10 @@ use super::cast::number::rescale;
 use super::coercion::{PRECISION_MAX, as_decimal, is_decimal, is_fractional};
 use super::native::{Call, Function, Param, Returns, external, invalid};
 use arrow::array::{Array, ArrayRef, AsArray, UInt64Array};
-use arrow::datatypes::{DataType, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type};
+use arrow::datatypes::{
+    DataType, Decimal128Type, DurationMicrosecondType, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type,
+    Int64Type, IntervalUnit, IntervalYearMonthType, TimeUnit,
+};
 use datafusion::common::ScalarValue;
 use datafusion::error::Result;
 use headwater_proto::error::Error;
@@ -105,6 +108,22 @@ pub fn functions() -> Vec<Function> {
             })
         })
         .nulls(),
+        // A seed is taken, and makes no row the same again: Spark's depends on partitions, which a row here does not know.
+        Function::new("rand", &[], DOUBLE, |call| call.rows::<Float64Type>(|_| Ok(Some(rand::random()))))
+            .optional(&[Long])
+            .alias(&["random"])
+            .nulls()
+            .volatile(),
+        Function::new("randn", &[], DOUBLE, |call| {
+            call.rows::<Float64Type>(|_| {
+                // Two uniform numbers make a normal one (Box and Muller); the first must not be 0.
+                let (one, other) = (1.0 - rand::random::<f64>(), rand::random::<f64>());
+                Ok(Some((-2.0 * one.ln()).sqrt() * (std::f64::consts::TAU * other).cos()))
+            })
+        })
+        .optional(&[Long])
+        .nulls()
+        .volatile(),
         Function::new("factorial", &[Int], LONG, |call| {
             call.rows::<Int64Type>(|i| {
                 let n = call.ints(0).value(i);
@@ -123,17 +142,30 @@ pub fn functions() -> Vec<Function> {
         Function::new("floor", &[Number], Returns::Constant(ceiling_type), |call| ceiling(call, false))
             .optional(&[Int]),
         Function::new("conv", &[Text, Int, Int], TEXT, |call| {
-            call.text_rows(|i| Ok(conv(call.text(0).value(i), call.ints(1).value(i), call.ints(2).value(i))))
-        }),
+            call.text_rows(|i| {
+                match conv(call.text(0).value(i), call.ints(1).value(i), call.ints(2).value(i), call.context.ansi) {
+                    Ok(found) => Ok(found),
+                    Err(TooLarge) => invalid(
+                        "ARITHMETIC_OVERFLOW",
+                        "overflow in function conv(): set \"spark.sql.ansi.enabled\" to \"false\"",
+                    ),
+                }
+            })
+        })
+        .with_context(),
         Function::new("bin", &[Long], TEXT, |call| {
             call.text_rows(|i| Ok(Some(format!("{:b}", call.longs(0).value(i)))))
         }),
         Function::new("greatest", &[Common, Common], SAME, |call| extreme(call, true)).rest(Common).nulls(),
         Function::new("least", &[Common, Common], SAME, |call| extreme(call, false)).rest(Common).nulls(),
         Function::new("width_bucket", &[Double, Double, Double, Long], LONG, |call| {
+            let number = |at: usize, i: usize| match call.args[at].data_type() {
+                DataType::Interval(_) => f64::from(call.args[at].as_primitive::<IntervalYearMonthType>().value(i)),
+                DataType::Duration(_) => call.args[at].as_primitive::<DurationMicrosecondType>().value(i) as f64,
+                _ => call.doubles(at).value(i),
+            };
             call.rows::<Int64Type>(|i| {
-                let at = |at: usize| call.doubles(at).value(i);
-                let (value, low, high, count) = (at(0), at(1), at(2), call.longs(3).value(i));
+                let (value, low, high, count) = (number(0, i), number(1, i), number(2, i), call.longs(3).value(i));
                 if count <= 0 || low == high || value.is_nan() || !low.is_finite() || !high.is_finite() {
                     return Ok(None);
                 }
@@ -147,23 +179,48 @@ pub fn functions() -> Vec<Function> {
                 }
                 Ok(Some((count as f64 * (value - low) / (high - low)) as i64 + 1))
             })
+        })
+        // Of intervals, all three are of one kind.
+        .coerced(|types| match types {
+            [value, low, high, _] => {
+                let kinds = [value, low, high];
+                let months = kinds.iter().all(|kind| matches!(kind, DataType::Interval(IntervalUnit::YearMonth)));
+                let times = kinds.iter().all(|kind| matches!(kind, DataType::Duration(_)));
+                Ok(match () {
+                    () if months => vec![value.clone(), value.clone(), value.clone(), DataType::Int64],
+                    () if times => {
+                        let micros = DataType::Duration(TimeUnit::Microsecond);
+                        vec![micros.clone(), micros.clone(), micros, DataType::Int64]
+                    }
+                    () => vec![DataType::Float64, DataType::Float64, DataType::Float64, DataType::Int64],
+                })
+            }
+            _ => invalid("WRONG_NUM_ARGS.WITHOUT_SUGGESTION", "the `width_bucket` requires 4 parameters"),
         }),
         Function::new("bit_count", &[Any], INT, |call| {
             let whole = arrow::compute::cast(&call.args[0], &DataType::Int64)?;
             let whole = whole.as_primitive::<Int64Type>();
             call.rows::<Int32Type>(|i| Ok(Some(whole.value(i).count_ones() as i32)))
         }),
-        Function::new("bit_get", &[Long, Int], Returns::Type(|| DataType::Int8), |call| {
+        Function::new("bit_get", &[Any, Int], Returns::Type(|| DataType::Int8), |call| {
+            let bits = call.args[0].data_type().primitive_width().unwrap_or(8) as i32 * 8;
+            let whole = arrow::compute::cast(&call.args[0], &DataType::Int64)?;
+            let whole = whole.as_primitive::<Int64Type>();
             call.rows::<Int8Type>(|i| {
                 let at = call.ints(1).value(i);
-                if !(0..64).contains(&at) {
+                if !(0..bits).contains(&at) {
                     return invalid(
                         "INVALID_PARAMETER_VALUE.BIT_POSITION_RANGE",
-                        format!("bit {at} is not in [0, 64)"),
+                        format!("bit {at} is not in [0, {bits})"),
                     );
                 }
-                Ok(Some((call.longs(0).value(i) >> at & 1) as i8))
+                Ok(Some((whole.value(i) >> at & 1) as i8))
             })
+        })
+        .coerced(|types| match types {
+            [whole, _] if whole.is_integer() => Ok(vec![whole.clone(), DataType::Int32]),
+            [_, _] => Ok(vec![DataType::Int64, DataType::Int32]),
+            _ => invalid("WRONG_NUM_ARGS.WITHOUT_SUGGESTION", "the `bit_get` requires 2 parameters"),
         })
         .alias(&["getbit"]),
         Function::new("bitwise_not", &[Any], SAME, |call| match call.args[0].data_type() {
@@ -389,46 +446,51 @@ fn ceiling(call: &Call<'_>, up: bool) -> Result<ArrayRef> {
     })
 }
 
-/// Digits of one base in another; a negative base of the result makes it signed.
-fn conv(text: &str, from: i32, to: i32) -> Option<String> {
+/// Digits for which 64 bits do not do.
+#[derive(Debug, PartialEq)]
+struct TooLarge;
+
+/// Digits of one base in another; a negative base of the result makes it signed. What is too large is the largest number
+/// where that is no error.
+fn conv(text: &str, from: i32, to: i32, strict: bool) -> std::result::Result<Option<String>, TooLarge> {
     let fits = |base: i32| (2..=36).contains(&base.abs());
-    if !fits(from) || !fits(to) || from < 0 {
-        return None;
-    }
     let text = text.trim();
-    let (negative, digits) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
-    if text.is_empty() {
-        return None;
+    if !fits(from) || !fits(to) || from < 0 || text.is_empty() {
+        return Ok(None);
     }
+    let (mut negative, digits) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
     let mut value = 0_u64;
     for c in digits.chars() {
         let Some(digit) = c.to_digit(from as u32) else { break };
         value = match value.checked_mul(from as u64).and_then(|value| value.checked_add(u64::from(digit))) {
             Some(value) => value,
+            None if strict => return Err(TooLarge),
             None => {
                 value = u64::MAX;
                 break;
             }
         };
     }
-    let mut value = if negative { (value as i64).wrapping_neg() as u64 } else { value };
-    let sign = if to < 0 && (value as i64) < 0 {
-        value = (value as i64).wrapping_neg() as u64;
-        "-"
-    } else {
-        ""
-    };
+    if negative && to > 0 {
+        value = if (value as i64) < 0 { u64::MAX } else { value.wrapping_neg() };
+    }
+    if to < 0 && (value as i64) < 0 {
+        value = value.wrapping_neg();
+        negative = true;
+    }
     let base = u64::from(to.unsigned_abs());
     let mut out = vec![];
     loop {
-        let digit = char::from_digit((value % base) as u32, 36)?;
-        out.push(digit.to_ascii_uppercase());
+        out.push(char::from_digit((value % base) as u32, 36).unwrap_or('?').to_ascii_uppercase());
         value /= base;
         if value == 0 {
             break;
         }
     }
-    Some(format!("{sign}{}", out.into_iter().rev().collect::<String>()))
+    if negative && to < 0 {
+        out.push('-');
+    }
+    Ok(Some(out.into_iter().rev().collect()))
 }
 
 /// The largest or smallest of a row; nulls are passed over, and NaN is the largest.
@@ -458,10 +520,14 @@ mod tests {
 
     #[test]
     fn bases_are_converted() {
-        let check = |text: &str, from, to, expect: &str| assert_eq!(conv(text, from, to).as_deref(), Some(expect));
+        let check = |text: &str, from, to, expect: &str| {
+            assert_eq!(conv(text, from, to, true), Ok(Some(expect.to_string())));
+        };
         check("100", 2, 10, "4");
         check("-10", 16, -10, "-16");
         check("ff", 16, 10, "255");
         check("-1", 10, 16, "FFFFFFFFFFFFFFFF");
+        check("9223372036854775808", 10, -10, "-9223372036854775808");
+        assert_eq!(conv("18446744073709551616", 10, 16, true), Err(TooLarge));
     }
 }

@@ -1,10 +1,11 @@
-//! Scalar functions of Spark that neither DataFusion nor datafusion-spark has, or has with another meaning, and what they
+//! Functions of Spark that neither DataFusion nor datafusion-spark has, or has with another meaning, and what they
 //! share: parameters and implicit casts ([`native`], [`coercion`]), CAST ([`cast`]), Spark's type names ([`ddl`]) and its
 //! text of dates and times ([`datetime`]).
 
 use datafusion::logical_expr::ScalarUDF;
 use std::sync::Arc;
 
+pub mod aggregates;
 pub mod arithmetic;
 pub mod avro;
 pub mod binary_to_string;
@@ -12,6 +13,8 @@ pub mod bind;
 pub mod cast;
 pub mod coercion;
 pub mod collections;
+pub mod crypto;
+pub mod csv;
 pub mod dates;
 pub mod datetime;
 pub mod ddl;
@@ -25,11 +28,15 @@ pub mod maths;
 pub mod native;
 pub mod paths;
 pub mod protobuf;
+pub mod random;
+pub mod regexes;
 pub mod registry;
 pub mod rewritten;
 pub mod strings;
+pub mod vectors;
+pub mod windows;
 
-/// All of them, for the registries of scheduler and executors alike.
+/// All scalar ones, for the registries of scheduler and executors alike.
 pub fn all() -> Vec<Arc<ScalarUDF>> {
     let mut all = vec![
         Arc::new(ScalarUDF::from(avro::from_avro::FromAvro::default())),
@@ -44,6 +51,8 @@ pub fn all() -> Vec<Arc<ScalarUDF>> {
     let tables = [
         arithmetic::functions(),
         collections::functions(),
+        crypto::functions(),
+        csv::functions(),
         dates::functions(),
         event_windows::functions(),
         generators::functions(),
@@ -51,8 +60,11 @@ pub fn all() -> Vec<Arc<ScalarUDF>> {
         interval_fields::functions(),
         maths::functions(),
         paths::functions(),
+        random::functions(),
+        regexes::functions(),
         rewritten::functions(),
         strings::functions(),
+        vectors::functions(),
     ];
     let functions = tables.into_iter().flatten().flat_map(native::Function::all);
     all.extend(functions.map(|function| Arc::new(ScalarUDF::from(function))));

@@ -159,7 +159,8 @@ impl Call<'_> {
     }
     /// Whether a strict function has nothing to do at `row`.
     pub fn skip(&self, row: usize) -> bool {
-        self.strict && self.args.iter().any(|arg| arg.is_null(row))
+        // An array of nothing but nulls has no bits that say so.
+        self.strict && self.args.iter().any(|arg| *arg.data_type() == DataType::Null || arg.is_null(row))
     }
 
     /// A row of text each.
@@ -439,7 +440,7 @@ impl Param {
             Param::TextOrBinary => Param::Text.accept(actual),
             Param::Boolean => (matches!(actual, T::Boolean) || text || null).then_some(T::Boolean),
             Param::Int => (actual.is_integer() || text || null).then_some(T::Int32),
-            Param::Long => (actual.is_integer() || text || null).then_some(T::Int64),
+            Param::Long => (number || text || null).then_some(T::Int64),
             Param::Double => (number || text || null).then_some(T::Float64),
             Param::Number if text || null => Some(T::Float64),
             Param::Number => number.then(|| actual.clone()),

@@ -33,13 +33,7 @@ pub fn functions() -> Vec<Function> {
         }),
         Function::new("json_object_keys", &[Param::Text], Returns::Type(|| ddl::array_of(DataType::Utf8)), keys),
         Function::new("schema_of_json", &[Param::Text], TEXT, |call: &Call<'_>| {
-            call.text_rows(|i| match serde_json::from_str::<Value>(call.text(0).value(i)) {
-                Ok(value) => Ok(Some(ddl::type_name(&inferred(&value)))),
-                Err(_) => invalid(
-                    "MALFORMED_RECORD_IN_PARSING.WITHOUT_SUGGESTION",
-                    "schema_of_json takes an example of valid JSON",
-                ),
-            })
+            call.text_rows(|i| schema_of(call.text(0).value(i)).map(Some))
         }),
         Function::new("json_tuple_at", &[Param::Text, Param::Text], TEXT, |call: &Call<'_>| {
             call.text_rows(|i| {
@@ -50,6 +44,19 @@ pub fn functions() -> Vec<Function> {
             })
         }),
     ]
+}
+
+/// What `schema_of_json` says of a text.
+///
+/// # Errors
+/// Text that is no JSON.
+pub fn schema_of(text: &str) -> Result<String> {
+    match serde_json::from_str::<Value>(text) {
+        Ok(value) => Ok(ddl::type_name(&inferred(&value))),
+        Err(_) => {
+            invalid("MALFORMED_RECORD_IN_PARSING.WITHOUT_SUGGESTION", "schema_of_json takes an example of valid JSON")
+        }
+    }
 }
 
 #[derive(Debug, PartialEq)]
@@ -152,6 +159,8 @@ fn inferred(value: &Value) -> DataType {
         Value::Null | Value::String(_) => DataType::Utf8,
         Value::Bool(_) => DataType::Boolean,
         Value::Number(number) if number.is_i64() => DataType::Int64,
+        // Whole, and too large for a BIGINT.
+        Value::Number(number) if number.is_u64() => DataType::Decimal128(number.to_string().len() as u8, 0),
         Value::Number(_) => DataType::Float64,
         Value::Array(items) => {
             let items = items.iter().filter(|item| !item.is_null()).map(inferred);
@@ -172,7 +181,8 @@ fn merged(one: DataType, other: DataType) -> DataType {
     use DataType as T;
     match (one, other) {
         (one, other) if one == other => one,
-        (T::Int64, T::Float64) | (T::Float64, T::Int64) => T::Float64,
+        (T::Int64 | T::Decimal128(..), T::Float64) | (T::Float64, T::Int64 | T::Decimal128(..)) => T::Float64,
+        (T::Int64, T::Decimal128(digits, 0)) | (T::Decimal128(digits, 0), T::Int64) => T::Decimal128(digits.max(19), 0),
         (T::List(one), T::List(other)) => ddl::array_of(merged(one.data_type().clone(), other.data_type().clone())),
         (T::Struct(one), T::Struct(other)) => {
             let mut all: std::collections::BTreeMap<String, DataType> = std::collections::BTreeMap::new();

@@ -17,7 +17,6 @@ const AGGREGATE_NAMES: &[(&str, &[&str])] = &[
     ("bool_or", &["some", "any"]),
     ("stddev", &["std", "stddev_samp"]),
     ("var", &["variance", "var_samp"]),
-    ("approx_distinct", &["approx_count_distinct"]),
     ("collect_list", &["array_agg"]),
 ];
 
@@ -55,7 +54,20 @@ pub fn with_session_functions(builder: SessionStateBuilder) -> SessionStateBuild
             aggregates.push(Arc::new(named));
         }
     }
-    builder.window_functions().get_or_insert_with(Vec::new).extend(datafusion_spark::all_default_window_functions());
+    let own = super::aggregates::all(aggregates);
+    let taken: HashSet<&str> = own
+        .iter()
+        .flat_map(|function| std::iter::once(function.name()).chain(function.aliases().iter().map(String::as_str)))
+        .collect();
+    aggregates.retain(|function| {
+        !taken.contains(function.name()) && !function.aliases().iter().any(|alias| taken.contains(alias.as_str()))
+    });
+    aggregates.extend(own);
+    let windows = builder.window_functions().get_or_insert_with(Vec::new);
+    windows.extend(datafusion_spark::all_default_window_functions());
+    let own = super::windows::all(windows);
+    windows.retain(|function| !own.iter().any(|own| own.name() == function.name()));
+    windows.extend(own);
     builder.table_functions().get_or_insert_with(HashMap::new).extend(
         datafusion_spark::all_default_table_functions()
             .into_iter()

@@ -26,6 +26,12 @@ fn common_of(types: &[DataType]) -> Result<DataType> {
     }
 }
 
+/// Of the bounds; the seed is none of them.
+fn uniform_type(types: &[DataType]) -> Result<DataType> {
+    let bounds = &types[..2.min(types.len())];
+    if bounds.contains(&DataType::Null) { Ok(DataType::Float64) } else { common_of(bounds) }
+}
+
 /// Types that are functions too: `int('7')`.
 pub const CASTS: &[(&str, fn() -> DataType)] = &[
     ("boolean", || DataType::Boolean),
@@ -64,6 +70,8 @@ pub fn functions() -> Vec<Function> {
         Function::new("current_date", &[], Returns::Type(|| DataType::Date32), never).alias(&["curdate"]).volatile(),
         Function::new("localtimestamp", &[], Returns::Type(|| DataType::Timestamp(TimeUnit::Microsecond, None)), never)
             .volatile(),
+        Function::new("current_user", &[], Returns::Type(|| DataType::Utf8), never).alias(&["user", "session_user"]),
+        Function::new("uniform", &[Any, Any], Returns::Of(uniform_type), never).optional(&[Any]).nulls().volatile(),
         Function::new("nullif", &[Any, Any], Returns::Arg(0), never).nulls(),
         Function::new("array", &[], Returns::Of(|types| Ok(ddl::array_of(common_of(types)?))), array)
             .rest(Common)
@@ -104,10 +112,6 @@ pub fn functions() -> Vec<Function> {
         .alias(&["current_schema"]),
         // A streaming query puts the time of each batch in its place.
         Function::new("batch_time", &[], Returns::Type(ddl::timestamp), never).volatile(),
-        Function::new("uuid", &[], Returns::Type(|| DataType::Utf8), |call| {
-            call.text_rows(|_| Ok(Some(uuid::Uuid::new_v4().to_string())))
-        })
-        .volatile(),
     ]);
     all
 }

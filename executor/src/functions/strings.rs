@@ -3,17 +3,19 @@
 use super::cast::text as shown;
 use super::coercion::{is_binary, is_text};
 use super::ddl;
-use super::native::{Call, Function, Param, Returns, external, invalid};
-use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, ListBuilder, StringArray, StringBuilder};
+use super::native::{Call, Function, Param, Returns, invalid};
+use super::regexes::Patterns;
+use arrow::array::{
+    Array, ArrayRef, AsArray, BinaryArray, ListBuilder, MapBuilder, MapFieldNames, StringArray, StringBuilder,
+};
 use arrow::datatypes::{
     DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int32Type, Int64Type, TimestampMicrosecondType,
 };
 use datafusion::error::Result;
-use headwater_proto::error::Error;
 use regex::Regex;
 use std::collections::HashMap;
 use std::fmt::Write;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use Param::{Any, Int, Long, Number, Text, TextOrBinary};
 
@@ -21,7 +23,6 @@ const TEXT: Returns = Returns::Type(|| DataType::Utf8);
 const INT: Returns = Returns::Type(|| DataType::Int32);
 const BOOLEAN: Returns = Returns::Type(|| DataType::Boolean);
 const BINARY: Returns = Returns::Type(|| DataType::Binary);
-const TEXTS: Returns = Returns::Type(|| ddl::array_of(DataType::Utf8));
 const SAME: Returns = Returns::Arg(0);
 
 /// The functions.
@@ -75,8 +76,12 @@ pub fn functions() -> Vec<Function> {
             text.trim_end_matches(|x| set.contains(x)).to_string()
         })
         .optional(&[Text]),
-        text!("lpad", &[Text, Int], |c: &Call<'_>, i| pad(c, i, true)).optional(&[Text]),
-        text!("rpad", &[Text, Int], |c: &Call<'_>, i| pad(c, i, false)).optional(&[Text]),
+        Function::new("lpad", &[TextOrBinary, Int], SAME, |call| padded(call, true))
+            .optional(&[TextOrBinary])
+            .coerced(|types| pad_types("lpad", types)),
+        Function::new("rpad", &[TextOrBinary, Int], SAME, |call| padded(call, false))
+            .optional(&[TextOrBinary])
+            .coerced(|types| pad_types("rpad", types)),
         Function::new("concat", &[], Returns::Of(concat_type), concat).rest(Any).coerced(concat_types),
         Function::new("concat_ws", &[Text], TEXT, concat_ws).rest(Any).nulls().coerced(concat_ws_types),
         Function::new("instr", &[Text, Text], INT, |call| {
@@ -84,11 +89,22 @@ pub fn functions() -> Vec<Function> {
         }),
         Function::new("locate", &[Text, Text], INT, |call| {
             call.rows::<Int32Type>(|i| {
-                let from = if call.has(2) { call.ints(2).value(i) } else { 1 };
+                if call.text(0).is_null(i) || call.text(1).is_null(i) {
+                    return Ok(None);
+                }
+                // Nothing is found from an unknown place on.
+                let from = if !call.has(2) {
+                    1
+                } else if call.ints(2).is_null(i) {
+                    0
+                } else {
+                    call.ints(2).value(i)
+                };
                 Ok(Some(position(call.text(1).value(i), call.text(0).value(i), from)))
             })
         })
         .optional(&[Int])
+        .nulls()
         .alias(&["position"]),
         Function::new("contains", &[TextOrBinary, TextOrBinary], BOOLEAN, |call| {
             parts(call, |whole, part| part.is_empty() || whole.windows(part.len()).any(|window| window == part))
@@ -108,53 +124,38 @@ pub fn functions() -> Vec<Function> {
         text!("translate", &[Text, Text, Text], |c: &Call<'_>, i| {
             translate(c.text(0).value(i), c.text(1).value(i), c.text(2).value(i))
         }),
-        text!("overlay", &[Text, Text, Int], |c: &Call<'_>, i| overlay(c, i)).optional(&[Int]),
+        Function::new("overlay", &[TextOrBinary, TextOrBinary, Int], SAME, |call| match call.return_type {
+            DataType::Binary => call.binary_rows(|i| {
+                let (bytes, with) = (call.binary(0).value(i), call.binary(1).value(i));
+                let ([head, tail], with) = (overlaid(call, i, bytes.len(), with.len()), with);
+                Ok(Some([&bytes[..head], with, &bytes[tail..]].concat()))
+            }),
+            _ => call.text_rows(|i| {
+                let (chars, with) = (call.text(0).value(i).chars().collect::<Vec<_>>(), call.text(1).value(i));
+                let [head, tail] = overlaid(call, i, chars.len(), with.chars().count());
+                Ok(Some(
+                    chars[..head].iter().copied().chain(with.chars()).chain(chars[tail..].iter().copied()).collect(),
+                ))
+            }),
+        })
+        .optional(&[Int])
+        .coerced(|types| match types {
+            [one, other, rest @ ..] if (1..=2).contains(&rest.len()) => {
+                let kind = if is_binary(one) && is_binary(other) { DataType::Binary } else { DataType::Utf8 };
+                Ok([kind.clone(), kind].into_iter().chain(rest.iter().map(|_| DataType::Int32)).collect())
+            }
+            _ => wrong_count("overlay", 3, types.len()),
+        }),
         text!("repeat", &[Text, Int], |c: &Call<'_>, i| {
             c.text(0).value(i).repeat(c.ints(1).value(i).max(0) as usize)
         }),
         text!("space", &[Int], |c: &Call<'_>, i| " ".repeat(c.ints(0).value(i).max(0) as usize)),
-        Function::new("split", &[Text, Text], TEXTS, split).optional(&[Int]),
         Function::new("split_part", &[Text, Text, Int], TEXT, split_part),
         text!("substring_index", &[Text, Text, Int], |c: &Call<'_>, i| {
             substring_index(c.text(0).value(i), c.text(1).value(i), c.ints(2).value(i))
         }),
-        Function::new("regexp_replace", &[Text, Text, Text], TEXT, regexp_replace).optional(&[Int]),
-        Function::new("regexp_extract", &[Text, Text], TEXT, regexp_extract).optional(&[Int]),
-        Function::new("regexp_extract_all", &[Text, Text], TEXTS, regexp_extract_all).optional(&[Int]),
-        Function::new("regexp_count", &[Text, Text], INT, |call| {
-            let mut known = Patterns::default();
-            call.rows::<Int32Type>(|i| {
-                let regex = known.get("regexp_count", call.text(1).value(i))?;
-                Ok(Some(regex.find_iter(call.text(0).value(i)).count() as i32))
-            })
-        }),
-        Function::new("regexp_substr", &[Text, Text], TEXT, |call| {
-            let mut known = Patterns::default();
-            call.text_rows(|i| {
-                let regex = known.get("regexp_substr", call.text(1).value(i))?;
-                Ok(regex.find(call.text(0).value(i)).map(|found| found.as_str().to_string()))
-            })
-        }),
-        Function::new("regexp_instr", &[Text, Text], INT, |call| {
-            let mut known = Patterns::default();
-            call.rows::<Int32Type>(|i| {
-                let text = call.text(0).value(i);
-                let regex = known.get("regexp_instr", call.text(1).value(i))?;
-                let place = |at: usize| text[..at].chars().count() as i32 + 1;
-                Ok(Some(regex.find(text).map_or(0, |found| place(found.start()))))
-            })
-        })
-        .optional(&[Int]),
-        Function::new("rlike", &[Text, Text], BOOLEAN, |call| {
-            let mut known = Patterns::default();
-            call.bool_rows(|i| Ok(Some(known.get("rlike", call.text(1).value(i))?.is_match(call.text(0).value(i)))))
-        })
-        .alias(&["regexp", "regexp_like"]),
         Function::new("ascii", &[Text], INT, |call| {
-            call.rows::<Int32Type>(|i| {
-                // Java's code unit.
-                Ok(Some(call.text(0).value(i).encode_utf16().next().map_or(0, i32::from)))
-            })
+            call.rows::<Int32Type>(|i| Ok(Some(call.text(0).value(i).chars().next().map_or(0, |c| c as i32))))
         }),
         text!("chr", &[Long], |c: &Call<'_>, i| {
             let n = c.longs(0).value(i);
@@ -162,21 +163,64 @@ pub fn functions() -> Vec<Function> {
         })
         .alias(&["char"]),
         Function::new("base64", &[Param::Binary], TEXT, |call| {
-            call.text_rows(|i| Ok(Some(base64(call.binary(0).value(i)))))
+            call.text_rows(|i| Ok(Some(in_lines(&base64(call.binary(0).value(i))))))
         }),
         Function::new("unbase64", &[Text], BINARY, |call| {
-            call.binary_rows(|i| match unbase64(call.text(0).value(i)) {
-                Some(bytes) => Ok(Some(bytes)),
-                None => invalid(
-                    "CONVERSION_INVALID_INPUT",
-                    format!(
-                        "the value '{}' (\"STRING\") cannot be converted to \"BINARY\" because it is malformed: use \
-                             try_to_binary",
-                        call.text(0).value(i)
-                    ),
+            call.binary_rows(|i| {
+                let text = call.text(0).value(i);
+                // As MIME has it, what is no digit is passed over.
+                let digits: String = text.chars().filter(|c| c.is_ascii_alphanumeric() || "+/=".contains(*c)).collect();
+                unbase64(&digits).map(Some).map_or_else(|| unconvertible(text), Ok)
+            })
+        }),
+        Function::new("to_base32", &[Param::Binary], TEXT, |call| {
+            call.text_rows(|i| Ok(Some(base32(call.binary(0).value(i)))))
+        }),
+        Function::new("from_base32", &[Text], BINARY, |call| {
+            call.binary_rows(|i| {
+                let text = call.text(0).value(i);
+                unbase32(text).map(Some).map_or_else(|| unconvertible(text), Ok)
+            })
+        }),
+        Function::new("to_binary", &[Text], BINARY, |call| {
+            call.binary_rows(|i| {
+                let text = call.text(0).value(i);
+                let format = if call.has(1) { call.text(1).value(i) } else { "hex" };
+                to_binary(text, format)?.map(Some).map_or_else(|| unconvertible(text), Ok)
+            })
+        })
+        .optional(&[Text]),
+        Function::new("try_to_binary", &[Text], BINARY, |call| {
+            call.binary_rows(|i| {
+                let format = if call.has(1) { call.text(1).value(i) } else { "hex" };
+                Ok(to_binary(call.text(0).value(i), format).ok().flatten())
+            })
+        })
+        .optional(&[Text]),
+        // Text is valid already; bytes are taken for text here.
+        Function::new("is_valid_utf8", &[TextOrBinary], BOOLEAN, |call| {
+            call.bool_rows(|i| Ok(Some(utf8(call, i).is_ok())))
+        }),
+        Function::new("make_valid_utf8", &[TextOrBinary], TEXT, |call| {
+            call.text_rows(|i| Ok(Some(utf8(call, i).unwrap_or_else(|bytes| String::from_utf8_lossy(bytes).into()))))
+        }),
+        Function::new("validate_utf8", &[TextOrBinary], TEXT, |call| {
+            call.text_rows(|i| match utf8(call, i) {
+                Ok(text) => Ok(Some(text)),
+                Err(bytes) => invalid(
+                    "INVALID_UTF8_STRING",
+                    format!("invalid UTF8 byte sequence found in string: \\x{}", hex_of(bytes)),
                 ),
             })
         }),
+        Function::new("try_validate_utf8", &[TextOrBinary], TEXT, |call| call.text_rows(|i| Ok(utf8(call, i).ok()))),
+        Function::new("jaro_winkler_similarity", &[Text, Text], Returns::Type(|| DataType::Float64), |call| {
+            call.rows::<Float64Type>(|i| Ok(Some(jaro_winkler(call.text(0).value(i), call.text(1).value(i)))))
+        }),
+        Function::new("collation", &[Text], TEXT, |call| {
+            Ok(Arc::new(StringArray::from(vec!["SYSTEM.BUILTIN.UTF8_BINARY"; call.rows])))
+        })
+        .nulls(),
         Function::new("encode", &[Text, Text], BINARY, |call| {
             call.binary_rows(|i| encode(call.text(0).value(i), call.text(1).value(i)).map(Some))
         }),
@@ -231,24 +275,25 @@ pub fn functions() -> Vec<Function> {
         }),
         Function::new("sentences", &[Text], Returns::Type(|| ddl::array_of(ddl::array_of(DataType::Utf8))), sentences)
             .optional(&[Text, Text]),
-        text!("mask", &[Text], |c: &Call<'_>, i| mask(c, i)).optional(&[Any, Any, Any, Any]).nulls(),
+        Function::new("mask", &[Text], Returns::Constant(masked_type), |call| {
+            call.text_rows(|i| Ok(call.text(0).is_valid(i).then(|| mask(call, i))))
+        })
+        .optional(&[Any, Any, Any, Any])
+        .nulls(),
         text!("collate", &[Text, Text], |c: &Call<'_>, i| c.text(0).value(i).to_string()),
         text!("quote", &[Text], |c: &Call<'_>, i| format!("'{}'", c.text(0).value(i).replace('\'', "\\'"))),
         Function::new("str_to_map", &[Text], Returns::Type(|| ddl::map_of(DataType::Utf8, DataType::Utf8)), str_to_map)
             .optional(&[Text, Text]),
-        Function::new("randstr", &[Int], TEXT, |call| {
-            call.text_rows(|i| {
-                use rand::Rng;
-                let mut random = rand::rng();
-                let letters = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
-                let n = call.ints(0).value(i).max(0);
-                Ok(Some((0..n).map(|_| char::from(letters[random.random_range(0..letters.len())])).collect()))
-            })
-        })
-        .volatile(),
         Function::new("to_number", &[Text, Text], Returns::Constant(number_type), |call| to_number(call, false)),
         Function::new("try_to_number", &[Text, Text], Returns::Constant(number_type), |call| to_number(call, true)),
-        Function::new("to_char", &[Any, Text], TEXT, to_char).alias(&["to_varchar"]).with_context(),
+        Function::new("to_char", &[Any, Text], TEXT, to_char)
+            .alias(&["to_varchar"])
+            .coerced(|types| match types {
+                [text, _] if is_text(text) || *text == DataType::Null => Ok(vec![DataType::Float64, DataType::Utf8]),
+                [one, _] => Ok(vec![one.clone(), DataType::Utf8]),
+                _ => wrong_count("to_char", 2, types.len()),
+            })
+            .with_context(),
     ]
 }
 
@@ -323,16 +368,37 @@ fn substring(call: &Call<'_>) -> Result<ArrayRef> {
     }
 }
 
-fn pad(c: &Call<'_>, i: usize, left: bool) -> String {
-    let text: Vec<char> = c.text(0).value(i).chars().collect();
-    let width = c.ints(1).value(i).max(0) as usize;
-    let fill: Vec<char> = if c.has(2) { c.text(2).value(i).chars().collect() } else { vec![' '] };
-    if width <= text.len() || fill.is_empty() {
-        return text.into_iter().take(width).collect();
+/// Bytes are filled with bytes, everything else with text.
+fn pad_types(name: &str, types: &[DataType]) -> Result<Vec<DataType>> {
+    let [one, _, rest @ ..] = types else { return wrong_count(name, 2, types.len()) };
+    if rest.len() > 1 {
+        return wrong_count(name, 3, types.len());
     }
-    let padding: String = fill.iter().cycle().take(width - text.len()).collect();
-    let text: String = text.into_iter().collect();
-    if left { padding + &text } else { text + &padding }
+    let kind = if is_binary(one) && rest.iter().all(is_binary) { DataType::Binary } else { DataType::Utf8 };
+    Ok([kind.clone(), DataType::Int32].into_iter().chain(rest.iter().map(|_| kind.clone())).collect())
+}
+
+fn padded(call: &Call<'_>, left: bool) -> Result<ArrayRef> {
+    let width = |i: usize| call.ints(1).value(i).max(0) as usize;
+    match call.return_type {
+        DataType::Binary => call.binary_rows(|i| {
+            let fill = if call.has(2) { call.binary(2).value(i) } else { &[0] };
+            Ok(Some(pad(call.binary(0).value(i), width(i), fill, left)))
+        }),
+        _ => call.text_rows(|i| {
+            let chars: Vec<char> = call.text(0).value(i).chars().collect();
+            let fill: Vec<char> = if call.has(2) { call.text(2).value(i).chars().collect() } else { vec![' '] };
+            Ok(Some(pad(&chars, width(i), &fill, left).into_iter().collect()))
+        }),
+    }
+}
+
+fn pad<T: Copy>(own: &[T], width: usize, fill: &[T], left: bool) -> Vec<T> {
+    if width <= own.len() || fill.is_empty() {
+        return own[..width.min(own.len())].to_vec();
+    }
+    let padding = fill.iter().cycle().take(width - own.len()).copied();
+    if left { padding.chain(own.iter().copied()).collect() } else { own.iter().copied().chain(padding).collect() }
 }
 
 fn concat_types(types: &[DataType]) -> Result<Vec<DataType>> {
@@ -453,162 +519,16 @@ fn translate(text: &str, from: &str, to: &str) -> String {
     text.chars().filter_map(|c| table.get(&c).copied().unwrap_or(Some(c))).collect()
 }
 
-fn overlay(c: &Call<'_>, i: usize) -> String {
-    let (text, with) = (c.text(0).value(i), c.text(1).value(i));
-    let from = c.ints(2).value(i);
-    let length = match c.has(3).then(|| c.ints(3).value(i)) {
-        Some(length) if length >= 0 => length,
-        _ => with.chars().count() as i32,
+/// Where the head of what is overlaid ends and its tail begins.
+fn overlaid(call: &Call<'_>, i: usize, length: usize, with: usize) -> [usize; 2] {
+    let from = call.ints(2).value(i);
+    let replaced = match call.has(3).then(|| call.ints(3).value(i)) {
+        Some(replaced) if replaced >= 0 => replaced,
+        _ => with as i32,
     };
-    let chars: Vec<char> = text.chars().collect();
-    let (begin, end) = slice(chars.len(), 1, Some(from - 1));
-    let head: String = chars[begin..end].iter().collect();
-    let (begin, end) = slice(chars.len(), from.saturating_add(length), None);
-    let tail: String = chars[begin..end].iter().collect();
-    head + with + &tail
-}
-
-/// Compiled patterns of a batch: nearly always one.
-#[derive(Default)]
-pub struct Patterns(HashMap<String, Regex>);
-
-impl Patterns {
-    /// The pattern, compiled once.
-    ///
-    /// # Errors
-    /// `INVALID_PARAMETER_VALUE.PATTERN`.
-    pub fn get(&mut self, function: &str, pattern: &str) -> Result<Regex> {
-        if let Some(known) = self.0.get(pattern) {
-            return Ok(known.clone());
-        }
-        let regex = Regex::new(pattern).map_err(|error| {
-            external(Error::invalid(
-                "INVALID_PARAMETER_VALUE.PATTERN",
-                format!(
-                    "`{function}` cannot use the pattern '{pattern}': {error}; look-around and back references are not \
-                     supported"
-                ),
-            ))
-        })?;
-        self.0.insert(pattern.to_string(), regex.clone());
-        Ok(regex)
-    }
-}
-
-/// Java's replacement text as the regex crate's.
-fn replacement(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut chars = text.chars().peekable();
-    while let Some(c) = chars.next() {
-        match c {
-            '\\' => match chars.next() {
-                Some('$') => out.push_str("$$"),
-                Some(other) => out.push(other),
-                None => {}
-            },
-            '$' => match chars.peek() {
-                Some('{') => out.push('$'),
-                Some(digit) if digit.is_ascii_digit() => {
-                    let _ = write!(out, "${{{digit}}}");
-                    chars.next();
-                }
-                _ => out.push_str("$$"),
-            },
-            other => out.push(other),
-        }
-    }
-    out
-}
-
-fn regexp_replace(call: &Call<'_>) -> Result<ArrayRef> {
-    let mut known = Patterns::default();
-    call.text_rows(|i| {
-        let regex = known.get("regexp_replace", call.text(1).value(i))?;
-        let (text, with) = (call.text(0).value(i), replacement(call.text(2).value(i)));
-        let from = if call.has(3) { call.ints(3).value(i).max(1) as usize } else { 1 };
-        let begin = text.char_indices().nth(from - 1).map(|(at, _)| at);
-        let Some(begin) = begin.or((from == 1).then_some(0)) else { return Ok(Some(text.to_string())) };
-        Ok(Some(text[..begin].to_string() + &regex.replace_all(&text[begin..], with.as_str())))
-    })
-}
-
-fn group_of(call: &Call<'_>, i: usize, function: &str, regex: &Regex) -> Result<usize> {
-    let group = if call.has(2) { call.ints(2).value(i) } else { 1 };
-    let count = regex.captures_len() as i32 - 1;
-    if (0..=count).contains(&group) {
-        return Ok(group as usize);
-    }
-    invalid(
-        "INVALID_PARAMETER_VALUE.REGEX_GROUP_INDEX",
-        format!("the group index of `{function}` must be between 0 and {count}, but got {group}"),
-    )
-}
-
-fn regexp_extract(call: &Call<'_>) -> Result<ArrayRef> {
-    let mut known = Patterns::default();
-    call.text_rows(|i| {
-        let regex = known.get("regexp_extract", call.text(1).value(i))?;
-        let Some(found) = regex.captures(call.text(0).value(i)) else { return Ok(Some(String::new())) };
-        let group = group_of(call, i, "regexp_extract", &regex)?;
-        Ok(Some(found.get(group).map_or_else(String::new, |part| part.as_str().to_string())))
-    })
-}
-
-fn regexp_extract_all(call: &Call<'_>) -> Result<ArrayRef> {
-    let mut known = Patterns::default();
-    let mut builder = ListBuilder::new(StringBuilder::new());
-    for i in 0..call.rows {
-        if call.skip(i) {
-            builder.append_null();
-            continue;
-        }
-        let regex = known.get("regexp_extract_all", call.text(1).value(i))?;
-        let group = group_of(call, i, "regexp_extract_all", &regex)?;
-        for found in regex.captures_iter(call.text(0).value(i)) {
-            builder.values().append_value(found.get(group).map_or("", |part| part.as_str()));
-        }
-        builder.append(true);
-    }
-    Ok(Arc::new(builder.finish()))
-}
-
-fn split(call: &Call<'_>) -> Result<ArrayRef> {
-    let mut known = Patterns::default();
-    let mut builder = ListBuilder::new(StringBuilder::new());
-    for i in 0..call.rows {
-        if call.skip(i) {
-            builder.append_null();
-            continue;
-        }
-        let (text, pattern) = (call.text(0).value(i), call.text(1).value(i));
-        let limit = if call.has(2) { call.ints(2).value(i) } else { -1 };
-        let most = if limit > 0 { limit as usize } else { usize::MAX };
-        if pattern.is_empty() {
-            let mut chars = text.chars();
-            for _ in 1..most.min(text.chars().count()) {
-                if let Some(c) = chars.next() {
-                    builder.values().append_value(c.to_string());
-                }
-            }
-            builder.values().append_value(chars.as_str());
-        } else {
-            let regex = known.get("split", pattern)?;
-            let mut begin = 0;
-            let mut count = 1;
-            for found in regex.find_iter(text) {
-                // As Java: nothing is in front of an empty match at the beginning.
-                if count == most || found.end() == 0 {
-                    continue;
-                }
-                builder.values().append_value(&text[begin..found.start()]);
-                begin = found.end();
-                count += 1;
-            }
-            builder.values().append_value(&text[begin..]);
-        }
-        builder.append(true);
-    }
-    Ok(Arc::new(builder.finish()))
+    let (_, head) = slice(length, 1, Some(from.saturating_sub(1)));
+    let (tail, _) = slice(length, from.saturating_add(replaced), None);
+    [head, tail]
 }
 
 fn split_part(call: &Call<'_>) -> Result<ArrayRef> {
@@ -660,6 +580,13 @@ fn base64(bytes: &[u8]) -> String {
     out
 }
 
+/// As MIME has it: lines of 76 digits.
+fn in_lines(digits: &str) -> String {
+    const LINE: usize = 76;
+    let starts = (0..digits.len()).step_by(LINE);
+    starts.map(|at| &digits[at..(at + LINE).min(digits.len())]).collect::<Vec<_>>().join("\r\n")
+}
+
 fn unbase64(text: &str) -> Option<Vec<u8>> {
     let mut out = vec![];
     let (mut word, mut bits) = (0_u32, 0);
@@ -678,6 +605,106 @@ fn unbase64(text: &str) -> Option<Vec<u8>> {
         }
     }
     Some(out)
+}
+
+fn unconvertible<T>(text: &str) -> Result<T> {
+    invalid(
+        "CONVERSION_INVALID_INPUT",
+        format!(
+            "the value '{text}' (\"STRING\") cannot be converted to \"BINARY\" because it is malformed: use try_to_binary"
+        ),
+    )
+}
+
+/// None for text that the format does not allow.
+fn to_binary(text: &str, format: &str) -> Result<Option<Vec<u8>>> {
+    Ok(match format.to_ascii_lowercase().as_str() {
+        "hex" => unhex(text),
+        "utf-8" | "utf8" => Some(text.as_bytes().to_vec()),
+        "base64" => unbase64(text),
+        _ => {
+            return invalid(
+                "DATATYPE_MISMATCH.INVALID_ARG_VALUE",
+                format!("the format of `to_binary` must be 'hex', 'utf-8', 'utf8' or 'base64', but got '{format}'"),
+            );
+        }
+    })
+}
+
+/// The text at a row, or the bytes that are none.
+fn utf8<'a>(call: &'a Call<'_>, i: usize) -> std::result::Result<String, &'a [u8]> {
+    match call.args[0].data_type() {
+        DataType::Binary => {
+            let bytes = call.binary(0).value(i);
+            std::str::from_utf8(bytes).map(str::to_string).map_err(|_| bytes)
+        }
+        _ => Ok(call.text(0).value(i).to_string()),
+    }
+}
+
+const BASE32: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
+
+fn base32(bytes: &[u8]) -> String {
+    let mut out = String::new();
+    let (mut word, mut bits) = (0_u64, 0);
+    for byte in bytes {
+        word = word << 8 | u64::from(*byte);
+        bits += 8;
+        while bits >= 5 {
+            bits -= 5;
+            out.push(char::from(BASE32[(word >> bits) as usize & 31]));
+        }
+    }
+    if bits > 0 {
+        out.push(char::from(BASE32[(word << (5 - bits)) as usize & 31]));
+    }
+    while !out.len().is_multiple_of(8) {
+        out.push('=');
+    }
+    out
+}
+
+fn unbase32(text: &str) -> Option<Vec<u8>> {
+    let mut out = vec![];
+    let (mut word, mut bits) = (0_u64, 0);
+    for digit in text.trim_end_matches('=').bytes() {
+        let value = BASE32.iter().position(|known| *known == digit.to_ascii_uppercase())? as u64;
+        word = word << 5 | value;
+        bits += 5;
+        if bits >= 8 {
+            bits -= 8;
+            out.push((word >> bits) as u8);
+        }
+    }
+    Some(out)
+}
+
+/// Jaro's measure, and as Winkler has it more for a common beginning.
+fn jaro_winkler(one: &str, other: &str) -> f64 {
+    let (one, other): (Vec<char>, Vec<char>) = (one.chars().collect(), other.chars().collect());
+    if one == other {
+        return 1.0;
+    }
+    let window = (one.len().max(other.len()) / 2).saturating_sub(1);
+    let mut taken = vec![false; other.len()];
+    let mut matched = vec![];
+    for (at, c) in one.iter().enumerate() {
+        let near = at.saturating_sub(window)..(at + window + 1).min(other.len());
+        let found = near.into_iter().find(|with| !taken[*with] && other[*with] == *c);
+        if let Some(with) = found {
+            taken[with] = true;
+            matched.push(*c);
+        }
+    }
+    if matched.is_empty() {
+        return 0.0;
+    }
+    let theirs = other.iter().zip(&taken).filter(|(_, taken)| **taken).map(|(c, _)| c);
+    let swapped = matched.iter().zip(theirs).filter(|(own, with)| own != with).count() / 2;
+    let count = matched.len() as f64;
+    let jaro = (count / one.len() as f64 + count / other.len() as f64 + (count - swapped as f64) / count) / 3.0;
+    let same = one.iter().zip(&other).take(4).take_while(|(own, with)| own == with).count();
+    jaro + 0.1 * same as f64 * (1.0 - jaro)
 }
 
 fn encode(text: &str, charset: &str) -> Result<Vec<u8>> {
@@ -852,7 +879,11 @@ fn format_number(call: &Call<'_>) -> Result<ArrayRef> {
                 if places < 0 {
                     return Ok(None);
                 }
-                Ok(Some(grouped(&rounded_text(&digits, places as usize))))
+                let text = grouped(&rounded_text(&digits, places as usize));
+                // As Java: a little less than nothing is -0.
+                let lost =
+                    digits.starts_with('-') && !text.starts_with('-') && digits.bytes().any(|b| b > b'0' && b <= b'9');
+                Ok(Some(if lost { format!("-{text}") } else { text }))
             }
         }
     })
@@ -910,7 +941,7 @@ fn format_string(call: &Call<'_>) -> Result<ArrayRef> {
             let width = width.parse::<usize>().unwrap_or(0);
             let precision = precision.parse::<usize>().ok();
             let Some(arg) = call.args.get(at + 1) else { return bad("there are fewer arguments than it asks for") };
-            let null = arg.is_null(i);
+            let null = *arg.data_type() == DataType::Null || arg.is_null(i);
             let mut text = match conversion.to_ascii_lowercase() {
                 _ if null => "null".to_string(),
                 'd' => {
@@ -953,7 +984,10 @@ fn format_string(call: &Call<'_>) -> Result<ArrayRef> {
                 _ => return bad(&format!("the conversion %{conversion} is not supported")),
             };
             let numeric = !null && matches!(conversion.to_ascii_lowercase(), 'd' | 'f' | 'e');
-            if numeric && !text.starts_with('-') && flags.contains(['+', ' ']) {
+            if numeric && flags.contains('(') && text.starts_with('-') {
+                text = format!("({})", &text[1..]);
+            }
+            if numeric && !text.starts_with(['-', '(']) && flags.contains(['+', ' ']) {
                 text.insert(0, if flags.contains('+') { '+' } else { ' ' });
             }
             if conversion.is_ascii_uppercase() {
@@ -1020,6 +1054,40 @@ fn elt(call: &Call<'_>) -> Result<ArrayRef> {
     })
 }
 
+/// The words of each sentence. A sentence ends with `.`, `!` or `?` before a blank; a word goes on over one of `-`, `'`
+/// and `.` between letters, `.` and `,` between digits.
+fn words_of(text: &str) -> Vec<Vec<String>> {
+    let chars: Vec<char> = text.chars().collect();
+    let (mut sentences, mut words, mut word) = (vec![], vec![], String::new());
+    for (at, c) in chars.iter().enumerate() {
+        let (before, after) = (at.checked_sub(1).and_then(|at| chars.get(at)), chars.get(at + 1));
+        let between = |f: fn(char) -> bool| before.is_some_and(|c| f(*c)) && after.is_some_and(|c| f(*c));
+        let joins = match c {
+            '-' | '\'' => between(char::is_alphanumeric),
+            '.' => between(char::is_numeric) || between(char::is_alphabetic),
+            ',' => between(char::is_numeric),
+            _ => false,
+        };
+        if c.is_alphanumeric() || joins {
+            word.push(*c);
+            continue;
+        }
+        if !word.is_empty() {
+            words.push(std::mem::take(&mut word));
+        }
+        if matches!(c, '.' | '!' | '?') && after.is_none_or(|c| c.is_whitespace()) && !words.is_empty() {
+            sentences.push(std::mem::take(&mut words));
+        }
+    }
+    if !word.is_empty() {
+        words.push(word);
+    }
+    if !words.is_empty() {
+        sentences.push(words);
+    }
+    sentences
+}
+
 fn sentences(call: &Call<'_>) -> Result<ArrayRef> {
     let mut builder = ListBuilder::new(ListBuilder::new(StringBuilder::new()));
     for i in 0..call.rows {
@@ -1027,17 +1095,34 @@ fn sentences(call: &Call<'_>) -> Result<ArrayRef> {
             builder.append_null();
             continue;
         }
-        for sentence in call.text(0).value(i).split_inclusive(['.', '!', '?']) {
-            let words = sentence.split(|c: char| !c.is_alphanumeric() && c != '\'').filter(|word| !word.is_empty());
-            let words: Vec<&str> = words.collect();
-            if !words.is_empty() {
-                words.iter().for_each(|word| builder.values().values().append_value(word));
-                builder.values().append(true);
-            }
+        for words in words_of(call.text(0).value(i)) {
+            words.iter().for_each(|word| builder.values().values().append_value(word));
+            builder.values().append(true);
         }
         builder.append(true);
     }
     Ok(Arc::new(builder.finish()))
+}
+
+fn masked_type(_: &[DataType], constants: &[Option<&datafusion::common::ScalarValue>]) -> Result<DataType> {
+    for constant in constants.iter().skip(1) {
+        if let Some(Some(text)) = constant.and_then(|constant| constant.try_as_str())
+            && text.chars().count() != 1
+        {
+            return invalid(
+                "DATATYPE_MISMATCH.INPUT_SIZE_NOT_ONE",
+                format!("what `mask` writes must be one character, not '{text}'"),
+            );
+        }
+    }
+    Ok(DataType::Utf8)
+}
+
+/// Decimal digits of any script.
+static DIGIT: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"^\p{Nd}$").expect("a pattern"));
+
+fn is_digit(c: char) -> bool {
+    c.is_ascii_digit() || !c.is_ascii() && DIGIT.is_match(c.encode_utf8(&mut [0; 4]))
 }
 
 fn mask(c: &Call<'_>, i: usize) -> String {
@@ -1059,35 +1144,42 @@ fn mask(c: &Call<'_>, i: usize) -> String {
         .map(|own| match own {
             own if own.is_uppercase() => masked(upper, own),
             own if own.is_lowercase() => masked(lower, own),
-            own if own.is_ascii_digit() => masked(digit, own),
+            own if is_digit(own) => masked(digit, own),
             own => masked(other, own),
         })
         .collect()
 }
 
 fn str_to_map(call: &Call<'_>) -> Result<ArrayRef> {
-    let mut known = Patterns::default();
+    let (mut pairs, mut middles) = (Patterns::default(), Patterns::default());
     let mut rows = vec![];
     for i in 0..call.rows {
         if call.skip(i) {
             rows.push(None);
             continue;
         }
-        let pairs = known.get("str_to_map", if call.has(1) { call.text(1).value(i) } else { "," })?;
-        let middle = known.get("str_to_map", if call.has(2) { call.text(2).value(i) } else { ":" })?;
+        let pair = pairs.get("str_to_map", if call.has(1) { call.text(1).value(i) } else { "," })?;
+        let middle = middles.get("str_to_map", if call.has(2) { call.text(2).value(i) } else { ":" })?;
+        let text = call.text(0).value(i);
         let mut entries: Vec<(String, Option<String>)> = vec![];
-        for pair in pairs.split(call.text(0).value(i)) {
-            let mut parts = middle.splitn(pair, 2);
-            let key = parts.next().unwrap_or_default().to_string();
-            if entries.iter().any(|(known, _)| *known == key) {
-                return super::collections::duplicate_key(&key);
+        let mut begin = 0;
+        let ends = pair.all(text).into_iter().map(|found| (found.start, found.end));
+        for (end, next) in ends.chain([(text.len(), text.len())]) {
+            let own = &text[begin..end];
+            begin = next;
+            let (key, value) = match middle.first(own) {
+                Some(found) => (&own[..found.start], Some(own[found.end..].to_string())),
+                None => (own, None),
+            };
+            if entries.iter().any(|(known, _)| known == key) {
+                return super::collections::duplicate_key(key);
             }
-            entries.push((key, parts.next().map(str::to_string)));
+            entries.push((key.to_string(), value));
         }
         rows.push(Some(entries));
     }
-    let names = arrow::array::MapFieldNames { entry: "entries".into(), key: "key".into(), value: "value".into() };
-    let mut builder = arrow::array::MapBuilder::new(Some(names), StringBuilder::new(), StringBuilder::new());
+    let names = MapFieldNames { entry: "entries".into(), key: "key".into(), value: "value".into() };
+    let mut builder = MapBuilder::new(Some(names), StringBuilder::new(), StringBuilder::new());
     for row in rows {
         let valid = row.is_some();
         for (key, value) in row.into_iter().flatten() {
@@ -1124,8 +1216,9 @@ impl NumberFormat {
             found.dollar = true;
             rest = after;
         }
-        if let Some(before) = rest.strip_suffix("MI").or_else(|| rest.strip_suffix('S')) {
-            found.sign_last = Some(if rest.ends_with('S') { 'S' } else { 'M' });
+        let last = [("MI", 'M'), ("PR", 'P'), ("S", 'S')];
+        if let Some((before, kind)) = last.iter().find_map(|(end, kind)| Some((rest.strip_suffix(end)?, *kind))) {
+            found.sign_last = Some(kind);
             rest = before;
         }
         let (whole, fraction) = rest.split_once(['.', 'D']).unwrap_or((rest, ""));
@@ -1142,6 +1235,27 @@ impl NumberFormat {
 
     fn digits(&self) -> usize {
         self.whole.iter().filter(|c| **c != ',').count()
+    }
+
+    /// The digits of a whole part that is written as the format says: as many as there are zeros at least, in the same
+    /// groups.
+    fn whole_digits(&self, text: &str) -> Option<String> {
+        let format: String = self.whole.iter().collect();
+        let (own, given): (Vec<&str>, Vec<&str>) = (format.rsplit(',').collect(), text.rsplit(',').collect());
+        // From the right: the first group of the number may be shorter.
+        let fits = own.iter().zip(&given).enumerate().all(|(at, (whole, group))| {
+            group.len() == whole.len() || at + 1 == given.len() && group.len() < whole.len()
+        });
+        let digits: String = text.chars().filter(|c| *c != ',').collect();
+        let least = format.find('0').map_or(0, |zero| format[zero..].chars().filter(|c| *c != ',').count());
+        let right = fits && given.len() <= own.len() && digits.len() >= least;
+        (right && digits.bytes().all(|b| b.is_ascii_digit())).then_some(digits)
+    }
+
+    /// What is shown of a number that has more digits.
+    fn overflow(&self) -> String {
+        let whole: String = self.whole.iter().map(|_| '#').collect();
+        if self.fraction > 0 { format!("{whole}.{}", "#".repeat(self.fraction)) } else { whole }
     }
 }
 
@@ -1161,6 +1275,10 @@ fn to_number(call: &Call<'_>, lenient: bool) -> Result<ArrayRef> {
         let parse = || -> Option<i128> {
             let text = text.trim();
             let (negative, text) = match (format.sign_first, format.sign_last) {
+                (_, Some('P')) => match text.strip_prefix('<') {
+                    Some(rest) => (true, rest.strip_suffix('>')?),
+                    None => (false, text),
+                },
                 (Some(_), _) => {
                     text.strip_prefix('-').map_or((false, text.strip_prefix('+').unwrap_or(text)), |t| (true, t))
                 }
@@ -1171,10 +1289,8 @@ fn to_number(call: &Call<'_>, lenient: bool) -> Result<ArrayRef> {
             };
             let text = if format.dollar { text.strip_prefix('$')? } else { text };
             let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-            let whole: String = whole.chars().filter(|c| *c != ',').collect();
-            let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
-            if whole.len() > format.digits() || fraction.len() > format.fraction || !digits(&whole) || !digits(fraction)
-            {
+            let whole = format.whole_digits(whole)?;
+            if fraction.len() > format.fraction || !fraction.bytes().all(|b| b.is_ascii_digit()) {
                 return None;
             }
             if whole.is_empty() && fraction.is_empty() {
@@ -1225,19 +1341,18 @@ fn to_char(call: &Call<'_>) -> Result<ArrayRef> {
     call.text_rows(|i| {
         let format = NumberFormat::parse(call.text(1).value(i))?;
         let Some(digits) = plain_digits(&call.args[0], i) else { return Ok(None) };
+        let exact = digits.split_once('.').map_or(0, |(_, fraction)| fraction.trim_end_matches('0').len());
         let text = rounded_text(&digits, format.fraction);
         let (negative, text) = text.strip_prefix('-').map_or((false, text.as_str()), |rest| (true, rest));
         let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-        if whole.len() > format.digits() {
-            let hashes = "#".repeat(format.whole.len());
-            return Ok(Some(if format.fraction > 0 {
-                format!("{hashes}.{}", "#".repeat(format.fraction))
-            } else {
-                hashes
-            }));
+        if whole.trim_start_matches('0').len() > format.digits() || exact > format.fraction {
+            return Ok(Some(format.overflow()));
         }
         let zeros = format.whole.iter().position(|c| *c == '0');
         let mut digits: Vec<char> = whole.trim_start_matches('0').chars().collect();
+        if digits.is_empty() && format.fraction > 0 {
+            digits.push('0');
+        }
         let mut out: Vec<char> = vec![];
         for (at, c) in format.whole.iter().enumerate().rev() {
             match c {
@@ -1265,8 +1380,15 @@ fn to_char(call: &Call<'_>) -> Result<ArrayRef> {
         if let Some(kind) = format.sign_first {
             shown = format!("{}{shown}", sign(kind));
         }
-        if let Some(kind) = format.sign_last {
-            shown = format!("{shown}{}", sign(kind));
+        match format.sign_last {
+            Some('P') if negative => {
+                let at = shown.len() - shown.trim_start().len();
+                shown.insert(at, '<');
+                shown.push('>');
+            }
+            Some('P') => shown.push_str("  "),
+            Some(kind) => shown.push_str(sign(kind)),
+            None => {}
         }
         Ok(Some(shown))
     })
@@ -1326,6 +1448,5 @@ mod tests {
             ("-1,234,567.9".into(), "12332.1235".into())
         );
         assert_eq!((rounded_text("0.125", 2), half_up_text("0.125", 2)), ("0.12".into(), "0.13".into()));
-        assert_eq!(replacement("$2$1\\$x"), "${2}${1}$$x");
     }
 }

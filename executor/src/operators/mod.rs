@@ -2,6 +2,7 @@
 
 pub mod guard;
 pub mod one_task;
+pub mod placed;
 pub mod sink;
 pub mod source_scan;
 

@@ -49,6 +49,8 @@ pub struct SinkExec {
     batch_id: i64,
     needs_commit: bool,
     single_attempt: bool,
+    /// The streaming query that writes, for logs; empty for a batch write.
+    query: String,
     input: Arc<dyn ExecutionPlan>,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
@@ -81,16 +83,8 @@ impl SinkExec {
             EmissionType::Final,
             Boundedness::Bounded,
         ));
-        Self {
-            format,
-            config,
-            batch_id,
-            needs_commit,
-            single_attempt: false,
-            input,
-            properties,
-            metrics: ExecutionPlanMetricsSet::new(),
-        }
+        let (single_attempt, query, metrics) = (false, String::new(), ExecutionPlanMetricsSet::new());
+        Self { format, config, batch_id, needs_commit, single_attempt, query, input, properties, metrics }
     }
 
     /// The same sink; `single_attempt`: the cluster does not repeat a task that failed, so that its error is the job's.
@@ -98,10 +92,23 @@ impl SinkExec {
         Self { single_attempt, ..self }
     }
 
+    /// The same, in the name of a streaming query.
+    #[must_use]
+    pub fn of_query(mut self, query: String) -> Self {
+        self.query = query;
+        self
+    }
+
+    /// The streaming query that writes, and its batch; none for a batch write.
+    pub fn batch(&self) -> Option<(String, i64)> {
+        (!self.query.is_empty()).then(|| (self.query.clone(), self.batch_id))
+    }
+
     /// The same sink for another batch.
     pub fn with_batch(&self, batch_id: i64, input: Arc<dyn ExecutionPlan>) -> Self {
         Self::new(self.format.clone(), self.config.clone(), batch_id, self.needs_commit, input)
             .with_single_attempt(self.single_attempt)
+            .of_query(self.query.clone())
     }
 
     /// Whether the scheduler wants the commit messages; without, the engine writes no shuffle files.
@@ -122,6 +129,7 @@ impl SinkExec {
             batch_id: self.batch_id,
             needs_commit: self.needs_commit,
             single_attempt: self.single_attempt,
+            query: self.query.clone(),
         }
         .encode_to_vec()
     }
@@ -130,8 +138,8 @@ impl SinkExec {
     pub fn decode(bytes: &[u8], inputs: &[Arc<dyn ExecutionPlan>]) -> Result<Self> {
         let [input] = inputs else { return internal_err!("SinkExec has one child, not {}", inputs.len()) };
         let message = SinkMessage::decode(bytes).map_err(|e| DataFusionError::Internal(format!("SinkExec: {e}")))?;
-        Ok(Self::new(message.format, message.config, message.batch_id, message.needs_commit, Arc::clone(input))
-            .with_single_attempt(message.single_attempt))
+        let sink = Self::new(message.format, message.config, message.batch_id, message.needs_commit, Arc::clone(input));
+        Ok(sink.with_single_attempt(message.single_attempt).of_query(message.query))
     }
 }
 
@@ -147,6 +155,8 @@ struct SinkMessage {
     needs_commit: bool,
     #[prost(bool, tag = "5")]
     single_attempt: bool,
+    #[prost(string, tag = "6")]
+    query: String,
 }
 
 impl DisplayAs for SinkExec {

@@ -74,7 +74,14 @@ fn of_task(error: &str) -> Error {
         return Error::transient("STORAGE_UNAVAILABLE", error);
     }
     if has(&["ResourcesExhausted("]) {
-        return Error::transient("OUT_OF_MEMORY", message);
+        // Each task has its own part of the memory, so that trying again would fail again.
+        return Error::fatal(
+            "UNABLE_TO_ACQUIRE_MEMORY",
+            format!(
+                "a task needed more than its part of the executor's memory: {message}: raise --memory-limit of the \
+                 executors, give them fewer --task-slots, or cut the work smaller (spark.sql.shuffle.partitions)"
+            ),
+        );
     }
     // Panics: Ballista's catch, or the join of what the task had spawned.
     let panics = ["DataFusionError(Internal(", "JoinError::Panic(", "panicked with message"];

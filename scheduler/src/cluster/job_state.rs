@@ -1,6 +1,6 @@
 //! Ballista's job state, watched: what a job's operators counted, and who ran its tasks, is known only from the graph
 //! that is saved when the job ends, just before the subscriber hears of it; what is there of its result, from those
-//! that are saved before.
+//! that are looked at before, whenever tasks are handed out: Ballista tells of stages, not of tasks.
 
 use ballista_core::error::Result;
 use ballista_core::serde::protobuf::job_status::Status;
@@ -15,6 +15,7 @@ use datafusion::physical_plan::metrics::MetricValue;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::watch;
 
 /// Operator metrics of a job by name, summed over operators and winning tasks.
 pub type JobMetrics = BTreeMap<String, u64>;
@@ -23,6 +24,8 @@ pub type JobMetrics = BTreeMap<String, u64>;
 pub struct RecordingJobState {
     ballista: InMemoryJobState,
     recorded: Mutex<Recorded>,
+    /// Some job's result has grown.
+    grown: watch::Sender<()>,
 }
 
 #[derive(Default)]
@@ -35,7 +38,11 @@ struct Recorded {
 
 impl RecordingJobState {
     pub fn new(sessions: SessionBuilder, config: ConfigProducer) -> Self {
-        Self { ballista: InMemoryJobState::new("headwater", sessions, config), recorded: Mutex::default() }
+        Self {
+            ballista: InMemoryJobState::new("headwater", sessions, config),
+            recorded: Mutex::default(),
+            grown: watch::Sender::default(),
+        }
     }
     fn recorded(&self) -> MutexGuard<'_, Recorded> {
         // Counters stay usable whatever panicked beside them.
@@ -55,6 +62,10 @@ impl RecordingJobState {
     /// Where the partitions of a running job's result are that are there already.
     pub fn outputs(&self, job: &JobId) -> Vec<PartitionLocation> {
         self.recorded().outputs.get(job).cloned().unwrap_or_default()
+    }
+    /// Changes whenever the result of some running job has grown.
+    pub fn grown(&self) -> watch::Receiver<()> {
+        self.grown.subscribe()
     }
     /// Tasks that ended well on an executor.
     pub fn completed_tasks(&self, executor_id: &str) -> u64 {
@@ -87,30 +98,38 @@ impl RecordingJobState {
                 }
                 recorded.metrics.insert(job.clone(), metrics);
             }
-            Some(Status::Running(_)) => {
-                let (mut done, mut all) = (0, 0);
-                for stage in graph.stages().values() {
-                    match stage {
-                        ExecutionStage::Successful(stage) => {
-                            done += stage.partitions;
-                            all += stage.partitions;
-                        }
-                        ExecutionStage::Running(stage) => {
-                            done += stage.task_infos.iter().filter(|task| successful_on(task).is_some()).count();
-                            all += stage.partitions;
-                        }
-                        ExecutionStage::Resolved(stage) => all += stage.partitions,
-                        ExecutionStage::UnResolved(_) | ExecutionStage::Failed(_) => {}
-                    }
-                }
-                // One that has no message is one less until the job has ended.
-                let there = graph.output_locations().into_iter().filter_map(|location| location.try_into().ok());
-                let there = there.collect();
-                let mut recorded = self.recorded();
-                recorded.tasks.insert(job.clone(), (done as u32, all as u32));
-                recorded.outputs.insert(job.clone(), there);
-            }
+            Some(Status::Running(_)) => self.observe(job, graph),
             _ => {}
+        }
+    }
+    /// Looks at a job that runs.
+    pub fn observe(&self, job: &JobId, graph: &ExecutionGraphBox) {
+        let (mut done, mut all) = (0, 0);
+        for stage in graph.stages().values() {
+            match stage {
+                ExecutionStage::Successful(stage) => {
+                    done += stage.partitions;
+                    all += stage.partitions;
+                }
+                ExecutionStage::Running(stage) => {
+                    done += stage.task_infos.iter().filter(|task| successful_on(task).is_some()).count();
+                    all += stage.partitions;
+                }
+                ExecutionStage::Resolved(stage) => all += stage.partitions,
+                ExecutionStage::UnResolved(_) | ExecutionStage::Failed(_) => {}
+            }
+        }
+        // One that has no message is one less until the job has ended.
+        let there = graph.output_locations().into_iter().filter_map(|location| location.try_into().ok());
+        let there: Vec<PartitionLocation> = there.collect();
+        let mut recorded = self.recorded();
+        recorded.tasks.insert(job.clone(), (done as u32, all as u32));
+        let known = recorded.outputs.get(job).map_or(0, Vec::len);
+        let grown = there.len() != known;
+        recorded.outputs.insert(job.clone(), there);
+        drop(recorded);
+        if grown {
+            self.grown.send_replace(());
         }
     }
 }

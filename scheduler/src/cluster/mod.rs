@@ -44,12 +44,15 @@ use rows::Outputs;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
+use tonic::transport::Endpoint;
 
 type Ballista = SchedulerServer<LogicalPlanNode, PhysicalPlanNode>;
 
-/// How long without a heartbeat until an executor counts as dead. The liveness stream tells of a dead process at once;
-/// this is for a hung one and for a cut network.
+/// How long without a heartbeat until an executor counts as dead. The liveness stream tells sooner; this is for one that
+/// registered and never opened it.
 const EXECUTOR_TIMEOUT_SECONDS: u64 = 10;
+/// An executor that does not answer for so long is not sent tasks.
+const UNREACHABLE_AFTER: Duration = Duration::from_secs(2);
 /// The graph of a finished job is kept this long: nobody asks for it.
 const FINISHED_STATE_SECONDS: u64 = 5;
 /// Bound on a message to, from and between executors: a batch of rows, a task's plan with all it reads (a scan of many
@@ -117,8 +120,17 @@ impl Cluster {
             executor_timeout_seconds: EXECUTOR_TIMEOUT_SECONDS,
             expire_dead_executor_interval_seconds: 2,
             no_executors_grace_period_seconds: EXECUTOR_TIMEOUT_SECONDS,
-            executor_termination_grace_period: EXECUTOR_TIMEOUT_SECONDS,
+            // What is lost is lost at once. Of those that drain: see `fifo`.
+            executor_termination_grace_period: 0,
             event_log_dir: None,
+            // Tasks that were under way to an executor that hangs, or that is cut off, go to another as soon.
+            override_create_grpc_client_endpoint: Some(Arc::new(|endpoint: Endpoint| {
+                Ok(endpoint
+                    .connect_timeout(UNREACHABLE_AFTER)
+                    .http2_keep_alive_interval(UNREACHABLE_AFTER / 4)
+                    .keep_alive_timeout(UNREACHABLE_AFTER)
+                    .keep_alive_while_idle(true))
+            })),
             grpc_client_max_message_size: MESSAGE_BYTES_MAX as u32,
             ..Default::default()
         });
@@ -126,7 +138,7 @@ impl Cluster {
             Arc::new(default_session_builder),
             Arc::new(SessionConfig::new_with_ballista),
         ));
-        let state = Arc::new(FirstInFirstOut::default());
+        let state = Arc::new(FirstInFirstOut::new(Arc::clone(&jobs)));
         let state_of_ballista: Arc<dyn ClusterState> = Arc::clone(&state) as _;
         let jobs_of_ballista: Arc<dyn ballista_scheduler::cluster::JobState> = Arc::clone(&jobs) as _;
         let collector = default_metrics_collector().map_err(Error::internal)?;
@@ -206,7 +218,24 @@ impl Cluster {
             .map_err(|e| Error::transient("JOB_SUBMISSION_FAILED", e))?;
         let mut running = CancelOnDrop { cluster: self.clone(), job_id: Some(job_id.clone()) };
         let finished = async {
-            while let Some(status) = statuses.recv().await {
+            let mut grown = self.jobs.grown();
+            let show = |outputs: &watch::Sender<Outputs>| {
+                let there = self.jobs.outputs(&job_id);
+                if !there.is_empty() {
+                    outputs.send_modify(|outputs| outputs.add(there));
+                }
+            };
+            loop {
+                let status = tokio::select! {
+                    // What a job ended as comes first.
+                    biased;
+                    status = statuses.recv() => status,
+                    Ok(()) = grown.changed(), if outputs.is_some() => {
+                        outputs.into_iter().for_each(show);
+                        continue;
+                    }
+                };
+                let Some(status) = status else { break };
                 match status.status {
                     Some(Status::Successful(success)) => return Ok(success.partition_location),
                     Some(Status::Failed(failure)) => return Err(failure::of_job(&failure.error)),
@@ -215,12 +244,7 @@ impl Cluster {
                             // Nobody watching is no error.
                             let _ = progress.send(self.jobs.tasks(&job_id));
                         }
-                        if let Some(outputs) = outputs {
-                            let there = self.jobs.outputs(&job_id);
-                            if !there.is_empty() {
-                                outputs.send_modify(|outputs| outputs.add(there));
-                            }
-                        }
+                        outputs.into_iter().for_each(show);
                     }
                 }
             }

@@ -217,6 +217,9 @@ impl TestCluster {
                 work_dir: None,
                 bind: [127, 0, 0, 1].into(),
                 advertise: None,
+                http_port: None,
+                memory_limit: None,
+                drain_timeout: headwater_executor::process::DRAIN_TIMEOUT,
             };
             handles.push(headwater_executor::process::start(options).await.unwrap());
         }

@@ -622,7 +622,9 @@ mod tests {
         let catalog = Catalog::open(Arc::clone(&store), &root, format!("{url}/warehouse")).await.unwrap();
         let planner = Arc::new(Planner::new(Arc::new(catalog), Arc::new(RuntimeEnv::default())));
         let cluster = Cluster::start().await.unwrap();
-        let manager = Manager::open(store, root, state_dir, cluster.clone(), Arc::clone(&planner), None).await.unwrap();
+        let tenure = crate::ha::Tenure::undisputed();
+        let manager =
+            Manager::open(store, root, state_dir, cluster.clone(), Arc::clone(&planner), None, tenure).await.unwrap();
         Sessions::new(Statements { planner, cluster, manager }, limits)
     }
 

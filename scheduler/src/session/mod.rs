@@ -3,10 +3,14 @@
 use crate::sql::catalog::TableDefinition;
 use crate::sql::event_windows::EventWindows;
 use crate::sql::generators::Generators;
+use crate::sql::grouping::Grouping;
 use crate::sql::operators::SparkOperators;
 use crate::sql::physical::{ONE_TASK_BYTES, parse_bytes};
+use crate::sql::placed::{PlaceFunctions, PlacedPlanner};
 use crate::sql::rules::{BINARY_TO_STRING, CheapFirst, LimitsOfMemory, ShareExpensive, SparkCasts};
 use crate::sql::semantics::SparkSemantics;
+use crate::sql::series;
+use crate::sql::subqueries::Subqueries;
 use crate::sql::types::SparkTypePlanner;
 use crate::streaming::query::BATCH_DEADLINE;
 use crate::streaming::trigger::parse_interval;
@@ -19,7 +23,6 @@ use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::logical_expr::execution_props::ExecutionProps;
 use datafusion::optimizer::OptimizerRule;
-use datafusion::optimizer::analyzer::resolve_grouping_function::ResolveGroupingFunction;
 use datafusion::optimizer::analyzer::type_coercion::TypeCoercion;
 use datafusion::prelude::SessionConfig;
 use headwater_executor::connectors::Options;
@@ -151,18 +154,27 @@ fn common_state() -> SessionState {
         SessionStateBuilder::new().with_config(crate::cluster::session_config()),
     )
     .with_type_planner(Arc::new(SparkTypePlanner))
+    .with_query_planner(Arc::new(PlacedPlanner))
     .with_optimizer_rules(optimizer_rules())
     .with_physical_optimizer_rule(Arc::new(CheapFirst))
     .with_physical_optimizer_rule(Arc::new(LimitsOfMemory));
     builder.expr_planners().get_or_insert_with(Vec::new).insert(0, Arc::new(SparkOperators));
+    let tables = builder.table_functions().get_or_insert_default();
+    for name in series::NAMES {
+        if let Some(function) = tables.get_mut(name) {
+            *function = series::whole(function);
+        }
+    }
     if let Some(function) = crate::sql::functions::own(BINARY_TO_STRING) {
         builder = builder.with_analyzer_rules(vec![
+            Arc::new(Subqueries),
             Arc::new(Generators),
             Arc::new(EventWindows),
             Arc::new(SparkCasts::new(Arc::clone(function))),
-            Arc::new(ResolveGroupingFunction::new()),
+            Arc::new(Grouping),
             Arc::new(SparkSemantics),
             Arc::new(TypeCoercion::new()),
+            Arc::new(PlaceFunctions),
         ]);
     }
     builder.build()

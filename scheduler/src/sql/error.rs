@@ -20,6 +20,10 @@ pub fn from_datafusion(error: DataFusionError) -> Error {
         DataFusionError::Collection(mut errors) if !errors.is_empty() => from_datafusion(errors.remove(0)),
         DataFusionError::SchemaError(schema, _) => from_schema(&schema),
         DataFusionError::SQL(parser, _) => from_parser(&parser),
+        DataFusionError::NotImplemented(text) if is_correlated(&text) => Error::invalid(
+            "UNSUPPORTED_SUBQUERY_EXPRESSION_CATEGORY.ACCESSING_OUTER_QUERY_COLUMN_IS_NOT_ALLOWED",
+            "the subquery uses columns of the outer query where that cannot be planned: join the tables instead",
+        ),
         DataFusionError::NotImplemented(text) => Error::invalid("UNSUPPORTED_FEATURE", lower_first(&text)),
         DataFusionError::Internal(text) => Error::internal(text),
         DataFusionError::Plan(text) => from_plan_text(&text),
@@ -38,6 +42,13 @@ pub fn from_datafusion(error: DataFusionError) -> Error {
             }
         }
     }
+}
+
+/// A subquery that the optimizer made no join of.
+fn is_correlated(text: &str) -> bool {
+    let left = ["OuterReferenceColumn", "ScalarSubquery", "InSubquery", "Exists", "Subquery"];
+    text.strip_prefix("Physical plan does not support logical expression ")
+        .is_some_and(|rest| left.iter().any(|kind| rest.starts_with(kind)))
 }
 
 fn from_plan_text(text: &str) -> Error {

@@ -13,10 +13,10 @@ use datafusion::logical_expr::expr::{
     AggregateFunction, AggregateFunctionParams, Case, Cast, HigherOrderFunction, NullTreatment, ScalarFunction,
     TryCast, WindowFunction,
 };
-use datafusion::logical_expr::{Expr, ExprSchemable, ScalarUDF, SortExpr, WindowFunctionDefinition, lit, when};
+use datafusion::logical_expr::{AggregateUDF, Expr, ExprSchemable, ScalarUDF, WindowFunctionDefinition, lit, when};
 use headwater_executor::functions::arithmetic::Op;
 use headwater_executor::functions::interval_fields::Fields;
-use headwater_executor::functions::{self, ddl};
+use headwater_executor::functions::{self, coercion, ddl};
 use headwater_proto::error::{Error, Result};
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
@@ -36,6 +36,14 @@ static OWN: LazyLock<HashMap<String, Arc<ScalarUDF>>> = LazyLock::new(|| {
 /// A function of ours.
 pub fn own(name: &str) -> Option<&'static Arc<ScalarUDF>> {
     OWN.get(name)
+}
+
+/// An aggregate of ours that is not made of another's.
+pub fn own_aggregate(name: &str) -> Option<Arc<AggregateUDF>> {
+    static OWN: LazyLock<HashMap<String, Arc<AggregateUDF>>> = LazyLock::new(|| {
+        functions::aggregates::all(&[]).into_iter().map(|function| (function.name().to_string(), function)).collect()
+    });
+    OWN.get(name).cloned()
 }
 
 /// A call of a function of ours, which must be there.
@@ -66,8 +74,6 @@ pub fn renamed(name: &str) -> &str {
 pub fn respelled(name: &str) -> &str {
     match name {
         "count_if" => "count",
-        "max_by" | "min_by" => "first_value",
-        "percentile" | "median" => "percentile_cont",
         other => renamed(other),
     }
 }
@@ -85,6 +91,17 @@ pub fn is_syntax(name: &str) -> bool {
 /// Functions that have a meaning in streams alone.
 pub const STREAMING_ONLY: &[&str] = &[];
 
+/// The schema that `schema_of_json('…')` and `schema_of_csv('…')` say, as the argument of `from_json` and `from_csv`, which
+/// must be known when they are planned. None of another function.
+pub fn example_schema(function: &str, example: &str) -> Option<Result<String>> {
+    let schema = match function.to_ascii_lowercase().as_str() {
+        "schema_of_json" => functions::paths::schema_of(example),
+        "schema_of_csv" => functions::csv::schema_of(example),
+        _ => return None,
+    };
+    Some(schema.map_err(from_datafusion))
+}
+
 /// A call of a function by Spark's name.
 ///
 /// # Errors
@@ -94,8 +111,18 @@ pub fn resolve(name: &str, args: Vec<Expr>, distinct: bool, schema: &DFSchema, s
     if let Some(expr) = special(&lower, &args, schema)? {
         return Ok(expr);
     }
-    // What is trimmed comes first.
+    // What is trimmed comes first; a schema by example is a literal.
     let args = match (lower.as_str(), args) {
+        ("from_json" | "from_csv", mut args) => {
+            if let Some(Expr::ScalarFunction(function)) = args.get(1)
+                && let [Expr::Literal(example, _)] = function.args.as_slice()
+                && let Some(Some(example)) = example.try_as_str()
+                && let Some(schema) = example_schema(function.func.name(), example)
+            {
+                args[1] = lit(schema?);
+            }
+            args
+        }
         ("ltrim" | "rtrim", mut args) if args.len() == 2 => {
             args.swap(0, 1);
             args
@@ -122,29 +149,8 @@ pub fn resolve(name: &str, args: Vec<Expr>, distinct: bool, schema: &DFSchema, s
         return Ok(Expr::HigherOrderFunction(HigherOrderFunction::new(Arc::clone(function), args)));
     }
     let (mut args, null_treatment) = ignoring_nulls(&lower, args)?;
-    let aggregate = |name: &str, args: Vec<Expr>, filter: Option<Expr>, order_by: Vec<SortExpr>| {
-        let func = state.udaf(name).map_err(from_datafusion)?;
-        let params =
-            AggregateFunctionParams { args, distinct, filter: filter.map(Box::new), order_by, null_treatment: None };
-        Ok(Expr::AggregateFunction(AggregateFunction { func, params }))
-    };
-    match (lower.as_str(), args.as_slice()) {
-        ("max_by" | "min_by", [value, by]) => {
-            let order = by.clone().sort(lower == "min_by", false);
-            return aggregate("first_value", vec![value.clone()], Some(by.clone().is_not_null()), vec![order]);
-        }
-        ("percentile" | "median", [value, ..]) if args.len() <= 2 => {
-            let at = match args.get(1) {
-                Some(Expr::ScalarFunction(_)) | None if lower == "percentile" => return Err(unresolved(name, state)),
-                Some(at) => at.clone(),
-                None => lit(0.5),
-            };
-            let value = datafusion::logical_expr::cast(value.clone(), DataType::Float64);
-            let order = vec![value.clone().sort(true, true)];
-            return aggregate("percentile_cont", vec![value, at], None, order);
-        }
-        ("listagg" | "string_agg", [_]) => args.push(lit("")),
-        _ => {}
+    if matches!(lower.as_str(), "listagg" | "string_agg") && args.len() == 1 {
+        args.push(lit(""));
     }
     if let Ok(function) = state.udaf(renamed(&lower)).or_else(|_| state.udaf(&lower)) {
         return Ok(Expr::AggregateFunction(AggregateFunction {
@@ -218,20 +224,32 @@ pub fn special(name: &str, args: &[Expr], schema: &DFSchema) -> Result<Option<Ex
         ("now" | "current_timestamp", []) => some(now()),
         ("current_date" | "curdate", []) => some(as_type(now(), DataType::Date32)),
         ("localtimestamp", []) => some(as_type(now(), DataType::Timestamp(TimeUnit::Microsecond, None))),
+        ("current_user" | "user" | "session_user", []) => some(lit(current_user())),
+        ("uniform", [low, high, seed @ ..]) if seed.len() <= 1 => {
+            let types = [low, high].map(|bound| bound.get_type(schema));
+            let [Ok(one), Ok(other)] = types else { return Ok(None) };
+            let common = match (one == DataType::Null || other == DataType::Null, coercion::common([&one, &other])) {
+                (false, Some(common)) => common,
+                _ => DataType::Float64,
+            };
+            let (low, high) = (as_type(low.clone(), DataType::Float64), as_type(high.clone(), DataType::Float64));
+            let share = binary(Op::Multiply, binary(Op::Subtract, high, low.clone()), call("rand", seed.to_vec()));
+            some(as_type(binary(Op::Add, low, share), common))
+        }
         ("unix_timestamp", []) => some(call("unix_timestamp", vec![now()])),
-        ("if", [condition, yes, no]) => some(choice(condition.clone(), yes.clone(), no.clone())),
+        ("if", [condition, yes, no]) => some(either(condition.clone(), yes.clone(), no.clone())),
         ("if", _) => wrong("3"),
-        ("nvl2", [test, yes, no]) => some(choice(test.clone().is_not_null(), yes.clone(), no.clone())),
+        ("nvl2", [test, yes, no]) => some(either(test.clone().is_not_null(), yes.clone(), no.clone())),
         ("isnull", [value]) => some(value.clone().is_null()),
         ("isnotnull", [value]) => some(value.clone().is_not_null()),
         ("nullifzero", [value]) => {
             let zero = Expr::Literal(ScalarValue::Int32(Some(0)), None);
             let null = Expr::Literal(ScalarValue::Null, None);
-            some(when(value.clone().eq(zero), null).otherwise(value.clone()).map_err(from_datafusion)?)
+            some(either(value.clone().eq(zero), null, value.clone()))
         }
         ("zeroifnull", [value]) => {
             let zero = Expr::Literal(ScalarValue::Int32(Some(0)), None);
-            some(when(value.clone().is_null(), zero).otherwise(value.clone()).map_err(from_datafusion)?)
+            some(either(value.clone().is_null(), zero, value.clone()))
         }
         ("equal_null", [left, right]) => some(is_not_distinct(left.clone(), right.clone())),
         ("typeof", [value]) => {
@@ -275,9 +293,26 @@ pub fn special(name: &str, args: &[Expr], schema: &DFSchema) -> Result<Option<Ex
     }
 }
 
-/// A CASE of one branch, whose values get their common type when it is analyzed.
-fn choice(condition: Expr, yes: Expr, no: Expr) -> Expr {
+/// A CASE whose branches have the types that they have: DataFusion's builder would refuse different ones.
+fn either(condition: Expr, yes: Expr, no: Expr) -> Expr {
     Expr::Case(Case::new(None, vec![(Box::new(condition), Box::new(yes))], Some(Box::new(no))))
+}
+
+/// The user that this process runs as, under the name that Spark would take.
+fn current_user() -> String {
+    let named = ["SPARK_USER", "USER", "LOGNAME"].into_iter().find_map(|name| std::env::var(name).ok());
+    named.filter(|name| !name.is_empty()).or_else(owner).unwrap_or_else(|| "unknown".into())
+}
+
+/// The name of this process's owner, where the environment has none.
+fn owner() -> Option<String> {
+    use std::os::unix::fs::MetadataExt;
+    let id = std::fs::metadata("/proc/self").ok()?.uid().to_string();
+    let known = std::fs::read_to_string("/etc/passwd").ok()?;
+    known.lines().find_map(|line| {
+        let fields: Vec<&str> = line.split(':').collect();
+        (fields.get(2) == Some(&id.as_str())).then(|| fields[0].to_string())
+    })
 }
 
 fn is_not_distinct(left: Expr, right: Expr) -> Expr {

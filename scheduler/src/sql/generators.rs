@@ -160,7 +160,8 @@ fn names_of(
     Ok(fields.iter().map(|field| Ident::with_quote('`', field.name())).collect())
 }
 
-/// `range(n)` has the column `id`, which DataFusion calls `value`.
+/// `range(n)` has the column `id`, which DataFusion calls `value`. Into how many partitions it should be cut, a fourth
+/// argument, is left to the engine.
 fn range_column(factor: &mut TableFactor) {
     let TableFactor::Table { name, args: Some(args), alias, .. } = factor else { return };
     if !last_ident(name).value.eq_ignore_ascii_case("range") {
@@ -172,7 +173,9 @@ fn range_column(factor: &mut TableFactor) {
     if let SetExpr::Select(select) = query.body.as_mut()
         && let Some(TableFactor::Table { args: own, .. }) = select.from.first_mut().map(|from| &mut from.relation)
     {
-        *own = Some(args.clone());
+        let mut args = args.clone();
+        args.args.truncate(3);
+        *own = Some(args);
     }
     *factor = TableFactor::Derived { lateral: false, subquery: query, alias: alias.take(), sample: None };
 }

@@ -282,7 +282,7 @@ impl Texts<'_> {
             }
             Expr::Ceil { expr, .. } => self.call("ceil", &[expr])?,
             Expr::Floor { expr, .. } => self.call("floor", &[expr])?,
-            Expr::Position { expr, r#in } => self.call("position", &[expr, r#in])?,
+            Expr::Position { expr, r#in } => self.call("locate", &[expr, r#in])?,
             Expr::Substring { expr, substring_from, substring_for, shorthand, .. } => {
                 let rest = [substring_from, substring_for].into_iter().flatten().map(AsRef::as_ref);
                 let all: Vec<&Expr> = std::iter::once(expr.as_ref()).chain(rest).collect();
@@ -343,7 +343,7 @@ impl Texts<'_> {
         if let FunctionArguments::List(list) = &function.args {
             distinct = list.duplicate_treatment == Some(DuplicateTreatment::Distinct);
             // A schema argument is no part of Spark's name.
-            let shown = if name == "from_json" || FUNCTIONS.contains(&name.as_str()) { 1 } else { usize::MAX };
+            let shown = if FUNCTIONS.contains(&name.as_str()) { 1 } else { usize::MAX };
             for argument in list.args.iter().take(shown) {
                 arguments.push(match argument {
                     FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => self.text(expr)?,

@@ -4,9 +4,8 @@
 use super::syntax::call;
 use datafusion::sql::sqlparser::ast::{
     self, CastKind, DataType, DateTimeField, ExactNumberInfo, Expr, Function, FunctionArg, FunctionArgExpr,
-    FunctionArgumentClause, FunctionArguments, GroupByExpr, Ident, LimitClause, NullTreatment, ObjectName, OrderByExpr,
-    OrderByKind, OrderByOptions, Query, Select, TableFactor, UnaryOperator, Value, VisitMut, VisitorMut, WindowFrame,
-    WindowFrameBound, WindowType,
+    FunctionArgumentClause, FunctionArguments, GroupByExpr, Ident, LimitClause, NullTreatment, ObjectName, OrderByKind,
+    Query, Select, TableFactor, UnaryOperator, Value, VisitMut, VisitorMut, WindowFrame, WindowType,
 };
 use headwater_executor::functions::interval_fields::{self, Fields};
 use headwater_proto::error::{Error, Result};
@@ -168,10 +167,10 @@ impl VisitorMut for Typed {
                 respell(function);
                 constants(function, &mut protect);
                 let frame = match &mut function.over {
-                    Some(WindowType::WindowSpec(spec)) => spec.window_frame.take().map(framed),
+                    Some(WindowType::WindowSpec(spec)) => spec.window_frame.take(),
                     _ => None,
                 };
-                self.frames.push(frame);
+                self.frames.push(frame.map(super::aggregates::bounds));
             }
             _ => {}
         }
@@ -202,20 +201,6 @@ impl VisitorMut for Typed {
     }
 }
 
-/// DataFusion takes `INTERVAL '1' DAY` in frames, and not `INTERVAL 1 DAY`.
-fn framed(mut frame: WindowFrame) -> WindowFrame {
-    for bound in std::iter::once(&mut frame.start_bound).chain(frame.end_bound.as_mut()) {
-        if let WindowFrameBound::Preceding(Some(size)) | WindowFrameBound::Following(Some(size)) = bound
-            && let Expr::Interval(interval) = size.as_mut()
-            && let Expr::Value(value) = interval.value.as_mut()
-            && let Value::Number(text, _) = &value.value
-        {
-            value.value = Value::SingleQuotedString(text.clone());
-        }
-    }
-    frame
-}
-
 /// Arguments that must be literals when the function is planned, which a cast is not.
 fn constants(function: &mut Function, f: &mut dyn FnMut(&mut Expr)) {
     let place = match function.name.to_string().to_ascii_lowercase().as_str() {
@@ -239,6 +224,7 @@ fn constants(function: &mut Function, f: &mut dyn FnMut(&mut Expr)) {
 
 /// Functions that DataFusion writes in another way.
 fn respell(function: &mut Function) {
+    super::aggregates::respell(function);
     let name = function.name.to_string().to_ascii_lowercase();
     let FunctionArguments::List(list) = &mut function.args else { return };
     let args: Vec<Expr> = list
@@ -249,13 +235,21 @@ fn respell(function: &mut Function) {
             _ => None,
         })
         .collect();
-    let ordered = |by: &Expr, descending: bool| OrderByExpr {
-        expr: by.clone(),
-        options: OrderByOptions { asc: Some(!descending), nulls_first: Some(false) },
-        with_fill: None,
-    };
     let unnamed = |expr: &Expr| FunctionArg::Unnamed(FunctionArgExpr::Expr(expr.clone()));
     match (name.as_str(), args.as_slice()) {
+        // A schema by example must be a literal when the function is planned. One that is none fails when it is.
+        (
+            "from_json" | "from_csv",
+            [_, Expr::Function(Function { name, args: FunctionArguments::List(own), .. }), ..],
+        ) => {
+            if let [FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Value(example)))] = own.args.as_slice()
+                && let Value::SingleQuotedString(example) = &example.value
+                && let Some(Ok(schema)) = super::functions::example_schema(&name.to_string(), example)
+            {
+                let schema = Expr::Value(Value::SingleQuotedString(schema).into());
+                list.args[1] = FunctionArg::Unnamed(FunctionArgExpr::Expr(schema));
+            }
+        }
         // DataFusion's planner has a `map` of its own, which must have arguments.
         ("map", []) => function.name = ObjectName::from(vec![Ident::new("spark_map")]),
         ("count_if", [condition]) => {
@@ -271,15 +265,6 @@ fn respell(function: &mut Function) {
             function.name = ObjectName::from(vec![Ident::new("count")]);
             list.args = vec![FunctionArg::Unnamed(FunctionArgExpr::Wildcard)];
         }
-        ("max_by" | "min_by", [value, by]) => {
-            let present = Expr::IsNotNull(Box::new(by.clone()));
-            if function.filter.is_none() {
-                function.filter = Some(Box::new(present));
-            }
-            list.clauses.push(FunctionArgumentClause::OrderBy(vec![ordered(by, name == "max_by")]));
-            list.args = vec![unnamed(value)];
-            function.name = ObjectName::from(vec![Ident::new("first_value")]);
-        }
         ("first" | "last" | "any_value" | "first_value" | "last_value", [value, Expr::Value(ignore)]) => {
             if let Value::Boolean(ignore) = &ignore.value {
                 if *ignore {
@@ -290,36 +275,6 @@ fn respell(function: &mut Function) {
         }
         // What is trimmed comes first.
         ("ltrim" | "rtrim", [set, text]) => list.args = vec![unnamed(text), unnamed(set)],
-        ("percentile", [value, at]) if !matches!(at, Expr::Function(_) | Expr::Array(_)) => {
-            function.within_group = vec![OrderByExpr {
-                expr: Expr::Cast {
-                    kind: CastKind::Cast,
-                    expr: Box::new(value.clone()),
-                    data_type: DataType::Double(datafusion::sql::sqlparser::ast::ExactNumberInfo::None),
-                    array: false,
-                    format: None,
-                },
-                options: OrderByOptions { asc: Some(true), nulls_first: None },
-                with_fill: None,
-            }];
-            list.args = vec![unnamed(at)];
-            function.name = ObjectName::from(vec![Ident::new("percentile_cont")]);
-        }
-        ("median", [value]) => {
-            function.within_group = vec![OrderByExpr {
-                expr: Expr::Cast {
-                    kind: CastKind::Cast,
-                    expr: Box::new(value.clone()),
-                    data_type: DataType::Double(datafusion::sql::sqlparser::ast::ExactNumberInfo::None),
-                    array: false,
-                    format: None,
-                },
-                options: OrderByOptions { asc: Some(true), nulls_first: None },
-                with_fill: None,
-            }];
-            list.args = vec![unnamed(&Expr::Value(Value::Number("0.5".into(), false).into()))];
-            function.name = ObjectName::from(vec![Ident::new("percentile_cont")]);
-        }
         ("listagg" | "string_agg", _) if !args.is_empty() => {
             if args.len() == 1 {
                 list.args.push(unnamed(&Expr::Value(Value::SingleQuotedString(String::new()).into())));
@@ -345,7 +300,7 @@ fn number_as(text: &str, data_type: DataType) -> Expr {
 }
 
 /// A number with an exponent is read as a decimal, of which DataFusion's have so many digits; others are read as text.
-const EXPONENT_MAX: i32 = 30;
+const EXPONENT_MAX: i32 = 20;
 
 fn fraction_as(text: &str, data_type: DataType) -> Expr {
     let exponent = text.split_once(['e', 'E']).map_or(Some(0), |(_, exponent)| exponent.parse::<i32>().ok());

@@ -18,6 +18,7 @@ const CAPITALS: &[&str] = &[
     "csc",
     "degrees",
     "dense_rank",
+    "e",
     "exp",
     "expm1",
     "floor",
@@ -26,6 +27,7 @@ const CAPITALS: &[&str] = &[
     "log1p",
     "log2",
     "percent_rank",
+    "pi",
     "power",
     "radians",
     "rank",
@@ -34,40 +36,10 @@ const CAPITALS: &[&str] = &[
     "signum",
     "sin",
     "sinh",
+    "spark_partition_id",
     "sqrt",
     "tan",
     "tanh",
-];
-
-/// Functions whose names show arguments that were not given: with so many, these more.
-const DEFAULTS: &[(&str, usize, &[&str])] = &[
-    ("aggregate", 3, &["lambdafunction(namedlambdavariable(), namedlambdavariable())"]),
-    ("bround", 1, &["0"]),
-    ("from_unixtime", 1, &["yyyy-MM-dd HH:mm:ss"]),
-    ("lag", 1, &["1", "NULL"]),
-    ("lag", 2, &["NULL"]),
-    ("lead", 1, &["1", "NULL"]),
-    ("lead", 2, &["NULL"]),
-    ("locate", 2, &["1"]),
-    ("lpad", 2, &[" "]),
-    ("months_between", 2, &["true"]),
-    ("overlay", 3, &["-1"]),
-    ("percentile", 2, &["1"]),
-    ("percentile_approx", 2, &["10000"]),
-    ("regexp_extract", 2, &["1"]),
-    ("regexp_extract_all", 2, &["1"]),
-    ("regexp_replace", 3, &["1"]),
-    ("reduce", 3, &["lambdafunction(namedlambdavariable(), namedlambdavariable())"]),
-    ("round", 1, &["0"]),
-    ("rpad", 2, &[" "]),
-    ("sort_array", 1, &["true"]),
-    ("split", 2, &["-1"]),
-    ("str_to_map", 1, &[",", ":"]),
-    ("str_to_map", 2, &[":"]),
-    ("substr", 2, &["2147483647"]),
-    ("substring", 2, &["2147483647"]),
-    ("unix_timestamp", 1, &["yyyy-MM-dd HH:mm:ss"]),
-    ("to_unix_timestamp", 1, &["yyyy-MM-dd HH:mm:ss"]),
 ];
 
 /// Aggregates whose second argument (whether nulls are ignored) is not shown.
@@ -103,20 +75,83 @@ pub fn call(function: &str, arguments: &[String], distinct: bool) -> String {
         ("if" | "iff", [condition, yes, no]) => format!("(IF({condition}, {yes}, {no}))"),
         ("count", [star]) if star == "*" && !distinct => "count(1)".into(),
         ("window" | "session_window", _) => lower,
-        ("position", arguments) => call("locate", arguments, distinct),
         ("ltrim", [what, text]) => format!("TRIM(LEADING {what} FROM {text})"),
         ("rtrim", [what, text]) => format!("TRIM(TRAILING {what} FROM {text})"),
         ("current_database", []) => "current_schema()".into(),
         (name, [one, _]) if ONE_ARGUMENT.contains(&name) => format!("{name}({one})"),
-        (name, arguments) => {
-            let shown = DEFAULTS.iter().find(|(known, count, _)| *known == name && *count == arguments.len());
-            let defaults = shown.map_or(&[] as &[&str], |(_, _, defaults)| defaults);
-            let arguments: Vec<&str> = arguments.iter().map(String::as_str).chain(defaults.iter().copied()).collect();
+        ("positive", [one]) => format!("(+ {one})"),
+        ("log", [one]) => format!("LOG(E(), {one})"),
+        // With a scale they are other functions.
+        ("ceil" | "floor", [_, _]) => format!("{lower}({})", arguments.join(", ")),
+        ("dateadd", [_, _]) => call("date_add", arguments, distinct),
+        (name, _) => {
+            let shown = shown(name, arguments);
             let name = if CAPITALS.contains(&name) { name.to_ascii_uppercase() } else { name.to_string() };
             let distinct = if distinct { "DISTINCT " } else { "" };
-            format!("{name}({distinct}{})", arguments.join(", "))
+            format!("{name}({distinct}{})", shown.join(", "))
         }
     }
+}
+
+/// Functions whose later arguments are not shown, and how many are.
+const HIDDEN: &[(&str, usize)] = &[
+    ("from_csv", 1),
+    ("from_json", 1),
+    ("schema_of_csv", 1),
+    ("schema_of_json", 1),
+    ("shuffle", 1),
+    ("to_csv", 1),
+    ("to_json", 1),
+    ("uuid", 0),
+];
+
+/// Arguments that Spark shows where they were left out: from which on, and what they are.
+const DEFAULTS: &[(&str, usize, &[&str])] = &[
+    ("aes_decrypt", 2, &["GCM", "DEFAULT", ""]),
+    ("aes_encrypt", 2, &["GCM", "DEFAULT", "", ""]),
+    ("aggregate", 3, &["lambdafunction(namedlambdavariable(), namedlambdavariable())"]),
+    ("approx_percentile", 2, &["10000"]),
+    ("bround", 1, &["0"]),
+    ("from_unixtime", 1, &["yyyy-MM-dd HH:mm:ss"]),
+    ("lag", 1, &["1", "NULL"]),
+    ("lead", 1, &["1", "NULL"]),
+    ("locate", 2, &["1"]),
+    ("lpad", 2, &[" "]),
+    ("mask", 1, &["X", "x", "n", "NULL"]),
+    ("months_between", 2, &["true"]),
+    ("overlay", 3, &["-1"]),
+    ("percentile", 2, &["1"]),
+    ("percentile_approx", 2, &["10000"]),
+    ("position", 2, &["1"]),
+    ("reduce", 3, &["lambdafunction(namedlambdavariable(), namedlambdavariable())"]),
+    ("regexp_extract", 2, &["1"]),
+    ("regexp_extract_all", 2, &["1"]),
+    ("regexp_instr", 2, &["0"]),
+    ("regexp_replace", 3, &["1"]),
+    ("round", 1, &["0"]),
+    ("rpad", 2, &[" "]),
+    ("sentences", 1, &["", ""]),
+    ("sort_array", 1, &["true"]),
+    ("split", 2, &["-1"]),
+    ("str_to_map", 1, &[",", ":"]),
+    ("substr", 2, &["2147483647"]),
+    ("substring", 2, &["2147483647"]),
+    ("to_unix_timestamp", 1, &["yyyy-MM-dd HH:mm:ss"]),
+    ("unix_timestamp", 1, &["yyyy-MM-dd HH:mm:ss"]),
+];
+
+/// The arguments as Spark shows them.
+fn shown(name: &str, arguments: &[String]) -> Vec<String> {
+    if let Some((_, count)) = HIDDEN.iter().find(|(hidden, _)| *hidden == name) {
+        return arguments.iter().take(*count).cloned().collect();
+    }
+    let mut shown = arguments.to_vec();
+    if let Some((_, from, defaults)) = DEFAULTS.iter().find(|(known, ..)| *known == name)
+        && arguments.len() >= *from
+    {
+        shown.extend(defaults.iter().skip(arguments.len() - from).map(|default| default.to_string()));
+    }
+    shown
 }
 
 /// `CASE [operand] WHEN … THEN … ELSE … END` of conditions and values in turn, an odd one out being the default.

@@ -5,6 +5,7 @@ use super::error::from_datafusion;
 use super::insert::{self, TargetColumns};
 use super::item_names;
 use super::literals;
+use super::multisets;
 use super::parser::{self, CreateTable, ExplainMode, Insert, Name, QueryText, Statement};
 use super::references::{self, Reference};
 use super::rewrite::{self, Spellings};
@@ -12,6 +13,7 @@ use super::schema_functions;
 use super::stream_table::{self, StreamTable, UnboundStream};
 use super::streaming;
 use super::syntax;
+use super::windows;
 use crate::session::{FrameView, Session, session_config, session_state, with_defaults};
 use crate::streaming::progress::Explained;
 use arrow::array::{ArrayRef, BooleanArray, RecordBatch, StringArray};
@@ -1026,6 +1028,8 @@ impl<'a> Build<'a> {
             syntax::expressions(&mut query, &database);
             literals::type_literals(&mut query)?;
             let plan = state.statement_to_plan(as_statement(query)).await.map_err(from_datafusion)?;
+            windows::check(&plan)?;
+            let plan = multisets::counted(plan).map_err(from_datafusion)?;
             Ok((state, plan))
         }
         .boxed()

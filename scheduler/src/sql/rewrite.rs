@@ -1,7 +1,9 @@
 //! What Spark understands in a query and DataFusion's planner does not, rewritten on the syntax tree: names that differ
 //! in case, `column.*` of a struct, aliases used beside where they are made, and the names of columns that have none.
 
+use super::grouping;
 use super::item_names::name_items;
+use super::joins::{self, Merged};
 use super::pivot;
 use super::references::Scopes;
 use super::schema_functions;
@@ -227,7 +229,7 @@ fn alias_of(factor: &TableFactor) -> Option<&TableAlias> {
 /// # Errors
 /// `CANNOT_RESOLVE_STAR_EXPAND` where the name is neither a table's nor a struct's; those of `schema_of`.
 pub fn select_items(query: &mut Query, schema_of: &dyn Fn(Query) -> Result<DFSchemaRef>) -> Result<()> {
-    match query.visit(&mut Expand { scopes: Scopes::default(), schema_of }) {
+    match query.visit(&mut Expand { scopes: Scopes::default(), merged: vec![], schema_of }) {
         ControlFlow::Break(error) => Err(error),
         ControlFlow::Continue(()) => Ok(()),
     }
@@ -235,6 +237,8 @@ pub fn select_items(query: &mut Query, schema_of: &dyn Fn(Query) -> Result<DFSch
 
 struct Expand<'a> {
     scopes: Scopes,
+    /// What names mean that the query is joined by, for each query that is being visited.
+    merged: Vec<Merged>,
     schema_of: &'a dyn Fn(Query) -> Result<DFSchemaRef>,
 }
 
@@ -243,11 +247,13 @@ impl VisitorMut for Expand<'_> {
 
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<Error> {
         self.scopes.enter(query);
+        self.merged.push(Merged::new());
         ControlFlow::Continue(())
     }
 
     fn post_visit_query(&mut self, query: &mut Query) -> ControlFlow<Error> {
         self.scopes.leave(query);
+        joins::order_by(query, &self.merged.pop().unwrap_or_default());
         order_by_items(query);
         if let SetExpr::Select(select) = query.body.as_ref()
             && let Some(OrderBy { kind: OrderByKind::Expressions(keys), .. }) = &mut query.order_by
@@ -266,7 +272,8 @@ impl VisitorMut for Expand<'_> {
             (self.schema_of)(query)
         };
         let generators = pivot::expand(select, &schema_of).and_then(|()| super::generators::expand(select, &schema_of));
-        let outcome = generators.and_then(|()| self.stars(select)).and_then(|()| {
+        let outcome = generators.and_then(|()| self.joins(select)).and_then(|()| self.stars(select)).and_then(|()| {
+            grouping::expand(select);
             name_items(select, &tables_of(select));
             for item in &mut select.projection {
                 let before = item.clone();
@@ -294,6 +301,17 @@ impl VisitorMut for Expand<'_> {
 }
 
 impl Expand<'_> {
+    fn joins(&mut self, select: &mut Select) -> Result<()> {
+        let merged = joins::expand(select, &|select, from| {
+            let alone = Select { from, ..select.clone() };
+            (self.schema_of)(self.query_of_from(&alone))
+        })?;
+        if let Some(own) = self.merged.last_mut() {
+            *own = merged;
+        }
+        Ok(())
+    }
+
     fn stars(&self, select: &mut Select) -> Result<()> {
         let tables = tables_of(select);
         let struct_path = |item: &SelectItem| match item {

@@ -32,6 +32,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::filter::{FilterExec, FilterExecBuilder};
 use datafusion::physical_plan::limit::LocalLimitExec;
 use datafusion::physical_plan::projection::ProjectionExec;
+use headwater_executor::functions::native::WITH_CONTEXT;
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
@@ -228,7 +229,9 @@ fn expensive<'a>(exprs: impl IntoIterator<Item = &'a Expr>) -> Vec<Expr> {
     for expr in exprs {
         expr.apply(|expr| {
             Ok(match expr {
-                Expr::ScalarFunction(function) if EXPENSIVE.contains(&function.func.name()) => {
+                Expr::ScalarFunction(function)
+                    if EXPENSIVE.contains(&function.func.name().trim_end_matches(WITH_CONTEXT)) =>
+                {
                     if seen.insert(expr.clone()) {
                         found.push(expr.clone());
                     }
@@ -331,6 +334,7 @@ fn cheap_first(filter: &FilterExec) -> Result<Option<Arc<dyn ExecutionPlan>>> {
 }
 
 fn computes_expensive(expr: &Arc<dyn PhysicalExpr>) -> bool {
-    expr.downcast_ref::<ScalarFunctionExpr>().is_some_and(|function| EXPENSIVE.contains(&function.name()))
+    expr.downcast_ref::<ScalarFunctionExpr>()
+        .is_some_and(|function| EXPENSIVE.contains(&function.name().trim_end_matches(WITH_CONTEXT)))
         || expr.children().into_iter().any(computes_expensive)
 }

@@ -9,12 +9,13 @@ use arrow::datatypes::DataType;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, Result, ScalarValue};
-use datafusion::logical_expr::expr::{
-    AggregateFunction, Between, BinaryExpr, Case, Cast, InList, Like, ScalarFunction, TryCast,
-};
+use datafusion::logical_expr::expr::{Between, BinaryExpr, Case, Cast, InList, Like, ScalarFunction, TryCast};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
-use datafusion::logical_expr::{Expr, ExprSchemable, Join, LogicalPlan, Operator, Projection, ScalarUDF, Union, lit};
+use datafusion::logical_expr::{
+    AggregateUDF, Expr, ExprSchemable, Join, LogicalPlan, Operator, Projection, ScalarUDF, Union,
+    WindowFunctionDefinition, lit,
+};
 use datafusion::optimizer::analyzer::AnalyzerRule;
 use headwater_executor::functions;
 use headwater_executor::functions::arithmetic::Op;
@@ -122,7 +123,18 @@ impl Rewriter {
                 Ok(Transformed::yes(Expr::Like(Like::new(negated, expr, pattern, escape_char, case_insensitive))))
             }
             Expr::ScalarFunction(function) => self.scalar(function, schema),
-            Expr::AggregateFunction(function) => self.aggregate(function, schema),
+            Expr::AggregateFunction(mut function) => {
+                function.func = self.aggregate(function.func, &mut function.params.args, schema)?;
+                Ok(Transformed::yes(Expr::AggregateFunction(function)))
+            }
+            Expr::WindowFunction(mut function) => {
+                if let WindowFunctionDefinition::AggregateUDF(aggregate) = &function.fun {
+                    let aggregate = Arc::clone(aggregate);
+                    let aggregate = self.aggregate(aggregate, &mut function.params.args, schema)?;
+                    function.fun = WindowFunctionDefinition::AggregateUDF(aggregate);
+                }
+                Ok(Transformed::yes(Expr::WindowFunction(function)))
+            }
             other => Ok(Transformed::no(other)),
         }
     }
@@ -342,16 +354,31 @@ impl Rewriter {
         Ok(Transformed::yes(Expr::ScalarFunction(ScalarFunction { func, args })))
     }
 
-    fn aggregate(&self, mut function: AggregateFunction, schema: &DFSchema) -> Result<Transformed<Expr>> {
-        let numbers = ["sum", "avg", "stddev", "stddev_pop", "var", "var_pop", "corr", "covar_samp", "covar_pop"];
-        if numbers.contains(&function.func.name()) {
-            for arg in &mut function.params.args {
+    /// Arguments as the aggregate takes them, and the aggregate as it is in this mode.
+    fn aggregate(
+        &self,
+        function: Arc<AggregateUDF>,
+        args: &mut [Expr],
+        schema: &DFSchema,
+    ) -> Result<Arc<AggregateUDF>> {
+        if functions::aggregates::is_own(&function)
+            && let Ok(types) = args.iter().map(|arg| arg.get_type(schema)).collect::<Result<Vec<_>>>()
+        {
+            let wanted = function.coerce_types(&types)?;
+            for (arg, to) in args.iter_mut().zip(&wanted) {
+                *arg = self.implicit(std::mem::take(arg), to, schema)?;
+            }
+        }
+        let numbers = ["stddev", "stddev_pop", "var", "var_pop", "corr", "covar_samp", "covar_pop"];
+        if numbers.contains(&function.name()) {
+            for arg in args {
                 if matches!(arg.get_type(schema), Ok(found) if is_text(&found)) {
                     *arg = self.implicit(std::mem::take(arg), &DataType::Float64, schema)?;
                 }
             }
         }
-        Ok(Transformed::yes(Expr::AggregateFunction(function)))
+        let legacy = if self.ansi { None } else { functions::aggregates::legacy(function.name()) };
+        Ok(legacy.unwrap_or(function))
     }
 
     /// Every input's columns as the common type of that column.

@@ -7,20 +7,20 @@
 //! its caller goes away: a client that hangs up between the file and the run would leave them at odds. Looking on never
 //! waits for a change, which may wait for an object store.
 //!
-//! One scheduler may work on a state directory. On a local disk [`process::start`](crate::process::start) sees to
-//! that. On an object store nobody does: two schedulers would both run every query, and though a query's checkpoint
-//! lets only one of them go on ([`checkpoint`]), each would see the other's work as its own failures.
+//! One scheduler works on a state directory at a time: every write here, and of the queries' runs, passes the
+//! [`Tenure`] of the one that leads.
 
 use crate::cluster::Cluster;
 use crate::execute::Statements;
+use crate::ha::{LEADERSHIP_LOST, Tenure};
 use crate::sql::planner::Planner;
 use crate::streaming::checkpoint::{self, Checkpoint, Location};
 use crate::streaming::progress::{EventKind, Monitor, QueryEvent, Report, State};
-use crate::streaming::query::{End, Failpoint, Run, RunOptions, batch_deadline};
+use crate::streaming::query::{End, Failpoint, Run, RunOptions, Told, batch_deadline};
 use crate::streaming::runs::{Ended, EndedRuns, RunView};
 use crate::streaming::trigger::Trigger;
 use crate::streaming::work::Work;
-use futures::{FutureExt, TryStreamExt};
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use headwater_proto::engine::QueryStatus;
 use headwater_proto::error::{Error, ErrorKind, Result};
 use headwater_proto::ids::{QueryId, RunId};
@@ -146,15 +146,15 @@ struct Query {
 /// A run. Dropped, it ends.
 struct Running {
     run: RunId,
-    stop: watch::Sender<bool>,
+    stop: watch::Sender<Told>,
     /// How it ended, once it does nothing any more.
     end: oneshot::Receiver<End>,
 }
 
 impl Running {
-    fn tell_to_stop(&self) {
+    fn tell(&self, what: Told) {
         // The receiver gone means that the run has ended by itself.
-        let _ = self.stop.send(true);
+        let _ = self.stop.send(what);
     }
 }
 
@@ -170,6 +170,7 @@ struct Inner {
     cluster: Cluster,
     planner: Arc<Planner>,
     failpoint: Option<Failpoint>,
+    tenure: Tenure,
     /// For a moment, never over an await.
     queries: Mutex<BTreeMap<QueryId, Query>>,
     /// As `queries`; never both at once.
@@ -188,8 +189,27 @@ struct Changes {
     closed: bool,
 }
 
+impl Changes {
+    fn are_open(&self) -> Result<()> {
+        match self.closed {
+            false => Ok(()),
+            true => Err(scheduler_ends()),
+        }
+    }
+}
+
+/// What clients are told while the scheduler shuts down.
+pub fn scheduler_ends() -> Error {
+    Error::transient(
+        "SCHEDULER_ENDS",
+        "the scheduler is shutting down: ask again when it is back; its queries go on then",
+    )
+}
+
 /// What a checkpoint consists of: see [`checkpoint`].
 const CHECKPOINT_PARTS: [&str; 5] = ["metadata", "offsets", "commits", "sources", "state"];
+/// Query files that are read at once at start.
+const FILES_AT_ONCE: usize = 32;
 /// Events that a listener may be behind; it misses the oldest beyond.
 const EVENTS_MAX: usize = 1024;
 /// Long enough for anybody, short enough for a table.
@@ -207,6 +227,7 @@ impl Manager {
         cluster: Cluster,
         planner: Arc<Planner>,
         failpoint: Option<Failpoint>,
+        tenure: Tenure,
     ) -> Result<Self> {
         let manager = Self(Arc::new(Inner {
             store,
@@ -215,6 +236,7 @@ impl Manager {
             cluster,
             planner,
             failpoint,
+            tenure,
             queries: Mutex::default(),
             ended: Mutex::default(),
             endings: watch::Sender::new(0),
@@ -225,9 +247,17 @@ impl Manager {
             |e| Error::transient("STATE_DIRECTORY_UNAVAILABLE", format!("failed to read the queries: {e}"));
         let folder = manager.0.root.clone().join("queries");
         let files: Vec<_> = manager.0.store.list(Some(&folder)).try_collect().await.map_err(unavailable)?;
-        for file in files.into_iter().filter(|file| file.location.extension() == Some("json")) {
-            let bytes = manager.0.store.get(&file.location).await.map_err(unavailable)?;
-            let bytes = bytes.bytes().await.map_err(unavailable)?;
+        let files = files.into_iter().filter(|file| file.location.extension() == Some("json"));
+        let store = &manager.0.store;
+        // Several at a time: whoever takes over has seconds.
+        let mut definitions =
+            futures::stream::iter(files)
+                .map(|file| async move {
+                    Ok::<_, object_store::Error>((store.get(&file.location).await?.bytes().await?, file))
+                })
+                .buffered(FILES_AT_ONCE);
+        while let Some(read) = definitions.next().await {
+            let (bytes, file) = read.map_err(unavailable)?;
             let definition: Definition = serde_json::from_slice(&bytes).map_err(|e| {
                 Error::fatal(
                     "QUERY_FILE_CORRUPT",
@@ -236,6 +266,7 @@ impl Manager {
             })?;
             manager.add(definition);
         }
+        drop(definitions);
         Ok(manager)
     }
 
@@ -297,14 +328,19 @@ impl Manager {
             source.initial_offset().await?;
         }
         // The sink in the query's own name: the output of a stream is one query's.
-        let location = Location::resolve(&checkpoint).await?;
-        let id = Checkpoint::open(location, RunId::random(), checkpoint::Options::default()).await?.query_id();
+        let id = self.query_of(Location::resolve(&checkpoint).await?).await?;
         self.check_owner(id, &choice, &checkpoint)?;
         let planned = work.plan(&self.statements(), &id.to_string(), &checkpoint).await?;
         planned.sink.prepare().await?;
         drop(planned);
         let manager = self.clone();
         whole(async move { manager.start_validated(work, trigger, choice, owner).await }).await
+    }
+
+    /// The query of a checkpoint, which is begun if need be.
+    async fn query_of(&self, location: Location) -> Result<QueryId> {
+        let location = location.fenced(&self.0.tenure);
+        Ok(Checkpoint::open(location, RunId::random(), checkpoint::Options::default()).await?.query_id())
     }
 
     /// Refuses a checkpoint whose query has another name, or is active, unless the new one is to replace it.
@@ -336,16 +372,14 @@ impl Manager {
         owner: Option<Arc<str>>,
     ) -> Result<QueryStatus> {
         let changes = self.0.changes.lock().await;
-        if changes.closed {
-            return Err(Error::transient("SCHEDULER_ENDS", "the scheduler is shutting down: submit again"));
-        }
+        changes.are_open()?;
         self.forget_old(&changes).await;
         // Others may have been quicker.
         let (known, checkpoint) = choice.make(&self.queries())?;
         let location = Location::resolve(&checkpoint).await?;
         let checkpoint = location.display().to_string();
         // The id is the checkpoint's.
-        let id = Checkpoint::open(location, RunId::random(), checkpoint::Options::default()).await?.query_id();
+        let id = self.query_of(location).await?;
         self.check_owner(id, &choice, &checkpoint)?;
         self.stop_one(&changes, id).await?;
         let before = self.queries().get(&id).map(|query| query.definition.clone());
@@ -412,7 +446,7 @@ impl Manager {
     /// Spawns a run of a query. It is owned by the query's entry: dropped there, it ends.
     fn run(&self, query: &mut Query) {
         let definition = query.definition.clone();
-        let (stop, stopped) = watch::channel(false);
+        let (stop, stopped) = watch::channel(Told::GoOn);
         let (tell_end, end) = oneshot::channel();
         let (manager, monitor) = (self.clone(), Arc::clone(&query.monitor));
         let run = RunId::random();
@@ -430,8 +464,10 @@ impl Manager {
                         trigger,
                         checkpoint: definition.checkpoint.clone(),
                         failpoint: manager.0.failpoint.clone(),
+                        tenure: manager.0.tenure.clone(),
                     };
-                    let running = Run { options, statements: manager.statements(), monitor, stop: stopped }.to_end();
+                    let statements = manager.statements();
+                    let running = Run { options, statements, monitor, stop: stopped, busy: Arc::default() }.to_end();
                     AssertUnwindSafe(running).catch_unwind().await.unwrap_or_else(|panic| {
                         let text = panic.downcast_ref::<String>().map(String::as_str);
                         let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
@@ -473,7 +509,7 @@ impl Manager {
             End::Failed(error) => {
                 tracing::error!(query_id = %id, %error, "query failed");
                 // Fenced: another scheduler runs this query now, and the file is that one's.
-                let fenced = error.class == "CONCURRENT_STREAM_LOG_UPDATE";
+                let fenced = ["CONCURRENT_STREAM_LOG_UPDATE", LEADERSHIP_LOST].contains(&error.class.as_str());
                 let desired = Desired::Failed { error: error.to_string() };
                 if fenced {
                     if let Some(query) = self.queries().get(&id) {
@@ -662,6 +698,11 @@ impl Manager {
         all
     }
 
+    /// What is known of each query.
+    pub fn monitors(&self) -> Vec<Arc<Monitor>> {
+        self.queries().values().map(|query| Arc::clone(&query.monitor)).collect()
+    }
+
     /// The status of one query.
     pub fn get(&self, reference: &str) -> Result<QueryStatus> {
         Ok(find(&self.queries(), reference)?.monitor.status())
@@ -685,6 +726,7 @@ impl Manager {
         whole(async move {
             let changes = manager.0.changes.lock().await;
             let id = find(&manager.queries(), &reference)?.definition.id;
+            changes.are_open()?;
             manager.stop_one(&changes, id).await?;
             manager.get(&id.to_string())
         })
@@ -696,9 +738,7 @@ impl Manager {
         let (manager, reference) = (self.clone(), reference.to_string());
         whole(async move {
             let changes = manager.0.changes.lock().await;
-            if changes.closed {
-                return Err(Error::transient("SCHEDULER_ENDS", "the scheduler is shutting down: restart it then"));
-            }
+            changes.are_open()?;
             let id = find(&manager.queries(), &reference)?.definition.id;
             manager.stop_one(&changes, id).await?;
             manager.change(id, Desired::Running).await?;
@@ -719,7 +759,7 @@ impl Manager {
         let running = self.queries().get_mut(&id).and_then(|query| query.running.take());
         let Some(running) = running else { return Ok(()) };
         let run = running.run;
-        running.tell_to_stop();
+        running.tell(Told::EndNow);
         // An error: the run's task was dropped with the runtime.
         let end = running.end.await.unwrap_or(End::Stopped);
         if let (End::Stopped, Some(query)) = (&end, self.queries().get(&id)) {
@@ -754,7 +794,8 @@ impl Manager {
     pub async fn delete(&self, reference: &str) -> Result<QueryStatus> {
         let (manager, reference) = (self.clone(), reference.to_string());
         whole(async move {
-            let _changes = manager.0.changes.lock().await;
+            let changes = manager.0.changes.lock().await;
+            changes.are_open()?;
             let (id, status, checkpoint, active) = {
                 let queries = manager.queries();
                 let query = find(&queries, &reference)?;
@@ -796,20 +837,41 @@ impl Manager {
         Ok(())
     }
 
-    /// Ends all runs; the queries resume at the next start. Nothing is started after this.
+    /// Ends all runs where they are; the queries resume at the next start. Nothing is started after this.
     pub async fn shutdown(&self) {
-        let mut changes = self.0.changes.lock().await;
-        changes.closed = true;
-        let running: Vec<_> = {
+        self.drain(Duration::ZERO).await;
+    }
+
+    /// Ends all runs, each once the batch is committed that it is in, but after `timeout` where they are. The queries
+    /// resume at the next start. Nothing is started, stopped or deleted after this.
+    pub async fn drain(&self, timeout: Duration) {
+        let mut running: Vec<_> = {
+            let mut changes = self.0.changes.lock().await;
+            changes.closed = true;
             let mut queries = self.queries();
             queries.iter_mut().filter_map(|(id, query)| Some((*id, query.running.take()?))).collect()
         };
         for (_, running) in &running {
-            running.tell_to_stop();
+            running.tell(Told::EndAfterBatch);
         }
-        for (id, running) in running {
+        let deadline = tokio::time::Instant::now() + timeout;
+        let mut ended = vec![];
+        for (_, running) in &mut running {
+            ended.push(tokio::time::timeout_at(deadline, &mut running.end).await.ok());
+        }
+        for ((id, running), ended) in running.into_iter().zip(ended) {
             let run = running.run;
-            let end = running.end.await.unwrap_or(End::Stopped);
+            let end = match ended {
+                Some(end) => end,
+                None => {
+                    if !timeout.is_zero() {
+                        warn!(query_id = %id, ?timeout, "a batch has not ended; it is run again at the next start");
+                    }
+                    running.tell(Told::EndNow);
+                    running.end.await
+                }
+            };
+            let end = end.unwrap_or(End::Stopped);
             if let (End::Stopped, Some(query)) = (&end, self.queries().get(&id)) {
                 query.monitor.set(State::Stopped, "The scheduler ends; the query resumes when it is started again");
             }
@@ -919,6 +981,7 @@ fn status_of(definition: &Definition) -> QueryStatus {
         message: definition.desired.message(),
         checkpoint: definition.checkpoint.clone(),
         trigger: definition.trigger.clone(),
+        trouble: None,
     }
 }
 
@@ -963,7 +1026,8 @@ mod tests {
         let catalog = Catalog::open(Arc::clone(&store), &root, format!("{state_dir}/warehouse")).await.unwrap();
         let planner = Arc::new(Planner::new(Arc::new(catalog), Arc::new(RuntimeEnv::default())));
         let cluster = Cluster::start().await.unwrap();
-        (Manager::open(store, root, state_dir, cluster, Arc::clone(&planner), None).await.unwrap(), planner)
+        let tenure = Tenure::undisputed();
+        (Manager::open(store, root, state_dir, cluster, Arc::clone(&planner), None, tenure).await.unwrap(), planner)
     }
 
     impl Bench {

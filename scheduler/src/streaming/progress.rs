@@ -1,6 +1,8 @@
 //! Progress of a query: reports in Spark's shape from facts measured by the run, kept for whoever asks, and sent to
 //! whoever follows.
 
+use crate::metrics::QueryMetrics;
+use crate::streaming::trouble::{self, Streak};
 use headwater_proto::engine::QueryStatus;
 use headwater_proto::error::Error;
 use headwater_proto::ids::{QueryId, RunId};
@@ -32,6 +34,9 @@ pub enum State {
 }
 
 impl State {
+    /// All of them.
+    pub const ALL: [State; 6] =
+        [State::Running, State::Waiting, State::Retrying, State::Stopped, State::Finished, State::Failed];
     /// As the command line writes it.
     pub fn name(self) -> &'static str {
         match self {
@@ -64,6 +69,8 @@ pub struct SourceFacts {
     pub rows: u64,
     /// Records not read yet, when countable.
     pub lag: Option<u64>,
+    /// The same by topic and partition, for a source that has them.
+    pub partition_lag: Vec<(String, i32, u64)>,
     /// The source's own metrics.
     pub metrics: BTreeMap<String, String>,
 }
@@ -204,6 +211,7 @@ pub struct Monitor {
     /// When the last trigger that found nothing new began to look.
     found_nothing: watch::Sender<Option<Instant>>,
     explained: Mutex<Option<Arc<Explained>>>,
+    metrics: QueryMetrics,
     /// See [`QueryEvent::owner`].
     owner: Option<Arc<str>>,
     events: Option<broadcast::Sender<QueryEvent>>,
@@ -218,6 +226,7 @@ impl Monitor {
             reports: broadcast::Sender::new(RECENT_MAX),
             found_nothing: watch::Sender::new(None),
             explained: Mutex::default(),
+            metrics: QueryMetrics::default(),
             owner: None,
             events: None,
         }
@@ -277,7 +286,34 @@ impl Monitor {
         self.update(|status| {
             status.state = state.name().into();
             status.message = message;
+            status.trouble = None;
         });
+    }
+    /// What the run does, unless an error before stays to be seen until the query is past where it failed.
+    pub fn set_going_on(&self, message: &str) {
+        self.update(|status| {
+            if status.state != State::Retrying.name() {
+                status.state = State::Running.name().into();
+                status.message = message.into();
+            }
+        });
+    }
+    /// The pause after a failed attempt is over.
+    pub fn set_trying_again(&self, error: &Error, streak: Streak) {
+        self.update(|status| status.message = trouble::under_way(error, streak));
+    }
+    /// An attempt failed, and is to be repeated after a pause.
+    pub fn set_retrying(&self, error: &Error, streak: Streak, pause: Duration) {
+        self.metrics.retries.inc();
+        self.update(|status| {
+            status.state = State::Retrying.name().into();
+            status.message = trouble::message(error, streak, pause);
+            status.trouble = Some(trouble::of(error, streak, SystemTime::now() + pause));
+        });
+    }
+    /// What the query counts.
+    pub fn metrics(&self) -> &QueryMetrics {
+        &self.metrics
     }
     /// The reports kept, oldest first.
     pub fn recent(&self) -> Vec<Arc<StreamingQueryProgress>> {
@@ -341,6 +377,7 @@ mod tests {
                 latest: r#"{"t":{"0":101}}"#.into(),
                 rows: 100,
                 lag: Some(0),
+                partition_lag: vec![],
                 metrics: BTreeMap::new(),
             }],
             sink: "noop".into(),

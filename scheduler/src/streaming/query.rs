@@ -12,12 +12,14 @@
 
 use crate::cluster::{Job, JobOutcome};
 use crate::execute::Statements;
+use crate::ha::Tenure;
 use crate::sql::planner::PlannedFlow;
 use crate::streaming::batch_time;
 use crate::streaming::checkpoint::{self, Checkpoint, CommitEntry, Location, OffsetEntry, OffsetMetadata};
 use crate::streaming::progress::{Monitor, SourceFacts, State, TriggerFacts, report};
 use crate::streaming::recovery::Decision;
 use crate::streaming::trigger::{Trigger, parse_interval};
+use crate::streaming::trouble::Streak;
 use crate::streaming::work::Work;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::physical_plan::ExecutionPlan;
@@ -30,8 +32,10 @@ use headwater_proto::error::{Error, ErrorKind, Result};
 use headwater_proto::ids::{QueryId, RunId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
+use tracing::Instrument;
 
 /// Between two looks for new data: Spark's `spark.sql.streaming.pollingDelay`.
 const POLLING_DELAY: Duration = Duration::from_millis(10);
@@ -45,6 +49,9 @@ const RETRY_MAX: Duration = Duration::from_secs(30);
 const BATCH_DEADLINE_DEFAULT: Duration = Duration::from_secs(600);
 /// Conf key of the deadline of a batch, such as `10 minutes`.
 pub const BATCH_DEADLINE: &str = "headwater.batch.deadline";
+
+/// A batch that takes this long says how far it is, and then again each time.
+const LONG_BATCH: Duration = Duration::from_secs(10);
 
 /// Steps of the protocol, named for failpoints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -104,6 +111,8 @@ pub struct RunOptions {
     pub checkpoint: String,
     /// Cuts the run off at a step.
     pub failpoint: Option<Failpoint>,
+    /// The right to decide and to commit.
+    pub tenure: Tenure,
 }
 
 /// How a run ended.
@@ -125,21 +134,58 @@ pub struct Run {
     pub statements: Statements,
     /// Told of everything.
     pub monitor: Arc<Monitor>,
-    /// Turns true to end the run.
-    pub stop: watch::Receiver<bool>,
+    /// When to end the run.
+    pub stop: watch::Receiver<Told>,
+    /// Whether a batch is between its offsets and its commit on the executors.
+    pub busy: Arc<AtomicBool>,
+}
+
+/// What a run is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Told {
+    /// To go on.
+    GoOn,
+    /// To end once the batch that runs is committed; at once, when none runs or it is tried again.
+    EndAfterBatch,
+    /// To end wherever it is.
+    EndNow,
+}
+
+/// While a batch is under way.
+struct Busy<'a>(&'a AtomicBool);
+
+impl<'a> Busy<'a> {
+    fn begin(busy: &'a AtomicBool) -> Self {
+        busy.store(true, Ordering::SeqCst);
+        Self(busy)
+    }
+}
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::SeqCst);
+    }
 }
 
 impl Run {
     /// Runs until the query ends.
-    pub async fn to_end(mut self) -> End {
+    pub async fn to_end(self) -> End {
+        let span = tracing::info_span!(
+            "query", query_id = %self.options.id, run_id = %self.options.run, query = self.options.name
+        );
+        self.attempts().instrument(span).await
+    }
+
+    async fn attempts(mut self) -> End {
         let mut pause = RETRY_MIN;
         let deadline_of_first = match batch_deadline(self.options.work.conf()) {
             Ok(deadline) => deadline,
             Err(error) => return End::Failed(error),
         };
         let mut deadline = deadline_of_first;
-        let mut stop = self.stop.clone();
+        let (mut stop, busy, monitor) = (self.stop.clone(), Arc::clone(&self.busy), Arc::clone(&self.monitor));
         let mut target = None;
+        let mut streak: Option<Streak> = None;
         loop {
             let mut committed = false;
             let attempt = self.attempt(&mut committed, &mut target, deadline);
@@ -149,7 +195,7 @@ impl Run {
                     Err(error) => error,
                 },
                 // Dropping the attempt cancels its job.
-                () = stopped(&mut stop) => return End::Stopped,
+                () = told_to_end(&mut stop, &busy, &monitor) => return End::Stopped,
             };
             if error.kind != ErrorKind::Transient {
                 return End::Failed(error);
@@ -157,16 +203,22 @@ impl Run {
             if committed {
                 pause = RETRY_MIN;
                 deadline = deadline_of_first;
+                streak = None;
             }
+            let failed = streak.get_or_insert(Streak { since: SystemTime::now(), attempts: 0 });
+            failed.attempts += 1;
+            let failed = *failed;
             if error.class == "JOB_DEADLINE_EXCEEDED" {
                 deadline = deadline.saturating_mul(2);
             }
-            tracing::warn!(query_id = %self.options.id, %error, pause_ms = pause.as_millis() as u64, "batch failed, trying again");
-            self.monitor.set(State::Retrying, format!("{error}; trying again in {pause:?}"));
+            let (attempts, pause_ms) = (failed.attempts, pause.as_millis() as u64);
+            tracing::warn!(%error, attempts, pause_ms, "batch failed, trying again");
+            self.monitor.set_retrying(&error, failed, pause);
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
-                () = stopped(&mut stop) => return End::Stopped,
+                () = ending(&mut stop) => return End::Stopped,
             }
+            self.monitor.set_trying_again(&error, failed);
             pause = (pause * 2).min(RETRY_MAX);
         }
     }
@@ -187,15 +239,15 @@ impl Run {
         deadline: Duration,
     ) -> Result<End> {
         // An error stays to be seen until the query is past where it failed.
-        if self.monitor.status().state != State::Retrying.name() {
-            self.monitor.set(State::Running, "Initializing sources");
-        }
+        self.monitor.set_going_on("Initializing sources");
         let RunOptions { work, id, checkpoint, .. } = &self.options;
         let flow = work.plan(&self.statements, &id.to_string(), checkpoint).await?;
         self.monitor.set_explained(flow.explained());
         let session = Arc::new(SessionContext::new_with_state(self.statements.planner.state(work.conf())?));
-        let location = Location::resolve(&self.options.checkpoint).await?;
-        let checkpoint = Checkpoint::open(location, self.options.run, checkpoint::Options::default()).await?;
+        let tenure = &self.options.tenure;
+        let location = Location::resolve(&self.options.checkpoint).await?.fenced(tenure);
+        let options = checkpoint::Options { claim: tenure.claim(), ..Default::default() };
+        let checkpoint = Checkpoint::open(location, self.options.run, options).await?;
         if checkpoint.query_id() != self.options.id {
             return Err(Error::fatal(
                 "STREAMING_CHECKPOINT_OF_ANOTHER_QUERY",
@@ -233,9 +285,18 @@ pub fn batch_deadline(conf: &BTreeMap<String, String>) -> Result<Duration> {
     })
 }
 
-async fn stopped(stop: &mut watch::Receiver<bool>) {
+/// Resolves when the run is to end, after a batch or now.
+async fn ending(stop: &mut watch::Receiver<Told>) {
     // The sender gone is a stop as well: nobody could tell this run anything any more.
-    let _ = stop.wait_for(|stop| *stop).await;
+    let _ = stop.wait_for(|told| *told >= Told::EndAfterBatch).await;
+}
+
+/// Resolves when the run is to end where it is: a batch that is under way, and not a repeat of one that failed, is let
+/// to its end, after which the run looks by itself.
+async fn told_to_end(stop: &mut watch::Receiver<Told>, busy: &AtomicBool, monitor: &Monitor) {
+    let finishes = || busy.load(Ordering::SeqCst) && monitor.status().state != State::Retrying.name();
+    let now = |told: &Told| *told == Told::EndNow || (*told == Told::EndAfterBatch && !finishes());
+    let _ = stop.wait_for(now).await;
 }
 
 /// A decided batch.
@@ -299,6 +360,9 @@ impl Batches<'_> {
         let mut last_data = Instant::now();
         let mut last_report = Instant::now();
         loop {
+            if *self.run.stop.borrow() >= Told::EndAfterBatch {
+                return Ok(End::Stopped);
+            }
             let mut phases = Phases::begin();
             let latest = match &target {
                 Some(target) => target.clone(),
@@ -312,7 +376,8 @@ impl Batches<'_> {
             let end = self.decide(&start, &latest, context)?;
             let ran = end.is_some();
             if let Some(end) = end {
-                monitor.set(State::Running, "Processing new data");
+                monitor.set_going_on("Processing new data");
+                let _busy = Busy::begin(&self.run.busy);
                 self.run.step(Step::BeforeOffsetWrite, next_id)?;
                 metadata.batch_timestamp_ms = unix_ms(phases.started_at);
                 let offsets = end.iter().map(|offset| Some(offset.0.clone())).collect();
@@ -403,6 +468,19 @@ impl Batches<'_> {
         phases: &mut Phases,
         committed: &mut bool,
     ) -> Result<Vec<Offset>> {
+        let options = &self.run.options;
+        let span = tracing::info_span!("batch", query_id = %options.id, run_id = %options.run, batch_id = batch.id);
+        let _busy = Busy::begin(&self.run.busy);
+        self.to_commit(batch, latest, phases, committed).instrument(span).await
+    }
+
+    async fn to_commit(
+        &mut self,
+        batch: Batch,
+        latest: &[Offset],
+        phases: &mut Phases,
+        committed: &mut bool,
+    ) -> Result<Vec<Offset>> {
         let sources = self.flow.sources.iter().zip(batch.start.iter().zip(&batch.end));
         let planned = try_join_all(sources.map(|(source, (start, end))| source.plan(start, end)));
         let descriptors = phases.time("getBatch", planned).await?;
@@ -410,25 +488,27 @@ impl Batches<'_> {
         let time = batch.metadata.batch_timestamp_ms;
         let planning = async { batch_time::put(with_descriptors(&self.flow.plan, &descriptors)?, time) };
         let plan = phases.time("queryPlanning", planning).await?;
-        let plan = Arc::new(SinkExec::of(sink.as_ref(), batch.id as i64, plan));
+        let sink_exec = SinkExec::of(sink.as_ref(), batch.id as i64, plan).of_query(self.run.options.id.to_string());
+        let plan = Arc::new(sink_exec);
         let schema = plan.schema();
-        self.executors().await;
-        self.run.monitor.set(State::Running, "Processing new data");
+        self.executors().await?;
+        self.run.monitor.set_going_on("Processing new data");
         let metrics = phases
             .time("addBatch", async {
+                let (tell_tasks, tasks) = watch::channel((0, 0));
                 let job = Job {
                     name: format!("{} batch {}", self.run.options.name, batch.id),
                     session: Arc::clone(&self.session),
                     plan,
                     deadline: Some(self.deadline),
-                    progress: None,
+                    progress: Some(tell_tasks),
                 };
-                let mut outcome: JobOutcome = self.run.statements.cluster.run(job).await?;
+                let mut outcome = self.run_told(batch.id, tasks, self.run.statements.cluster.run(job)).await?;
                 self.run.step(Step::AfterRun, batch.id)?;
                 let metrics = std::mem::take(&mut outcome.metrics);
                 if sink.needs_commit() {
                     let messages = commit_messages(&self.run.statements.cluster.collect(outcome, schema).await?)?;
-                    sink.commit(batch.id as i64, messages).await?;
+                    self.run.options.tenure.guard(sink.commit(batch.id as i64, messages)).await?;
                 }
                 self.run.step(Step::AfterSinkCommit, batch.id)?;
                 Ok::<_, Error>(metrics)
@@ -437,6 +517,8 @@ impl Batches<'_> {
         let entry = CommitEntry { next_batch_watermark_ms: batch.metadata.batch_watermark_ms };
         phases.time("commitOffsets", self.checkpoint.write_commit(batch.id, entry)).await?;
         *committed = true;
+        // Whatever failed before is over.
+        self.run.monitor.set(State::Running, "Processing new data");
         self.run.step(Step::AfterCommitWrite, batch.id)?;
         for (source, end) in self.flow.sources.iter().zip(&batch.end) {
             // The batch is committed; what fails here concerns others alone (a consumer group's offsets).
@@ -449,13 +531,42 @@ impl Batches<'_> {
         Ok(batch.end)
     }
 
+    /// Runs a batch's job; one that takes long says how far it is.
+    async fn run_told(
+        &self,
+        batch_id: u64,
+        tasks: watch::Receiver<(u32, u32)>,
+        job: impl Future<Output = Result<JobOutcome>>,
+    ) -> Result<JobOutcome> {
+        let mut job = std::pin::pin!(job);
+        let began = Instant::now();
+        let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + LONG_BATCH, LONG_BATCH);
+        loop {
+            tokio::select! {
+                outcome = &mut job => return outcome,
+                _ = ticks.tick() => {
+                    let (seconds, (done, all)) = (began.elapsed().as_secs(), *tasks.borrow());
+                    let message = format!("batch {batch_id} has been running for {seconds}s: {done} of {all} tasks done");
+                    self.run.monitor.set_going_on(&message);
+                }
+            }
+        }
+    }
+
     /// Returns once there is an executor to run on.
-    async fn executors(&self) {
+    ///
+    /// # Errors
+    /// When the run is to end meanwhile.
+    async fn executors(&self) -> Result<()> {
         while !self.run.statements.cluster.has_executors().await {
+            if *self.run.stop.borrow() >= Told::EndAfterBatch {
+                return Err(Error::transient("SCHEDULER_ENDS", "the scheduler is shutting down"));
+            }
             let message = "Waiting for executors: none is connected; start one with: headwater executor";
             self.run.monitor.set(State::Waiting, message);
             tokio::time::sleep(POLLING_DELAY * 10).await;
         }
+        Ok(())
     }
 
     fn report(
@@ -477,6 +588,7 @@ impl Batches<'_> {
                 latest: latest[index].0.clone(),
                 rows: count(&format!("input_rows_{index}")),
                 lag: source.lag(&end[index], &latest[index]),
+                partition_lag: source.partition_lag(&end[index], &latest[index]),
                 metrics: source.metrics(&end[index], &latest[index]),
             });
         }
@@ -501,6 +613,7 @@ impl Batches<'_> {
             rows_written: metrics.map(|_| count(SinkExec::ROWS)),
             sink_metrics,
         };
+        self.run.monitor.metrics().trigger(&facts);
         let options = &self.run.options;
         let name = if options.named { options.name.as_str() } else { "" };
         self.run.monitor.report(report(options.id, options.run, name, &facts), lag, metrics.is_some());

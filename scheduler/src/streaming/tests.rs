@@ -212,8 +212,9 @@ impl Scheduler {
         let catalog = Arc::new(Catalog::open(Arc::clone(&store), &root, warehouse).await.unwrap());
         let runtime = RuntimeEnvBuilder::new().with_object_store_registry(Arc::new(LazyObjectStoreRegistry::default()));
         let planner = Arc::new(Planner::new(catalog, runtime.build_arc().unwrap()));
-        let manager =
-            Manager::open(store, root, state_dir, cluster.clone(), Arc::clone(&planner), failpoint).await.unwrap();
+        let tenure = crate::ha::Tenure::undisputed();
+        let opened = Manager::open(store, root, state_dir, cluster.clone(), Arc::clone(&planner), failpoint, tenure);
+        let manager = opened.await.unwrap();
         Self { statements: Statements { planner, cluster: cluster.clone(), manager: manager.clone() }, manager }
     }
 

@@ -1,18 +1,19 @@
 //! HTTP: health, metrics, and a JSON API over what the manager and the cluster know.
 
 use crate::cluster::Cluster;
+use crate::ha::Tenure;
 use crate::ingest::Ingest;
+use crate::metrics;
 use crate::streaming::manager::Manager;
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use headwater_proto::engine::{IngestRun, QueryStatus};
+use headwater_proto::engine::{QueryStatus, Trouble};
 use headwater_proto::error::{Error, ErrorKind};
 use headwater_proto::ingest;
 use serde_json::{Value, json};
-use std::fmt::Write;
 
 #[derive(Clone)]
 struct Facts {
@@ -21,11 +22,12 @@ struct Facts {
     ingest: Ingest,
 }
 
-/// All routes.
-pub fn routes(manager: Manager, cluster: Cluster, ingest: Ingest) -> Router {
+/// All routes of a scheduler that leads.
+pub fn routes(manager: Manager, cluster: Cluster, ingest: Ingest, tenure: Tenure) -> Router {
+    let health = Json(json!({"status": "ok", "role": "leader", "epoch": tenure.epoch()}));
     Router::new()
-        .route("/healthz", get(|| async { "ok\n" }))
-        .route("/metrics", get(metrics))
+        .route("/healthz", get(|| async { health }))
+        .route("/metrics", get(prometheus))
         .route("/api/v1/executors", get(executors))
         .route("/api/v1/queries", get(queries))
         .route("/api/v1/queries/{id}", get(query))
@@ -89,103 +91,13 @@ pub fn query_json(status: &QueryStatus) -> Value {
         "message": status.message,
         "trigger": status.trigger,
         "checkpoint": status.checkpoint,
+        "trouble": status.trouble.as_ref().map(Trouble::json),
     })
 }
 
-/// Prometheus text format.
-async fn metrics(State(facts): State<Facts>) -> Response {
-    let (queries, executors) = (facts.manager.list(), facts.cluster.executors().await);
-    let text = render(&queries, &executors, &facts.ingest.known()).unwrap_or_default();
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
-}
-
-fn render(
-    queries: &[QueryStatus],
-    executors: &[crate::cluster::ExecutorInfo],
-    runs: &[IngestRun],
-) -> Result<String, std::fmt::Error> {
-    let mut text = String::new();
-    let mut family = |name: &str, kind: &str, help: &str, samples: Vec<(String, String, f64)>| {
-        writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}")?;
-        for (label, value, sample) in samples {
-            let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-            writeln!(text, "{name}{{{label}=\"{value}\"}} {sample}")?;
-        }
-        Ok::<_, std::fmt::Error>(())
-    };
-    let by_query = |sample: fn(&QueryStatus) -> f64| {
-        queries.iter().map(|query| ("query".to_string(), query.name.clone(), sample(query))).collect()
-    };
-    family(
-        "headwater_query_active",
-        "gauge",
-        "1 while the query runs, waits or retries",
-        by_query(|query| f64::from(u8::from(["RUNNING", "WAITING", "RETRYING"].contains(&query.state.as_str())))),
-    )?;
-    family("headwater_query_batch_id", "gauge", "Last batch", by_query(|query| query.batch_id as f64))?;
-    family(
-        "headwater_query_lag_records",
-        "gauge",
-        "Records not read yet; -1 when unknown",
-        by_query(|query| query.lag_records as f64),
-    )?;
-    family(
-        "headwater_query_input_rows_per_second",
-        "gauge",
-        "Rows that arrived",
-        by_query(|query| query.input_rows_per_second),
-    )?;
-    family(
-        "headwater_query_processed_rows_per_second",
-        "gauge",
-        "Rows processed",
-        by_query(|query| query.processed_rows_per_second),
-    )?;
-    let by_executor = |sample: fn(&crate::cluster::ExecutorInfo) -> f64| {
-        executors.iter().map(|executor| ("executor".to_string(), executor.id.clone(), sample(executor))).collect()
-    };
-    family(
-        "headwater_executor_task_slots",
-        "gauge",
-        "Tasks at once",
-        by_executor(|executor| f64::from(executor.task_slots)),
-    )?;
-    family(
-        "headwater_executor_completed_tasks_total",
-        "counter",
-        "Tasks that ended well",
-        by_executor(|executor| executor.tasks_completed as f64),
-    )?;
-    family(
-        "headwater_executor_memory_bytes",
-        "gauge",
-        "Resident memory",
-        by_executor(|executor| executor.memory_bytes as f64),
-    )?;
-    let by_run = |sample: fn(&IngestRun) -> f64| {
-        runs.iter().map(|run| ("run".to_string(), run.run_id.clone(), sample(run))).collect()
-    };
-    family(
-        "headwater_ingest_active",
-        "gauge",
-        "1 until the ingest run has ended",
-        by_run(|run| f64::from(u8::from(ingest::is_active(run.state())))),
-    )?;
-    family("headwater_ingest_requested_users", "gauge", "Users to fetch", by_run(|run| run.requested as f64))?;
-    family("headwater_ingest_fetched_users", "gauge", "Users that came", by_run(|run| run.fetched as f64))?;
-    family("headwater_ingest_staged_users", "gauge", "Users in staging", by_run(|run| run.staged as f64))?;
-    family(
-        "headwater_ingest_published_users",
-        "gauge",
-        "Users that Kafka has acknowledged",
-        by_run(|run| run.published as f64),
-    )?;
-    family("headwater_ingest_rejected_users", "gauge", "Users of no use", by_run(|run| run.rejected as f64))?;
-    family(
-        "headwater_ingest_duplicate_users",
-        "gauge",
-        "Users that were in staging before",
-        by_run(|run| run.duplicates as f64),
-    )?;
-    Ok(text)
+/// Prometheus' text format.
+async fn prometheus(State(facts): State<Facts>) -> Response {
+    let executors = facts.cluster.executors().await;
+    let facts = metrics::Facts { queries: facts.manager.monitors(), executors, runs: facts.ingest.known() };
+    ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics::render(facts)).into_response()
 }

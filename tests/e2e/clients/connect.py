@@ -147,7 +147,7 @@ def deep(url, count):
         too_deep = too_deep.filter("id >= 0")
     return {
         "columns": len(frame.collect()[0]),
-        "union": union.count(),
+        "union": int(union.count()),
         "too deep": failure(too_deep.collect),
         "after": spark.sql("SELECT 1").collect()[0][0],
     }

@@ -4,12 +4,14 @@ A case is SQL text or a function of `spark` that returns a DataFrame; its name i
 line is a case, `name: SQL`; an indented line goes on with the one before it. In `EXPRESSIONS` a line is several,
 `name: a ;; b`, short for `name.1: SELECT a AS c` and `name.2: SELECT b AS c`. `[key=value]` in front sets a conf for
 this line alone. Rows are compared in order where the text ends with an ORDER BY or the function is marked `@ordered`,
-and sorted otherwise.
+and sorted otherwise. `function_cases.py` has more of the same, function by function.
 """
 
 import datetime
 import decimal
 import re
+
+import function_cases
 
 # Temporary views that every case can read.
 VIEWS = {
@@ -487,6 +489,36 @@ window_tumbling: SELECT window.start AS s, window.end AS e, sum(v) AS v FROM eve
 window_sliding: SELECT window.start AS s, count(*) AS n FROM events GROUP BY window(ts, '10 minutes', '5 minutes')
 window_offset: SELECT window.start AS s, count(*) AS n FROM events GROUP BY window(ts, '5 minutes', '5 minutes', '1 minute')
 session_window: SELECT session_window.start AS s, session_window.end AS e, count(*) AS n FROM events GROUP BY session_window(ts, '5 minutes')
+sum_decimal: SELECT sum(x) AS a FROM (SELECT CAST('99999999999999999999999999999999999999' AS DECIMAL(38,0)) AS x FROM range(3))
+sum_decimal_off: [spark.sql.ansi.enabled=false] SELECT sum(x) AS a, avg(x) AS b FROM (SELECT CAST('99999999999999999999999999999999999999' AS DECIMAL(38,0)) AS x FROM range(3))
+try_sum_decimal: SELECT try_sum(x) AS a FROM (SELECT CAST('99999999999999999999999999999999999999' AS DECIMAL(38,0)) AS x FROM range(3))
+avg_decimal: SELECT dept, avg(CAST(pay AS DECIMAL(10,2))) AS a, avg(DISTINCT CAST(pay AS DECIMAL(10,2))) AS b FROM emp GROUP BY dept
+sum_distinct: SELECT sum(DISTINCT id % 3) AS a, avg(DISTINCT id % 3) AS b, sum(DISTINCT CAST(pay AS DECIMAL(10,2))) AS c FROM emp
+sum_text: SELECT sum('3') AS a, avg('4') AS b, sum(CAST(id AS STRING)) AS c FROM emp
+sum_types: SELECT sum(i) AS a, sum(CAST(i AS DOUBLE)) AS b, sum(CAST(i AS DECIMAL(12,2))) AS c FROM nums WHERE i < 100
+moments_group: SELECT dept, skewness(pay) AS a, kurtosis(pay) AS b FROM emp GROUP BY dept
+percentile_more: SELECT percentile(id, 0.3) AS a, percentile(id, array(0, 0.1, 1)) AS b, percentile(id, 0.5, id) AS c, median(id) AS d FROM emp
+percentile_desc: SELECT percentile_cont(0.25) WITHIN GROUP (ORDER BY id DESC) AS a, percentile_disc(0.25) WITHIN GROUP (ORDER BY id DESC) AS b, percentile_disc(0.6) WITHIN GROUP (ORDER BY id) AS c FROM emp
+percentile_group: SELECT dept, percentile(pay, 0.5) AS a, percentile_approx(id, array(0.1, 0.9)) AS b FROM emp GROUP BY dept
+percentile_empty: SELECT percentile(id, 0.5) AS a, percentile_approx(id, 0.5) AS b, mode(id) AS c, max_by(id, pay) AS d, skewness(id) AS e FROM emp WHERE id > 100
+percentile_bad: SELECT percentile(id, 1.5) AS a FROM emp
+approx_types: SELECT approx_percentile(hired, 0.5) AS a, approx_percentile(CAST(pay AS DECIMAL(10,2)), 0.5) AS b, approx_percentile(id, 0.9, 10) AS c FROM emp
+mode_order: SELECT mode(dept) AS a, mode(id > 1, true) AS b, mode() WITHIN GROUP (ORDER BY pay DESC) AS c FROM emp
+max_by_types: SELECT max_by(name, named_struct('p', pay, 'i', id)) AS a, min_by(named_struct('i', id, 'n', name), hired) AS b, max_by(id, array(pay)) AS c FROM emp
+max_by_group: SELECT dept, max_by(id, pay) AS a, min_by(id, pay) AS b FROM emp WHERE id <> 6 GROUP BY dept
+min_struct: SELECT min(named_struct('p', pay, 'n', name)) AS a, max(named_struct('a', active, 'n', name)) AS b, max(array(id, 1)) AS c FROM emp
+count_many: SELECT active, count(DISTINCT dept, pay) AS a, count(dept, pay) AS b FROM emp GROUP BY active
+collect_struct: SELECT sort_array(collect_set(named_struct('d', dept, 'a', active))) AS a FROM emp
+grouping_sets_id: SELECT year, item, grouping_id() AS g, grouping_id(year, item) AS h, grouping(item) AS i, count(*) AS n FROM sales GROUP BY GROUPING SETS ((year, item), (year), (item), ())
+grouping_bad: SELECT year, grouping(year) AS g FROM sales GROUP BY year
+with_cube: SELECT year, item, sum(amount) AS s FROM sales GROUP BY year, item WITH CUBE
+rollup_position: SELECT year, item, sum(amount) AS s FROM sales GROUP BY 1, 2 WITH ROLLUP
+grouping_sets_old: SELECT year, item, sum(amount) AS s FROM sales GROUP BY year, item GROUPING SETS ((year), (item))
+histogram_numeric: SELECT histogram_numeric(pay, 10) AS a, histogram_numeric(id, 10) AS b FROM emp
+count_min_sketch: SELECT hex(count_min_sketch(id, 0.5d, 0.5d, 1)) AS a, hex(count_min_sketch(name, 0.5d, 0.9d, 42)) AS b FROM emp
+regr: SELECT regr_avgx(pay, id) AS a, regr_avgy(pay, id) AS b, regr_sxx(pay, id) AS c, regr_syy(pay, id) AS d, regr_sxy(pay, id) AS e FROM emp
+bits_types: SELECT bit_and(CAST(id AS TINYINT)) AS a, bit_xor(CAST(id AS BIGINT)) AS b, bool_and(active) AS c FROM emp
+filter_many: SELECT max_by(name, pay) FILTER (WHERE dept = 'ops') AS a, percentile(pay, 0.5) FILTER (WHERE id > 2) AS b, mode(pay) FILTER (WHERE active) AS c FROM emp
 histogram: SELECT width_bucket(pay, 0, 100, 4) AS b, count(*) AS n FROM emp GROUP BY 1
 """,
     "join": """
@@ -509,6 +541,18 @@ three: SELECT e.id, d.city, f.name FROM emp e JOIN dept d ON e.dept = d.dept JOI
 types: SELECT e.id FROM emp e JOIN (SELECT '1' AS k UNION ALL SELECT '2') t ON e.id = t.k
 lateral: SELECT e.id, t.x FROM emp e, LATERAL (SELECT e.id * 2 AS x) t
 lateral_join: SELECT d.city, t.n FROM dept d LEFT JOIN LATERAL (SELECT count(*) AS n FROM emp e WHERE e.dept = d.dept) t
+lateral_where: SELECT d.city, t.id FROM dept d, LATERAL (SELECT e.id FROM emp e WHERE e.dept = d.dept AND e.id > 1) t
+lateral_limit: SELECT d.city, t.id FROM dept d, LATERAL (SELECT e.id FROM emp e WHERE e.dept = d.dept ORDER BY e.pay DESC, e.id LIMIT 1) t
+lateral_chain: SELECT e.id, u.y FROM emp e, LATERAL (SELECT e.id + 1 AS x) t, LATERAL (SELECT t.x * 10 AS y) u
+using_right: SELECT dept, id, city FROM emp RIGHT JOIN dept USING (dept)
+using_full_star: SELECT * FROM emp FULL JOIN dept USING (dept)
+using_order: SELECT id FROM emp FULL JOIN dept USING (dept) WHERE dept IS NOT NULL ORDER BY dept, id
+using_three: SELECT * FROM (SELECT id, dept FROM emp) a JOIN dept b USING (dept) JOIN (SELECT dept, count(*) AS n FROM emp GROUP BY dept) c USING (dept)
+using_group: SELECT dept, count(*) AS n, count(city) AS c FROM emp FULL JOIN dept USING (dept) GROUP BY dept
+using_semi: SELECT * FROM emp LEFT SEMI JOIN dept USING (dept)
+using_missing: SELECT * FROM emp JOIN dept USING (nope)
+natural_left: SELECT * FROM emp NATURAL LEFT JOIN dept
+left_no_condition: SELECT e.id, d.city FROM emp e LEFT JOIN dept d
 lateral_explode: SELECT k, x FROM nested, LATERAL explode(a) AS t(x)
 """,
     "subquery": """
@@ -522,6 +566,12 @@ not_exists: SELECT id FROM emp e WHERE NOT EXISTS (SELECT 1 FROM dept d WHERE d.
 having: SELECT dept, sum(pay) AS s FROM emp GROUP BY dept HAVING sum(pay) > (SELECT avg(pay) FROM emp)
 from: SELECT x.dept, x.n FROM (SELECT dept, count(*) AS n FROM emp GROUP BY dept) x WHERE x.n > 1
 too_many: SELECT (SELECT id FROM emp) AS x
+too_many_where: SELECT id FROM emp WHERE id = (SELECT id FROM emp)
+too_many_corr: SELECT d.dept, (SELECT e.id FROM emp e WHERE e.dept = d.dept) AS x FROM dept d
+scalar_corr_count: SELECT d.dept, (SELECT count(*) FROM emp e WHERE e.dept = d.dept) AS n FROM dept d
+scalar_corr_one: SELECT e.id, (SELECT d.city FROM dept d WHERE d.dept = e.dept) AS c FROM emp e
+scalar_limit: SELECT d.dept, (SELECT e.name FROM emp e WHERE e.dept = d.dept ORDER BY e.pay DESC, e.id LIMIT 1) AS x FROM dept d
+exists_non_equi: SELECT id FROM emp e WHERE EXISTS (SELECT 1 FROM dept d WHERE d.size > e.id * 3)
 empty: SELECT (SELECT id FROM emp WHERE id > 100) AS x
 """,
     "setop": """
@@ -531,6 +581,10 @@ intersect: SELECT dept FROM emp INTERSECT SELECT dept FROM dept
 intersect_all: SELECT dept FROM emp INTERSECT ALL SELECT dept FROM dept
 except: SELECT dept FROM emp EXCEPT SELECT dept FROM dept
 except_all: SELECT dept FROM emp EXCEPT ALL SELECT dept FROM dept
+intersect_all_count: SELECT x FROM VALUES (1), (1), (1), (2), (NULL), (NULL) AS a(x) INTERSECT ALL SELECT x FROM VALUES (1), (1), (NULL), (3) AS b(x)
+except_all_count: SELECT x FROM VALUES (1), (1), (1), (2), (NULL), (NULL) AS a(x) EXCEPT ALL SELECT x FROM VALUES (1), (NULL), (3) AS b(x)
+except_all_two: SELECT dept, active FROM emp EXCEPT ALL SELECT dept, true FROM dept
+minus_all: SELECT dept FROM emp MINUS ALL SELECT dept FROM dept
 minus: SELECT dept FROM emp MINUS SELECT dept FROM dept
 types: SELECT 1 AS x UNION ALL SELECT 2.5 UNION ALL SELECT 3L
 types_text: SELECT 1 AS x UNION ALL SELECT 'a'
@@ -582,6 +636,9 @@ distinct_count: SELECT id, count(pay) OVER (PARTITION BY active) AS c, collect_l
 range_dates: SELECT id, count(*) OVER (ORDER BY hired RANGE BETWEEN INTERVAL 1 YEAR PRECEDING AND CURRENT ROW) AS c FROM emp WHERE hired IS NOT NULL
 nulls_order: SELECT id, row_number() OVER (ORDER BY dept NULLS LAST, id) AS r FROM emp
 no_order: SELECT row_number() OVER () AS r FROM emp
+no_order_lag: SELECT lag(id) OVER (PARTITION BY dept) AS r FROM emp
+numbers: SELECT id, row_number() OVER (ORDER BY id) * 2 AS a, CAST(rank() OVER (ORDER BY dept) AS STRING) AS b FROM emp
+sliding: SELECT id, sum(id) OVER (ORDER BY id ROWS BETWEEN 1 PRECEDING AND CURRENT ROW) AS a, avg(CAST(pay AS DECIMAL(10,2))) OVER (ORDER BY id ROWS BETWEEN 1 PRECEDING AND 1 FOLLOWING) AS b, max_by(name, pay) OVER (ORDER BY id ROWS BETWEEN 1 PRECEDING AND 1 FOLLOWING) AS c FROM emp
 """,
     "tpch": """
 q1: SELECT l_returnflag, l_linestatus, sum(l_quantity) AS sum_qty, sum(l_extendedprice) AS sum_base_price, sum(l_extendedprice * (1 - l_discount)) AS sum_disc_price,
@@ -902,6 +959,18 @@ def agg_functions(spark):
 
 
 @case
+def agg_functions_more(spark):
+    f_ = f()
+    return spark.table("emp").agg(f_.skewness("pay"), f_.kurtosis("pay"), f_.median("pay"), f_.mode("dept"), f_.percentile("id", 0.3), f_.try_sum("id"), f_.approx_count_distinct("dept"), f_.count_distinct("dept", "active"), f_.min_by("name", "hired"), f_.avg(f_.col("pay").cast("decimal(10,2)")))
+
+
+@case
+def grouping_functions(spark):
+    f_ = f()
+    return spark.table("sales").cube("year", "item").agg(f_.grouping("year"), f_.grouping_id("year", "item"), f_.sum("amount"))
+
+
+@case
 def describe(spark):
     return spark.table("emp").select("id", "pay", "name").describe()
 
@@ -1035,7 +1104,8 @@ class Case:
 def all_cases():
     """Every case, in the order of this file."""
     cases = []
-    for texts, expressions in ((EXPRESSIONS, True), (QUERIES, False)):
+    everything = ((EXPRESSIONS, True), (QUERIES, False), (function_cases.EXPRESSIONS, True), (function_cases.QUERIES, False))
+    for texts, expressions in everything:
         for group, text in texts.items():
             for name, sql in _lines(text):
                 conf = {}
@@ -1052,6 +1122,8 @@ def all_cases():
                     cases.append(Case(own, sql=f"SELECT {expression} AS c", conf=conf))
     for name, function in FUNCTIONS.items():
         cases.append(Case(name, function=function, ordered=getattr(function, "ordered", False)))
+    for name, function in function_cases.FRAMES.items():
+        cases.append(Case(f"frame.{name}", function=function))
     names = [case.name for case in cases]
     assert len(names) == len(set(names)), "names of cases must differ"
     return cases

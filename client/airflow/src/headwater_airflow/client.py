@@ -1,7 +1,8 @@
 """The scheduler's gRPC API: calls that outlast its absence, for threads (`Client`) and for event loops (`AsyncClient`).
 
 Calls that may be repeated are repeated while the scheduler is away, for as long as the connection's `patience_s` says;
-streams begin anew where they broke. A call that starts something that has no name of its own is made once.
+of several schedulers the next is tried each time, until the one that leads answers. Streams begin anew where they broke.
+A call that starts something that has no name of its own is made once, by then to the leader.
 """
 
 from __future__ import annotations
@@ -77,6 +78,7 @@ class Client:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self._number = 0
         self._channel: grpc.Channel | None = None
         self._statement: Any = None
         self._cancelled = False
@@ -97,8 +99,14 @@ class Client:
     def channel(self) -> grpc.Channel:
         """The connection."""
         if self._channel is None:
-            self._channel = self.settings.channel()
+            self._channel = self.settings.channel(self._number)
         return self._channel
+
+    def _turn(self) -> None:
+        """On to the next of several schedulers."""
+        if self.settings.others:
+            self.close()
+            self._number += 1
 
     # --- ingestion ---
 
@@ -106,22 +114,22 @@ class Client:
         """Starts a run or finds it. The run id must be set: it is what makes the call repeatable."""
         if not request.run_id:
             raise ValueError("an ingest run is started by an id, so that a repeated call finds it")
-        return self._repeat(f"start of ingest run {request.run_id}", self._ingest.Start, request)
+        return self._repeat(f"start of ingest run {request.run_id}", lambda: self._ingest.Start, request)
 
     def get_ingest(self, run_id: str) -> ingest_pb2.IngestRun:
         """The run as it is."""
-        return self._repeat(f"ingest run {run_id}", self._ingest.Get, ingest_pb2.IngestRef(run_id=run_id))
+        return self._repeat(f"ingest run {run_id}", lambda: self._ingest.Get, ingest_pb2.IngestRef(run_id=run_id))
 
     def cancel_ingest(self, run_id: str, owner: str = "") -> ingest_pb2.IngestRun:
         """Cancels a run; with an owner, only while it is that one's."""
-        return self._repeat(f"cancel of ingest run {run_id}", self._ingest.Cancel, cancel_request(run_id, owner))
+        return self._repeat(f"cancel of ingest run {run_id}", lambda: self._ingest.Cancel, cancel_request(run_id, owner))
 
     def watch_ingest(self, run_id: str) -> Iterator[ingest_pb2.IngestRun]:
         """The run as it is and after each change, to its end."""
         patience = Patience(self.settings.patience_s)
         doing = f"watching ingest run {run_id}"
         while True:
-            for run in self._stream(doing, patience, self._ingest.Watch, ingest_pb2.IngestRef(run_id=run_id)):
+            for run in self._stream(doing, patience, lambda: self._ingest.Watch, ingest_pb2.IngestRef(run_id=run_id)):
                 yield run
                 if run.state in INGEST_ENDED:
                     return
@@ -138,16 +146,16 @@ class Client:
 
     def list_queries(self) -> list[Status]:
         """All queries."""
-        listed = self._repeat("list of queries", self._queries.List, query_pb2.ListRequest())
+        listed = self._repeat("list of queries", lambda: self._queries.List, query_pb2.ListRequest())
         return [status_of(query) for query in listed.queries]
 
     def get_query(self, ref: str) -> Status:
         """One query, by id, unique prefix of an id, or name."""
-        return status_of(self._repeat(f"query {ref}", self._queries.Get, query_pb2.QueryRef(ref=ref)))
+        return status_of(self._repeat(f"query {ref}", lambda: self._queries.Get, query_pb2.QueryRef(ref=ref)))
 
     def stop_query(self, ref: str) -> Status:
         """Stops a query; its checkpoint stays."""
-        return status_of(self._repeat(f"stop of query {ref}", self._queries.Stop, query_pb2.QueryRef(ref=ref)))
+        return status_of(self._repeat(f"stop of query {ref}", lambda: self._queries.Stop, query_pb2.QueryRef(ref=ref)))
 
     def stop_run(self, ref: str, run_id: str) -> Status:
         """Stops a query unless somebody has started it anew since."""
@@ -156,7 +164,7 @@ class Client:
 
     def restart_query(self, ref: str) -> Status:
         """Runs a query again from its checkpoint, whether it runs or not."""
-        return status_of(self._repeat(f"restart of query {ref}", self._queries.Restart, query_pb2.QueryRef(ref=ref)))
+        return status_of(self._repeat(f"restart of query {ref}", lambda: self._queries.Restart, query_pb2.QueryRef(ref=ref)))
 
     def recent_progress(self, ref: str) -> list[Observation]:
         """The progress reports that the scheduler keeps, oldest first, each with the status as it is now."""
@@ -164,14 +172,14 @@ class Client:
         def all_of(request: query_pb2.ProgressRequest, timeout: float) -> list[Observation]:
             return [observation_of(report) for report in self._queries.Progress(request, timeout=timeout)]
 
-        return self._repeat(f"progress of query {ref}", all_of, query_pb2.ProgressRequest(ref=ref))
+        return self._repeat(f"progress of query {ref}", lambda: all_of, query_pb2.ProgressRequest(ref=ref))
 
     def follow_query(self, ref: str) -> Iterator[Observation]:
         """Recent reports, then each new one and each change of status, to the query's end."""
         patience = Patience(self.settings.patience_s)
         request = query_pb2.ProgressRequest(ref=ref, follow=True)
         while True:
-            for report in self._stream(f"following query {ref}", patience, self._queries.Progress, request):
+            for report in self._stream(f"following query {ref}", patience, lambda: self._queries.Progress, request):
                 observation = observation_of(report)
                 yield observation
             # The scheduler ends the stream of a query that has ended, and all streams when it stops itself.
@@ -237,21 +245,25 @@ class Client:
     def _queries(self) -> Any:
         return query_pb2_grpc.QueryServiceStub(self.channel)
 
-    def _repeat(self, doing: str, call: Callable[..., Any], request: Any) -> Any:
+    def _repeat(self, doing: str, call: Callable[[], Callable[..., Any]], request: Any) -> Any:
+        """`call` gives the call over the connection of that moment."""
         patience = Patience(self.settings.patience_s)
         while True:
             try:
-                return call(request, timeout=self.settings.timeout_s)
+                return call()(request, timeout=self.settings.timeout_s)
             except grpc.RpcError as error:
                 pause = patience.pause() if is_transient(error) else None
                 if pause is None:
                     raise explain(error, doing, self.settings.target) from error
                 log.warning("%s: %s; again in %.1f s", doing, error.details(), pause)
                 time.sleep(pause)
+                self._turn()
 
-    def _stream(self, doing: str, patience: Patience, call: Callable[..., Any], request: Any) -> Iterator[Any]:
+    def _stream(
+        self, doing: str, patience: Patience, call: Callable[[], Callable[..., Any]], request: Any
+    ) -> Iterator[Any]:
         """One connection's worth of a stream; returns after a pause when it ended or broke."""
-        stream = call(request)
+        stream, broke = call()(request), False
         try:
             for message in stream:
                 patience.answered()
@@ -260,7 +272,7 @@ class Client:
         except grpc.RpcError as error:
             if not is_transient(error):
                 raise explain(error, doing, self.settings.target) from error
-            reason = error.details()
+            reason, broke = error.details(), True
         finally:
             stream.cancel()
         pause = patience.pause()
@@ -270,6 +282,8 @@ class Client:
             )
         log.info("%s: %s; again in %.1f s", doing, reason, pause)
         time.sleep(pause)
+        if broke:
+            self._turn()
 
 
 class AsyncClient:
@@ -277,11 +291,20 @@ class AsyncClient:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self._number = 0
         self._channel: grpc.aio.Channel | None = None
 
     async def __aenter__(self) -> AsyncClient:
         self._channel = self.settings.async_channel()
         return self
+
+    async def _turn(self) -> None:
+        """On to the next of several schedulers."""
+        if self.settings.others:
+            if self._channel is not None:
+                await self._channel.close()
+            self._number += 1
+            self._channel = self.settings.async_channel(self._number)
 
     async def __aexit__(self, *_: object) -> None:
         if self._channel is not None:
@@ -297,55 +320,58 @@ class AsyncClient:
 
     async def cancel_ingest(self, run_id: str, owner: str = "") -> ingest_pb2.IngestRun:
         """Cancels a run; with an owner, only while it is that one's."""
-        return await self._repeat(f"cancel of ingest run {run_id}", self._ingest.Cancel, cancel_request(run_id, owner))
+        return await self._repeat(f"cancel of ingest run {run_id}", lambda: self._ingest.Cancel, cancel_request(run_id, owner))
 
     async def watch_ingest(self, run_id: str) -> AsyncIterator[ingest_pb2.IngestRun]:
         """The run as it is and after each change, to its end."""
         patience = Patience(self.settings.patience_s)
         doing = f"watching ingest run {run_id}"
         while True:
-            async for run in self._stream(doing, patience, self._ingest.Watch, ingest_pb2.IngestRef(run_id=run_id)):
+            async for run in self._stream(doing, patience, lambda: self._ingest.Watch, ingest_pb2.IngestRef(run_id=run_id)):
                 yield run
                 if run.state in INGEST_ENDED:
                     return
 
     async def get_query(self, ref: str) -> Status:
         """One query, by id, unique prefix of an id, or name."""
-        return status_of(await self._repeat(f"query {ref}", self._queries.Get, query_pb2.QueryRef(ref=ref)))
+        return status_of(await self._repeat(f"query {ref}", lambda: self._queries.Get, query_pb2.QueryRef(ref=ref)))
 
     async def stop_run(self, ref: str, run_id: str) -> Status:
         """Stops a query unless somebody has started it anew since."""
         now = await self.get_query(ref)
         if now.run_id != run_id or now.state in ENDED:
             return now
-        return status_of(await self._repeat(f"stop of query {ref}", self._queries.Stop, query_pb2.QueryRef(ref=ref)))
+        return status_of(await self._repeat(f"stop of query {ref}", lambda: self._queries.Stop, query_pb2.QueryRef(ref=ref)))
 
     async def follow_query(self, ref: str) -> AsyncIterator[Observation]:
         """Recent reports, then each new one and each change of status, to the query's end."""
         patience = Patience(self.settings.patience_s)
         request = query_pb2.ProgressRequest(ref=ref, follow=True)
         while True:
-            async for report in self._stream(f"following query {ref}", patience, self._queries.Progress, request):
+            async for report in self._stream(f"following query {ref}", patience, lambda: self._queries.Progress, request):
                 yield observation_of(report)
             last = await self.get_query(ref)
             if last.state in ENDED:
                 yield Observation(last)
                 return
 
-    async def _repeat(self, doing: str, call: Callable[..., Any], request: Any) -> Any:
+    async def _repeat(self, doing: str, call: Callable[[], Callable[..., Any]], request: Any) -> Any:
         patience = Patience(self.settings.patience_s)
         while True:
             try:
-                return await call(request, timeout=self.settings.timeout_s)
+                return await call()(request, timeout=self.settings.timeout_s)
             except grpc.RpcError as error:
                 pause = patience.pause() if is_transient(error) else None
                 if pause is None:
                     raise explain(error, doing, self.settings.target) from error
                 log.warning("%s: %s; again in %.1f s", doing, error.details(), pause)
                 await asyncio.sleep(pause)
+                await self._turn()
 
-    async def _stream(self, doing: str, patience: Patience, call: Callable[..., Any], request: Any) -> AsyncIterator[Any]:
-        stream = call(request)
+    async def _stream(
+        self, doing: str, patience: Patience, call: Callable[[], Callable[..., Any]], request: Any
+    ) -> AsyncIterator[Any]:
+        stream, broke = call()(request), False
         try:
             async for message in stream:
                 patience.answered()
@@ -354,7 +380,7 @@ class AsyncClient:
         except grpc.RpcError as error:
             if not is_transient(error):
                 raise explain(error, doing, self.settings.target) from error
-            reason = error.details()
+            reason, broke = error.details(), True
         finally:
             stream.cancel()
         pause = patience.pause()
@@ -364,6 +390,8 @@ class AsyncClient:
             )
         log.info("%s: %s; again in %.1f s", doing, reason, pause)
         await asyncio.sleep(pause)
+        if broke:
+            await self._turn()
 
 
 def cancel_request(run_id: str, owner: str) -> ingest_pb2.CancelIngestRequest:

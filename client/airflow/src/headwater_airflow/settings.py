@@ -31,10 +31,12 @@ _CHANNEL_OPTIONS = [
 
 @dataclass(frozen=True)
 class Settings:
-    """One scheduler. There is nothing secret in it: Headwater has no login."""
+    """One scheduler, or several of which one leads. There is nothing secret in it: Headwater has no login."""
 
     host: str = DEFAULT_HOST
     port: int = DEFAULT_GRPC_PORT
+    # Further schedulers of the cluster, host and port.
+    others: tuple[tuple[str, int], ...] = ()
     use_tls: bool = False
     ca_certificate: str | None = None
     # None: what the scheduler says, where somebody asks it.
@@ -44,9 +46,14 @@ class Settings:
     patience_s: float = DEFAULT_PATIENCE_S
 
     @property
+    def targets(self) -> list[str]:
+        """host:port of the gRPC service of each scheduler."""
+        return [f"{_bracketed(host)}:{port}" for host, port in ((self.host, self.port), *self.others)]
+
+    @property
     def target(self) -> str:
-        """host:port of the gRPC service."""
-        return f"{_bracketed(self.host)}:{self.port}"
+        """All of them by comma, as `headwater --scheduler` takes them."""
+        return ",".join(self.targets)
 
     @property
     def spark_remote(self) -> str:
@@ -66,17 +73,20 @@ class Settings:
     def _web(self) -> str:
         return self.web_url.rstrip("/") or f"http://{_bracketed(self.host)}:{DEFAULT_WEB_PORT}"
 
-    def channel(self) -> grpc.Channel:
-        """A new connection. Made where it is used, never at import: task processes are forks."""
+    def channel(self, number: int = 0) -> grpc.Channel:
+        """A new connection to one of the schedulers, counted round and round. Made where it is used, never at import:
+        task processes are forks."""
+        target = self.targets[number % len(self.targets)]
         if self.use_tls:
-            return grpc.secure_channel(self.target, self._credentials(), options=_CHANNEL_OPTIONS)
-        return grpc.insecure_channel(self.target, options=_CHANNEL_OPTIONS)
+            return grpc.secure_channel(target, self._credentials(), options=_CHANNEL_OPTIONS)
+        return grpc.insecure_channel(target, options=_CHANNEL_OPTIONS)
 
-    def async_channel(self) -> grpc.aio.Channel:
+    def async_channel(self, number: int = 0) -> grpc.aio.Channel:
         """The same for an event loop."""
+        target = self.targets[number % len(self.targets)]
         if self.use_tls:
-            return grpc.aio.secure_channel(self.target, self._credentials(), options=_CHANNEL_OPTIONS)
-        return grpc.aio.insecure_channel(self.target, options=_CHANNEL_OPTIONS)
+            return grpc.aio.secure_channel(target, self._credentials(), options=_CHANNEL_OPTIONS)
+        return grpc.aio.insecure_channel(target, options=_CHANNEL_OPTIONS)
 
     def _credentials(self) -> grpc.ChannelCredentials:
         return grpc.ssl_channel_credentials(self.ca_certificate.encode() if self.ca_certificate else None)
@@ -109,9 +119,12 @@ def parse(
     web_url = str(given.get("web_url", ""))
     if web_url and urlsplit(web_url).scheme not in ("http", "https"):
         raise AirflowException(f"web_url {web_url!r} of a headwater connection does not begin with http:// or https://")
+    default_port = _number("port", port or DEFAULT_GRPC_PORT, 1, 65535, int)
+    first, *others = [_place(part, default_port) for part in host.split(",")]
     settings = Settings(
-        host=host.removeprefix("[").removesuffix("]"),
-        port=_number("port", port or DEFAULT_GRPC_PORT, 1, 65535, int),
+        host=first[0],
+        port=first[1],
+        others=tuple(others),
         use_tls=_flag("use_tls", given.get("use_tls", False)),
         ca_certificate=str(given["ca_certificate"]).replace("\\n", "\n") if "ca_certificate" in given else None,
         connect_port=_number("connect_port", given["connect_port"], 1, 65535, int) if "connect_port" in given else None,
@@ -122,6 +135,17 @@ def parse(
     if settings.ca_certificate and not settings.use_tls:
         raise AirflowException("a headwater connection has a ca_certificate, but use_tls is off: turn it on")
     return settings
+
+
+def _place(text: str, default_port: int) -> tuple[str, int]:
+    """Host and port of `host`, `host:port`, `[address]:port`, or an IPv6 address alone."""
+    text = text.strip()
+    host, colon, port = text.rpartition(":")
+    if colon and (host.endswith("]") or ":" not in host):
+        text, default_port = host, _number("port", port, 1, 65535, int)
+    if not text:
+        raise AirflowException("a host of a headwater connection is empty: give one, or several by comma")
+    return text.removeprefix("[").removesuffix("]"), default_port
 
 
 def _bracketed(host: str) -> str:

@@ -57,9 +57,9 @@ def scheduler(monkeypatch):
     scheduler.stop()
 
 
-def connect(monkeypatch, port: int, **extra) -> None:
+def connect(monkeypatch, port: int, host: str = "127.0.0.1", **extra) -> None:
     """Connection headwater_default, to this port."""
-    connection = {"conn_type": "headwater", "host": "127.0.0.1", "port": port, "extra": {"patience_s": 10, **extra}}
+    connection = {"conn_type": "headwater", "host": host, "port": port, "extra": {"patience_s": 10, **extra}}
     monkeypatch.setenv("AIRFLOW_CONN_HEADWATER_DEFAULT", json.dumps(connection))
 
 

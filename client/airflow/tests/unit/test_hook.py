@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import threading
+from concurrent import futures
 
 import grpc
 import pyarrow as pa
@@ -11,6 +13,7 @@ import pytest
 from conftest import connect
 from fake import FakeScheduler, ipc
 
+from headwater_airflow.client import AsyncClient
 from headwater_airflow.engine import ingest_pb2, query_pb2
 from headwater_airflow.errors import HeadwaterError, HeadwaterNotFound, HeadwaterRequestError
 from headwater_airflow.hooks.headwater import HeadwaterHook
@@ -46,6 +49,64 @@ def test_a_scheduler_that_is_away_is_waited_for(scheduler):
         back.start()
         assert [run.state for run in seen][-1] == ingest_pb2.INGEST_STATE_FINISHED
         back.join()
+
+
+class Standby(grpc.GenericRpcHandler):
+    """Refuses as a scheduler that stands by does."""
+
+    def __init__(self):
+        self.asked = 0
+
+    def service(self, call):
+        def refuse(_, context):
+            self.asked += 1
+            context.abort(grpc.StatusCode.UNAVAILABLE, "[SCHEDULER_STANDBY] this scheduler stands by")
+
+        # A client that waits for a stream and one that waits for an answer both see the status.
+        return grpc.unary_unary_rpc_method_handler(refuse)
+
+
+@pytest.fixture
+def standby():
+    server = grpc.server(futures.ThreadPoolExecutor(2))
+    standby = Standby()
+    server.add_generic_rpc_handlers([standby])
+    standby.port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield standby
+    server.stop(None)
+
+
+def test_of_several_schedulers_the_one_that_leads_is_found(scheduler, standby, monkeypatch):
+    connect(monkeypatch, 1, host=f"127.0.0.1:{standby.port},127.0.0.1:{scheduler.port}")
+    scheduler.add_query("users")
+    good, says = HeadwaterHook().test_connection()
+    assert good, says
+    with HeadwaterHook().client as client:
+        assert client.get_query("users").name == "users"
+        assert standby.asked == 2
+        # It stays there.
+        assert [run.state for run in watch(client)] == [ingest_pb2.INGEST_STATE_FINISHED]
+        assert standby.asked == 2
+    with HeadwaterHook().client as client:
+        assert [run.state for run in watch(client, "s")] == [ingest_pb2.INGEST_STATE_FINISHED]
+
+
+def watch(client, run="r"):
+    client.start_ingest(ingest_pb2.StartIngestRequest(run_id=run, users=5, topic="t"))
+    return client.watch_ingest(run)
+
+
+def test_an_event_loop_finds_the_one_that_leads(scheduler, standby, monkeypatch):
+    connect(monkeypatch, 1, host=f"127.0.0.1:{standby.port},127.0.0.1:{scheduler.port}")
+    scheduler.add_query("users")
+
+    async def ask():
+        async with AsyncClient(HeadwaterHook().settings) as client:
+            return await client.get_query("users")
+
+    assert asyncio.run(ask()).name == "users"
+    assert standby.asked == 1
 
 
 def test_patience_has_an_end(scheduler, monkeypatch):

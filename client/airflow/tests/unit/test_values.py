@@ -43,6 +43,7 @@ from headwater_airflow.sql_text import fill
         ("::1", 1, {}, "[::1]:1", "sc://[::1]:15002"),
         ("[::1]", 1, {"use_tls": "true"}, "[::1]:1", "sc://[::1]:15002/;use_ssl=true"),
         ("h", None, {"use_tls": None, "ca_certificate": "", "connect_port": None}, "h:50050", "sc://h:15002"),
+        ("a, b:7,[::1]:8,::2", 9, {}, "a:9,b:7,[::1]:8,[::2]:9", "sc://a:15002"),
     ],
 )
 def test_addresses(host, port, extra, target, remote):
@@ -55,6 +56,8 @@ def test_addresses(host, port, extra, target, remote):
     [
         ("http://h", None, {}, None, "leave out scheme"),
         ("h", 70000, {}, None, "port"),
+        ("h:70000", 1, {}, None, "port"),
+        ("a,,b", 1, {}, None, "is empty"),
         ("h", 1, {"connect_port": "x"}, None, "connect_port 'x'"),
         ("h", 1, {"use_tls": "perhaps"}, None, "use_tls"),
         ("h", 1, {"ca_certificate": "PEM"}, None, "use_tls is off"),

@@ -3,6 +3,7 @@
 //! One [`Limiter`] per cluster and process is shared by all tasks. It grows by one request for each full round of
 //! successes and halves when the cluster says that it is overloaded or does not answer in time (AIMD).
 
+use crate::metrics::METRICS;
 use rand::Rng;
 use scylla::errors::{DbError, ExecutionError, RequestAttemptError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -210,6 +211,22 @@ pub struct Failure {
     pub retries: u32,
 }
 
+/// A request under way: counted until it is dropped, answered or not.
+struct InFlight;
+
+impl InFlight {
+    fn begin() -> Self {
+        METRICS.cassandra_in_flight.inc();
+        Self
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        METRICS.cassandra_in_flight.dec();
+    }
+}
+
 /// Runs `request` until it is served, must not be repeated, or was repeated `retries_max` times. Returns the result
 /// and the number of repeats.
 ///
@@ -225,7 +242,11 @@ pub async fn with_retries<T, F: Future<Output = Result<T, ExecutionError>>>(
     let mut causes: Vec<String> = vec![];
     loop {
         let permit = limiter.acquire().await;
-        let error = match request().await {
+        let (began, in_flight) = (Instant::now(), InFlight::begin());
+        let answer = request().await;
+        METRICS.cassandra_request(began.elapsed(), answer.is_ok());
+        drop(in_flight);
+        let error = match answer {
             Ok(result) => {
                 permit.done(Outcome::Served);
                 return Ok((result, retries));
@@ -242,6 +263,7 @@ pub async fn with_retries<T, F: Future<Output = Result<T, ExecutionError>>>(
             Verdict::Retry(_) if retries < retries_max => {
                 let pause = pause(retries, rand::rng().random());
                 tracing::debug!(error = %error, retries, ?pause, "cassandra request failed, will repeat it");
+                METRICS.cassandra_retries.inc();
                 tokio::time::sleep(pause).await;
                 retries += 1;
             }

@@ -24,6 +24,7 @@ mod sink;
 mod table;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod token_ranges;
 
 use super::{Connector, DescriptorTable, Options, Reader, Sink, SinkContext, Writer};

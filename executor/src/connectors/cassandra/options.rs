@@ -13,6 +13,7 @@
 //! | `output.batch.size.rows`, `.bytes` | auto, 1024 | 32 rows, at most 32 KiB, unless either is given |
 //! | `query.retry.count` | 60, at once | 10, with exponential backoff |
 
+use super::tls::Tls;
 use crate::connectors::Options;
 use headwater_proto::error::{Error, Result};
 use scylla::statement::Consistency;
@@ -35,8 +36,7 @@ enum Support {
 }
 use Support::{Honoured, NoEffect, Only, Refused};
 
-const NO_TLS: &str =
-    "this build's Cassandra driver speaks plain text only; terminate TLS in a proxy beside the executor";
+const CIPHERS: &str = "the ciphers are those that OpenSSL holds to be safe; restrict them on the servers";
 const JVM: &str = "it names code or files of the JVM driver, which is not used here";
 
 /// Every name there is, in lower case. `*` stands for a column name.
@@ -86,16 +86,17 @@ const NAMES: &[(&str, Support)] = &[
     ("spark.cassandra.connection.factory", Refused(JVM)),
     ("spark.cassandra.connection.config.cloud.path", Refused(JVM)),
     ("spark.cassandra.connection.config.profile.path", Refused(JVM)),
-    ("spark.cassandra.connection.ssl.enabled", Only("false", NO_TLS)),
-    ("spark.cassandra.connection.ssl.clientauth.enabled", Only("false", NO_TLS)),
-    ("spark.cassandra.connection.ssl.truststore.path", Refused(NO_TLS)),
-    ("spark.cassandra.connection.ssl.truststore.password", Refused(NO_TLS)),
-    ("spark.cassandra.connection.ssl.truststore.type", Refused(NO_TLS)),
-    ("spark.cassandra.connection.ssl.keystore.path", Refused(NO_TLS)),
-    ("spark.cassandra.connection.ssl.keystore.password", Refused(NO_TLS)),
-    ("spark.cassandra.connection.ssl.keystore.type", Refused(NO_TLS)),
-    ("spark.cassandra.connection.ssl.protocol", Refused(NO_TLS)),
-    ("spark.cassandra.connection.ssl.enabledalgorithms", Refused(NO_TLS)),
+    ("spark.cassandra.connection.ssl.enabled", Honoured),
+    ("spark.cassandra.connection.ssl.clientauth.enabled", Honoured),
+    ("spark.cassandra.connection.ssl.truststore.path", Honoured),
+    ("spark.cassandra.connection.ssl.truststore.password", Honoured),
+    ("spark.cassandra.connection.ssl.truststore.type", Honoured),
+    ("spark.cassandra.connection.ssl.keystore.path", Honoured),
+    ("spark.cassandra.connection.ssl.keystore.password", Honoured),
+    ("spark.cassandra.connection.ssl.keystore.type", Honoured),
+    ("spark.cassandra.connection.ssl.protocol", Honoured),
+    ("spark.cassandra.connection.ssl.enabledalgorithms", Refused(CIPHERS)),
+    ("headwater.ssl.verifyhost", Honoured),
     ("spark.cassandra.auth.username", Honoured),
     ("spark.cassandra.auth.password", Honoured),
     ("spark.cassandra.auth.conf.factory", Refused(JVM)),
@@ -141,6 +142,9 @@ pub struct Connection {
     pub username: Option<String>,
     /// Its password.
     pub password: Option<String>,
+    /// How the line is encrypted; plain text when unset.
+    #[serde(default)]
+    pub tls: Option<Tls>,
 }
 
 impl fmt::Debug for Connection {
@@ -640,6 +644,7 @@ fn connection(lookup: &Lookup<'_>) -> Result<Connection> {
     }
     Ok(Connection {
         hosts,
+        tls: Tls::parse(|name| lookup.text(name))?,
         local_dc: lookup.text("spark.cassandra.connection.localDC").filter(|dc| !dc.is_empty()).map(String::from),
         compression,
         connect_timeout_ms: lookup.positive("spark.cassandra.connection.timeoutMS", 5000)?,
@@ -908,7 +913,11 @@ mod tests {
     fn unknown_and_impossible_names_are_refused() {
         refused(&[("keyspce", "k")], "CASSANDRA_UNKNOWN_OPTION", "keyspce");
         refused(&[("spark.cassandra.output.ttlx", "1")], "CASSANDRA_UNKNOWN_OPTION", "spark.cassandra.output.ttl");
-        refused(&[("spark.cassandra.connection.ssl.enabled", "true")], "CASSANDRA_UNSUPPORTED_OPTION", "TLS");
+        refused(
+            &[("spark.cassandra.connection.ssl.enabledAlgorithms", "TLS_X")],
+            "CASSANDRA_UNSUPPORTED_OPTION",
+            "ciphers",
+        );
         refused(&[("spark.cassandra.connection.factory", "x.Y")], "CASSANDRA_UNSUPPORTED_OPTION", "JVM");
         refused(&[("ttl.name", "a")], "CASSANDRA_UNSUPPORTED_OPTION", "reads");
         refused(&[("headwater.createTable", "true")], "CASSANDRA_MISSING_OPTION", "headwater.primaryKey");

@@ -4,6 +4,7 @@
 use super::backpressure::{Failure, Limiter, Verdict, classify, with_retries};
 use super::options::{Compression, Connection, TableName};
 use super::schema::{TableColumn, TableSchema, quoted};
+use super::tls;
 use super::token_ranges::ReplicaMap;
 use headwater_proto::error::{Error, ErrorKind, Result};
 use scylla::client::execution_profile::ExecutionProfile;
@@ -91,6 +92,9 @@ async fn connect(connection: &Connection) -> Result<Arc<Cluster>> {
         .keepalive_interval(Duration::from_secs(10))
         .keepalive_timeout(Duration::from_secs(10))
         .default_execution_profile_handle(profile.into_handle());
+    if let Some(tls) = &connection.tls {
+        builder = builder.tls_context(Some(tls.connector().await?));
+    }
     if let (Some(username), Some(password)) = (&connection.username, &connection.password) {
         builder = builder.user(username, password);
     }
@@ -132,10 +136,19 @@ fn unreachable(label: &str, why: impl std::fmt::Display) -> Error {
 }
 
 fn connect_error(error: &NewSessionError, label: &str) -> Error {
-    let setup = match error {
+    let last = match error {
         NewSessionError::MetadataError(MetadataError::ConnectionPoolError(ConnectionPoolError::Broken {
-            last_connection_error: ConnectionError::ConnectionSetupRequestError(setup),
-        })) => Some(setup.get_error()),
+            last_connection_error,
+        })) => Some(last_connection_error),
+        _ => None,
+    };
+    if let Some(ConnectionError::IoError(why)) = last
+        && let Some(refused) = tls::handshake_error(why, label)
+    {
+        return refused;
+    }
+    let setup = match last {
+        Some(ConnectionError::ConnectionSetupRequestError(setup)) => Some(setup.get_error()),
         _ => None,
     };
     let refused = |why: String| {

@@ -298,6 +298,7 @@ impl Fields {
     fn quoted<'a>(&mut self, field: &'a str, csv: &CsvOptions) -> &'a str {
         let mut chars = field.char_indices().peekable();
         let quote = chars.next().map(|(_, quote)| quote);
+        let start = self.text.len();
         while let Some((at, c)) = chars.next() {
             let escapes = csv.escape == Some(c) || Some(c) == quote;
             match chars.peek() {
@@ -316,7 +317,8 @@ impl Fields {
                     if blank.is_empty() || blank.starts_with(csv.sep) {
                         return blank;
                     }
-                    // A stray quote: the rest of the field is taken as it is, as Spark's parser does.
+                    // A stray quote: all of the field is taken as it is, as Spark's parser does.
+                    self.text.insert(start, c);
                     self.text.push(c);
                     return after;
                 }
@@ -618,7 +620,8 @@ mod tests {
         check(&[], "\"say \\\"hi\\\"\",\"back\\\\slash\"", &[Some("say \"hi\""), Some("back\\slash")]);
         check(&[("escape", "\"")], "\"say \"\"hi\"\"\",x", &[Some("say \"hi\""), Some("x")]);
         check(&[], "\"a\" ,b", &[Some("a"), Some("b")]);
-        check(&[], "\"a\"b,c", &[Some("a\"b"), Some("c")]);
+        check(&[], "\"a\"b,c", &[Some("\"a\"b"), Some("c")]);
+        check(&[], "\"a,b\",\"c\"\"d\"", &[Some("a,b"), Some("\"c\"\"d\"")]);
         check(&[], "a\"b,c", &[Some("a\"b"), Some("c")]);
         check(&[], " a , b ", &[Some(" a "), Some(" b ")]);
         check(

@@ -310,7 +310,7 @@ fn formatters(batch: &RecordBatch) -> Result<Vec<Formatter<'_>>> {
 }
 
 /// A field with what it needs to be read back: quotes where it holds a separator, a quote or a line break.
-fn csv_field(value: &str, csv: &CsvOptions, out: &mut String) {
+pub(crate) fn csv_field(value: &str, csv: &CsvOptions, out: &mut String) {
     let mut value = value;
     if csv.trim_left.unwrap_or(true) {
         value = value.trim_start_matches(|c| c <= ' ');
@@ -328,7 +328,7 @@ fn csv_field(value: &str, csv: &CsvOptions, out: &mut String) {
     };
     let special = |c: char| c == csv.sep || c == '\n' || c == '\r' || (csv.escape_quotes && c == quote);
     // A first character that a reader would take for something else is protected, too.
-    let first = value.starts_with(|c| c == quote || Some(c) == csv.comment);
+    let first = value.starts_with([quote, csv.comment.unwrap_or('#')]);
     if !csv.quote_all && !first && !value.contains(special) {
         out.push_str(value);
         return;

@@ -22,7 +22,7 @@ use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
     CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, UploadPart,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, RetryConfig, UploadPart,
 };
 use std::collections::HashMap;
 use std::fmt;
@@ -31,6 +31,7 @@ use std::io;
 use std::ops::Range;
 use std::path::{Component, PathBuf};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::time::Duration;
 use url::Url;
 
 /// Option that turns off syncing of local files (`false`); on unless said.
@@ -45,6 +46,11 @@ pub const S3_OPTIONS: [&str; 6] = [
     "fs.s3a.endpoint.region",
     "fs.s3a.path.style.access",
 ];
+
+/// The client smooths over what lasts moments. An outage is its caller's, who says so: the client's own default is
+/// silence for three minutes.
+const S3_RETRIES_MAX: usize = 3;
+const S3_RETRY_FOR: Duration = Duration::from_secs(10);
 
 type Store = Arc<dyn ObjectStore>;
 
@@ -169,7 +175,11 @@ fn s3(bucket: &str, options: &Options) -> Result<object_store::aws::AmazonS3> {
     if bucket.is_empty() {
         return Err(Error::invalid("INVALID_PATH", "an s3 location names its bucket: s3://bucket/path"));
     }
-    let mut builder = AmazonS3Builder::from_env().with_bucket_name(bucket);
+    let mut builder = AmazonS3Builder::from_env().with_bucket_name(bucket).with_retry(RetryConfig {
+        max_retries: S3_RETRIES_MAX,
+        retry_timeout: S3_RETRY_FOR,
+        ..RetryConfig::default()
+    });
     if let Some(value) = options.get("fs.s3a.access.key") {
         builder = builder.with_access_key_id(value);
     }

@@ -4,8 +4,8 @@
 //! output with its `_spark_metadata` log ([`manifest`]), a batch's with `_SUCCESS` ([`sink`]), partition folders
 //! ([`partition`]). Streaming reads are in [`source`]. Where files live is decided in [`location`] alone.
 
-mod decode;
-mod encode;
+pub(crate) mod decode;
+pub(crate) mod encode;
 pub mod listing;
 pub mod location;
 pub mod manifest;
@@ -24,6 +24,14 @@ use datafusion::catalog::TableProvider;
 use headwater_proto::error::Result;
 use options::{FileOptions, Format};
 use std::sync::Arc;
+
+pub use table::FILE_NAME;
+
+/// The table of files with the column [`FILE_NAME`], which names the file of each row; none for any other table.
+pub fn with_file_names(table: &dyn TableProvider) -> Option<Arc<dyn TableProvider>> {
+    let files = table.downcast_ref::<table::FilesTable>()?;
+    Some(Arc::new(files.with_file_names()))
+}
 
 /// One file format.
 #[derive(Debug)]

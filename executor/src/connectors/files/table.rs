@@ -42,6 +42,9 @@ const OPEN_COST_BYTES: u64 = 4 << 20;
 const FOOTERS_MAX: usize = 200;
 const FOOTERS_AT_ONCE: usize = 16;
 
+/// The column that [`FilesTable::with_file_names`] adds.
+pub const FILE_NAME: &str = "__input_file_name";
+
 /// Files as a table.
 #[derive(Debug)]
 pub struct FilesTable {
@@ -59,6 +62,20 @@ impl FilesTable {
         let files = list(&options).await?;
         let schema = table_schema(&options, &files, declared).await?;
         Ok(Self { options, files, schema })
+    }
+
+    /// The same table, which has as its last column the file that a row is from: a partition column like those of
+    /// folders.
+    pub fn with_file_names(&self) -> Self {
+        let mut files = self.files.clone();
+        for file in &mut files {
+            file.partitions.push((FILE_NAME.to_string(), Some(file.url.clone())));
+        }
+        let mut columns = self.schema.table_partition_cols().to_vec();
+        columns.push(Arc::new(Field::new(FILE_NAME, DataType::Utf8, true)));
+        let schema =
+            TableSchema::builder(Arc::clone(self.schema.file_schema())).with_table_partition_cols(columns).build();
+        Self { options: self.options.clone(), files, schema }
     }
 
     /// The files whose partition values can fulfil the filters.

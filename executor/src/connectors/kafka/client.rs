@@ -42,6 +42,8 @@ pub struct Trouble {
     pub reason: String,
     /// When.
     pub at: Instant,
+    /// Since the last success a broker refused our login, or we its certificate.
+    pub refused: bool,
 }
 
 impl Connection {
@@ -76,13 +78,23 @@ impl ClientContext for Connection {
         let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
         // "All brokers down" outlasts the single failures that follow it: only a success ends it.
         let down = trouble.as_ref().is_some_and(|known| known.code == RDKafkaErrorCode::AllBrokersDown);
+        let refused = code == RDKafkaErrorCode::Authentication
+            || is_refusal(reason)
+            || trouble.as_ref().is_some_and(|known| known.refused);
         let at = if down { trouble.as_ref().map_or_else(Instant::now, |known| known.at) } else { Instant::now() };
         let code = if down { RDKafkaErrorCode::AllBrokersDown } else { code };
-        *trouble = Some(Trouble { code, reason: reason.to_string(), at });
+        *trouble = Some(Trouble { code, reason: reason.to_string(), at, refused });
     }
 }
 
 impl ConsumerContext for Connection {}
+
+/// Whether a broker refused our login, or we its certificate, in librdkafka's words. Of a handshake that a stopping broker
+/// cut off, trying again is the cure; of these it is not.
+fn is_refusal(reason: &str) -> bool {
+    reason.contains("SASL authentication error")
+        || reason.contains("SSL handshake failed") && reason.contains("certificate")
+}
 
 /// librdkafka's name for lines on connections that failed.
 const CONNECTION_FAILED: &str = "FAIL";
@@ -482,7 +494,8 @@ impl Client {
         let context = self.consumer.context();
         let trouble = context.trouble().or_else(|| {
             let reason = context.refused()?;
-            Some(Trouble { code: RDKafkaErrorCode::BrokerTransportFailure, reason, at: Instant::now() })
+            let refused = is_refusal(&reason);
+            Some(Trouble { code: RDKafkaErrorCode::BrokerTransportFailure, reason, at: Instant::now(), refused })
         });
         failed(what, &self.brokers, error, trouble.as_ref())
     }
@@ -640,7 +653,7 @@ pub fn failed(what: &str, brokers: &str, error: &KafkaError, trouble: Option<&Tr
             "KAFKA_NOT_AUTHENTICATED",
             format!("failed to {what} on {brokers}: {error}{because}: check the kafka.sasl.* and kafka.ssl.* options"),
         ),
-        _ if trouble.is_some_and(|trouble| trouble.code == Code::Authentication) => Error::invalid(
+        _ if trouble.is_some_and(|trouble| trouble.refused) => Error::invalid(
             "KAFKA_NOT_AUTHENTICATED",
             format!("failed to {what} on {brokers}{because}: check the kafka.sasl.* and kafka.ssl.* options"),
         ),
@@ -697,6 +710,15 @@ mod tests {
         let second = connection.trouble().unwrap();
         assert_eq!((second.code, second.at), (RDKafkaErrorCode::AllBrokersDown, first.at));
         assert_eq!(second.reason, "refused");
+        assert!(!second.refused);
+        connection.error(KafkaError::Global(RDKafkaErrorCode::SSL), "SSL handshake failed: Disconnected");
+        assert!(!connection.trouble().unwrap().refused);
+        connection.error(KafkaError::Global(RDKafkaErrorCode::Authentication), "invalid credentials");
+        connection.error(KafkaError::Global(RDKafkaErrorCode::AllBrokersDown), "all down");
+        let refused = connection.trouble().unwrap();
+        assert!(refused.refused);
+        let error = failed("x", "b:1", &KafkaError::Global(RDKafkaErrorCode::OperationTimedOut), Some(&refused));
+        assert_eq!((error.kind, error.class.as_str()), (ErrorKind::InvalidRequest, "KAFKA_NOT_AUTHENTICATED"));
         connection.clear();
         assert!(connection.trouble().is_none());
     }

@@ -21,7 +21,7 @@ pub mod admin;
 mod client;
 pub mod offsets;
 pub mod options;
-mod pool;
+pub(crate) mod pool;
 pub mod scan;
 mod sink;
 mod source;

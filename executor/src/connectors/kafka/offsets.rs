@@ -156,10 +156,17 @@ pub fn should_wait(
 
 /// Records between two offsets, partitions unknown to `from` counted from 0.
 pub fn lag(from: &KafkaOffsets, latest: &KafkaOffsets) -> u64 {
-    latest
-        .iter()
-        .map(|(topic, partition, end)| u64::try_from(end - from.get(topic, partition).unwrap_or(0)).unwrap_or(0))
-        .sum()
+    partition_lag(from, latest).into_iter().map(|(_, _, lag)| lag).sum()
+}
+
+/// The same by topic and partition.
+pub fn partition_lag(from: &KafkaOffsets, latest: &KafkaOffsets) -> Vec<(String, i32, u64)> {
+    let behind = |topic: &str, partition: i32, end: i64| end - from.get(topic, partition).unwrap_or(0);
+    let all = latest.iter();
+    all.map(|(topic, partition, end)| {
+        (topic.to_string(), partition, u64::try_from(behind(topic, partition, end)).unwrap_or(0))
+    })
+    .collect()
 }
 
 /// Topic partitions that `later` has and `earlier` has not.

@@ -6,6 +6,7 @@
 
 use crate::connectors::kafka::offsets::{KafkaOffsets, parse_offsets, parse_partitions};
 use crate::connectors::{Options, is_secret};
+use crate::tls;
 use headwater_proto::error::{Error, Result};
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
@@ -677,24 +678,20 @@ fn properties(options: &Options, half: Half) -> Result<Properties> {
     for (key, value) in &java {
         translate(key, value, &java, half, &mut properties)?;
     }
+    let encrypted =
+        properties.get("security.protocol").is_some_and(|protocol| protocol.to_ascii_lowercase().contains("ssl"));
+    if encrypted && properties.get("ssl.ca.pem").is_none() {
+        // The OpenSSL that is built in knows no system: `probe` looks where systems keep their authorities.
+        properties.set_default("ssl.ca.location", "probe");
+    }
     Ok(properties)
 }
 
 /// One Java property to none, one or several of librdkafka. Unknown ones pass through: librdkafka judges them.
 fn translate(key: &str, value: &str, all: &BTreeMap<String, String>, half: Half, out: &mut Properties) -> Result<()> {
     let store_type = |prefix: &str| {
-        all.get(&format!("{prefix}.type")).map_or_else(
-            || {
-                let location = all.get(&format!("{prefix}.location")).map_or("", String::as_str).to_ascii_lowercase();
-                let ends = |suffixes: &[&str]| suffixes.iter().any(|suffix| location.ends_with(suffix));
-                match () {
-                    () if ends(&[".pem", ".crt", ".cer"]) => "PEM".to_string(),
-                    () if ends(&[".p12", ".pfx", ".pkcs12"]) => "PKCS12".to_string(),
-                    () => "JKS".to_string(),
-                }
-            },
-            |kind| kind.to_ascii_uppercase(),
-        )
+        let given = |key: &str| all.get(&format!("{prefix}.{key}")).map(String::as_str);
+        tls::store_type(given("type"), given("location").unwrap_or_default())
     };
     match key {
         _ if IGNORED.contains(&key) => tracing::warn!(option = format!("kafka.{key}"), "option has no effect here"),
@@ -730,7 +727,7 @@ fn translate(key: &str, value: &str, all: &BTreeMap<String, String>, half: Half,
         "ssl.endpoint.identification.algorithm" => out.set(key, if value.trim().is_empty() { "none" } else { value }),
         "ssl.truststore.type" | "ssl.keystore.type" => {}
         "ssl.truststore.location" => match store_type("ssl.truststore").as_str() {
-            "PEM" => out.set("ssl.ca.location", value),
+            tls::PEM => out.set("ssl.ca.location", value),
             other => {
                 return Err(invalid(
                     "kafka.ssl.truststore.location",
@@ -743,8 +740,8 @@ fn translate(key: &str, value: &str, all: &BTreeMap<String, String>, half: Half,
         },
         "ssl.truststore.certificates" => out.set("ssl.ca.pem", value),
         "ssl.keystore.location" => match store_type("ssl.keystore").as_str() {
-            "PKCS12" => out.set(key, value),
-            "PEM" => {
+            tls::PKCS12 => out.set(key, value),
+            tls::PEM => {
                 out.set("ssl.certificate.location", value);
                 out.set("ssl.key.location", value);
             }

@@ -10,6 +10,7 @@
 use crate::connectors::kafka::admin::is_embedded;
 use crate::connectors::kafka::client::{Connection, Trouble};
 use crate::connectors::kafka::options::{PoolSettings, Properties};
+use crate::metrics::METRICS;
 use headwater_proto::error::{Error, Result};
 use rdkafka::bindings as ffi;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -308,6 +309,7 @@ impl PartitionConsumer {
             return Err(failed(&error.to_string()));
         }
         stop.attach(&queue);
+        METRICS.kafka_consumers.inc();
         Ok(Self {
             queue,
             topic: handle,
@@ -514,6 +516,7 @@ impl Drop for PartitionConsumer {
             ffi::rd_kafka_topic_destroy(self.topic.as_ptr());
         }
         POOL.promised_kb.fetch_sub(self.prefetch_kb, Ordering::SeqCst);
+        METRICS.kafka_consumers.dec();
     }
 }
 
@@ -543,6 +546,17 @@ pub struct Pool {
     changed: Condvar,
     sweeping: AtomicBool,
     promised_kb: AtomicU64,
+}
+
+/// What the pool holds now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    /// Consumers that no task holds.
+    pub idle: u64,
+    /// Records that these have fetched ahead.
+    pub prefetched: u64,
+    /// What all consumers, idle or not, may hold of fetched records.
+    pub limit_bytes: u64,
 }
 
 /// The pool of this process.
@@ -638,6 +652,18 @@ impl Pool {
                 tracing::warn!(%error, "cannot start the thread that closes idle consumers");
             }
         }
+    }
+
+    /// What it holds now, for metrics.
+    pub fn usage(&self) -> Usage {
+        let (mut idle, mut prefetched) = (0, 0);
+        for consumer in lock(&self.idle).values().flatten().map(|idle| &idle.consumer) {
+            idle += 1;
+            // SAFETY: the queue is alive.
+            prefetched += consumer.held.len() + unsafe { ffi::rd_kafka_queue_length(consumer.queue.queue.as_ptr()) };
+        }
+        let limit_bytes = self.promised_kb.load(Ordering::SeqCst) << 10;
+        Usage { idle, prefetched: prefetched as u64, limit_bytes }
     }
 
     /// Closes the idle consumers of a query that ended.

@@ -9,6 +9,7 @@ use crate::connectors::kafka::offsets::OffsetRange;
 use crate::connectors::kafka::options::{PoolSettings, Properties, SourceOptions};
 use crate::connectors::kafka::pool::{Event, Key, POOL, PartitionConsumer, Record, Stop};
 use crate::connectors::{ReadUntil, Reader};
+use crate::metrics::METRICS;
 use arrow::array::{
     ArrayRef, BinaryBuilder, Int32Array, Int64Array, ListBuilder, StringArray, StringBuilder, StructBuilder,
     TimestampMicrosecondArray,
@@ -407,6 +408,7 @@ impl Job {
     /// Whether somebody still wants batches.
     fn send(&self, rows: &mut Rows, next: i64, sender: &mpsc::Sender<Message>) -> Result<bool> {
         let batch = rows.finish(&self.range, &self.schema)?;
+        METRICS.kafka_records_read.inc_by(batch.num_rows() as u64);
         Ok(sender.blocking_send(Message::Batch(batch, next)).is_ok())
     }
 

@@ -6,6 +6,7 @@
 use crate::connectors::kafka::client::{close_elsewhere, failed, is_transient_code, log_line, unknown_topic};
 use crate::connectors::kafka::options::{Properties, SinkOptions};
 use crate::connectors::{Sink, SinkContext, SinkTask, WriteCounts, WriteTask, Writer};
+use crate::metrics::METRICS;
 use arrow::array::{
     Array, ArrayRef, BinaryArray, BinaryViewArray, Int32Array, LargeBinaryArray, LargeStringArray, ListArray,
     StringArray, StringViewArray, StructArray,
@@ -402,6 +403,8 @@ impl ProducerContext for Counting {
             let topic = rdkafka::Message::topic(message).to_string();
             lock(&task.failure).get_or_insert((code, topic));
             task.failed.store(true, Ordering::SeqCst);
+        } else {
+            METRICS.kafka_records_written.inc();
         }
         if task.waiting.fetch_sub(1, Ordering::SeqCst) == 1 || task.failed.load(Ordering::Relaxed) {
             task.all_done.notify_waiters();

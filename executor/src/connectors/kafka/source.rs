@@ -246,6 +246,13 @@ impl Source for KafkaSource {
         Some(offsets::lag(&from, &latest))
     }
 
+    fn partition_lag(&self, offset: &Offset, latest: &Offset) -> Vec<(String, i32, u64)> {
+        match (KafkaOffsets::from_offset(offset), KafkaOffsets::from_offset(latest)) {
+            (Ok(from), Ok(latest)) => offsets::partition_lag(&from, &latest),
+            _ => vec![],
+        }
+    }
+
     fn metrics(&self, end: &Offset, latest: &Offset) -> BTreeMap<String, String> {
         match (KafkaOffsets::from_offset(end), KafkaOffsets::from_offset(latest)) {
             (Ok(end), Ok(latest)) => offsets::metrics(&end, &latest),

@@ -6,6 +6,7 @@
 use super::failure::{Failure, Verdict, pause};
 use super::options::{Connection, SslMode, TableName, quoted};
 use super::schema::{TableInfo, table};
+use crate::metrics::METRICS;
 use crate::tls;
 use headwater_proto::error::{Error, Result};
 use rand::Rng;
@@ -273,6 +274,7 @@ impl<'a> Retries<'a> {
             return Err(failed.error);
         }
         let pause = pause(self.made, rand::rng().random());
+        METRICS.postgres_retries.inc();
         tracing::debug!(what = self.what, error = %failed.error, retries = self.made, ?pause, "postgres failed, will try again");
         tokio::time::sleep(pause).await;
         self.made += 1;

@@ -20,6 +20,7 @@ use super::plan::WritePlan;
 use super::schema::{TableInfo, create_table, not_found};
 use super::session::{Conn, DRIVER_RETRIES, Database, Failed, Retries, database};
 use crate::connectors::{Sink, SinkContext, SinkTask, WriteCounts, WriteMode, WriteTask, Writer};
+use crate::metrics::METRICS;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use arrow::json::writer::{LineDelimited, WriterBuilder};
@@ -33,6 +34,7 @@ use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
@@ -48,6 +50,10 @@ const LETTERS_MAX: usize = 1_000;
 const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 /// And ends with.
 const TRAILER: &[u8] = &[0xff, 0xff];
+/// Statements of a transaction that take their time: the copy, the insert of what was copied, the commit.
+const STATEMENTS_MAX: u64 = 3;
+/// Beyond what the statements may take.
+const ANSWER_GRACE: Duration = Duration::from_secs(5);
 
 /// The driver half.
 #[derive(Debug)]
@@ -313,22 +319,36 @@ impl Shared {
         }
     }
 
+    /// The outcome of some statements. Where `queryTimeout` bounds each, a server that does not even say that it has
+    /// given one up is not waited for much longer: it hangs.
+    async fn in_time<T>(&self, statements: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+        let seconds = self.config.options.connection.statement_timeout_s;
+        if seconds == 0 {
+            return statements.await;
+        }
+        let patience = Duration::from_secs(seconds.saturating_mul(STATEMENTS_MAX)) + ANSWER_GRACE;
+        tokio::time::timeout(patience, statements).await.unwrap_or_else(|_| Err(Failure::timeout(patience)))
+    }
+
     /// Writes a window; returns the rows that the server refused. `transaction`: whether the task's has begun.
     async fn write(&self, conn: &mut Conn, rows: &Sealed, transaction: bool) -> Result<Vec<(usize, String)>, Failure> {
         if let Some((name, create)) = &self.plan.temporary
             && !transaction
         {
-            conn.temporary(name, create).await?;
+            self.in_time(conn.temporary(name, create)).await?;
         }
         if !self.plan.idempotent() && !transaction {
-            conn.batch_execute(self.config.options.isolation.begin()).await?;
+            self.in_time(async { Ok(conn.batch_execute(self.config.options.isolation.begin()).await?) }).await?;
         }
         let mut refused = vec![];
         let mut ranges = vec![0..rows.ends.len()];
         while let Some(range) = ranges.pop() {
             let bytes = rows.rows(&range);
-            let done =
-                if self.plan.idempotent() { self.committed(conn, bytes).await } else { self.added(conn, bytes).await };
+            let done = if self.plan.idempotent() {
+                self.in_time(self.committed(conn, bytes)).await
+            } else {
+                self.in_time(self.added(conn, bytes)).await
+            };
             match done {
                 Ok(()) => {}
                 Err(failure) if failure.verdict == Verdict::Row && !(self.plan.strict && failure.state == "23505") => {
@@ -372,6 +392,7 @@ impl Shared {
                 return Err(self.error(&failure, retries));
             }
             let pause = pause(retries, rand::rng().random());
+            METRICS.postgres_retries.inc();
             tracing::debug!(reason = failure.reason, retries, ?pause, "a window failed, will write it again");
             tokio::time::sleep(pause).await;
             retries += 1;

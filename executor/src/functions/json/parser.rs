@@ -489,7 +489,13 @@ impl<'a> Parser<'a> {
         } else {
             let start = self.at;
             self.skip()?;
-            text.push(&self.bytes[start..self.at]);
+            let raw = &self.bytes[start..self.at];
+            if matches!(raw.first(), Some(b'{' | b'[')) {
+                without_blanks(raw, &mut text.values);
+                text.end_value();
+            } else {
+                text.push(raw);
+            }
         }
         Ok(())
     }
@@ -773,6 +779,25 @@ impl<'a> Parser<'a> {
     #[inline]
     fn skip_string(&mut self, quote: u8) -> Parsed {
         self.string(quote).map(|_| ())
+    }
+}
+
+/// JSON without the white space between its tokens, as Spark writes what it has read.
+fn without_blanks(json: &[u8], out: &mut Vec<u8>) {
+    let (mut quote, mut escaped) = (None, false);
+    for byte in json {
+        match quote {
+            None if byte.is_ascii_whitespace() => continue,
+            None => quote = matches!(byte, b'"' | b'\'').then_some(byte),
+            Some(_) if escaped => escaped = false,
+            Some(own) => {
+                escaped = *byte == b'\\';
+                if byte == own {
+                    quote = None;
+                }
+            }
+        }
+        out.push(*byte);
     }
 }
 

@@ -125,7 +125,7 @@ fn text_fields_take_anything() {
     check("a STRING", r#"{"a":-0}"#, r#"{"a":"-0"}"#);
     check("a STRING", r#"{"a":true}"#, r#"{"a":"true"}"#);
     check("a STRING", r#"{"a":null}"#, r#"{"a":null}"#);
-    check("a STRING", r#"{"a":{"b" : [1, "x"]}}"#, r#"{"a":"{\"b\" : [1, \"x\"]}"}"#);
+    check("a STRING", r#"{"a":{"b" : [1, "x y\" z"]}}"#, r#"{"a":"{\"b\":[1,\"x y\\\" z\"]}"}"#);
     check("a STRING, b INT", r#"{"a":[1,2],"b":3}"#, r#"{"a":"[1,2]","b":3}"#);
     check("a STRING", r#"{"a":NaN}"#, r#"{"a":"NaN"}"#);
     check("a STRING", r#"{"a":[1,}"#, r#"{"a":null}"#);

@@ -5,7 +5,7 @@ use super::frame::{Attribute, Found, Frame, Ids, parse_name, type_text};
 use super::functions::{self, Call};
 use super::{literal, sql_expression, types};
 use crate::sql::error::from_datafusion;
-use crate::sql::names;
+use crate::sql::{names, windows};
 use arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::execution::SessionState;
@@ -592,11 +592,10 @@ impl<'a> Expressions<'a> {
         };
         let ranking = matches!(&definition, WindowFunctionDefinition::WindowUDF(function)
             if !["first_value", "last_value", "nth_value"].contains(&function.name()));
-        if ranking && !sorted {
-            return Err(Error::invalid(
-                "WINDOW_FUNCTION_WITHOUT_ORDER",
-                format!("window function {} requires an ORDER BY clause: add orderBy to its window", function.text),
-            ));
+        if matches!(&definition, WindowFunctionDefinition::WindowUDF(function) if windows::needs_order(function.name()))
+            && !sorted
+        {
+            return Err(windows::not_ordered(&function.text));
         }
         let (frame, frame_text) = match &window.frame_spec {
             Some(spec) if spec.frame_type() != FrameType::Undefined => self.window_frame(spec)?,
@@ -624,11 +623,7 @@ impl<'a> Expressions<'a> {
             &order_by.iter().map(|(_, text)| text.clone()).collect::<Vec<_>>(),
             &frame_text,
         );
-        let counts = ["row_number", "rank", "dense_rank", "ntile"].contains(&definition_name(&definition));
-        let expr = Expr::WindowFunction(Box::new(WindowFunction { fun: definition, params }));
-        // DataFusion's numbers of rows are unsigned and twice as wide.
-        let expr = if counts { Expr::Cast(Cast::new(Box::new(expr), DataType::Int32)) } else { expr };
-        Ok(Named::new(expr, text))
+        Ok(Named::new(Expr::WindowFunction(Box::new(WindowFunction { fun: definition, params })), text))
     }
 
     fn window_frame(&self, spec: &p::window::WindowFrame) -> Result<(WindowFrame, String)> {
@@ -833,8 +828,6 @@ impl<'a> Expressions<'a> {
             conf: self.conf,
         };
         let expr = functions::resolve(call)?;
-        // Spark's is a TINYINT.
-        let expr = if lower == "grouping" { Expr::Cast(Cast::new(Box::new(expr), DataType::Int8)) } else { expr };
         Ok(Named::new(expr, text))
     }
 

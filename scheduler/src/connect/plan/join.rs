@@ -9,6 +9,7 @@ use arrow::datatypes::DataType;
 use datafusion::common::{Column, JoinType, NullEquality, ScalarValue};
 use datafusion::logical_expr::expr::{Cast, WindowFunction};
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, WindowFunctionDefinition};
+use headwater_executor::functions::windows::row_number;
 use headwater_proto::error::{Error, Result};
 use headwater_proto::spark;
 use headwater_proto::spark::join::JoinType as SparkJoin;
@@ -215,9 +216,7 @@ impl Planner<'_> {
         partition_by: Vec<Expr>,
         order_by: Vec<datafusion::logical_expr::expr::Sort>,
     ) -> Result<(LogicalPlan, String)> {
-        let function = self.state.window_functions().get("row_number").cloned();
-        let function = function.ok_or_else(|| Error::internal("there is no row_number"))?;
-        let mut window = WindowFunction::new(WindowFunctionDefinition::WindowUDF(function), vec![]);
+        let mut window = WindowFunction::new(WindowFunctionDefinition::WindowUDF(row_number()), vec![]);
         window.params.partition_by = partition_by;
         window.params.window_frame = datafusion::logical_expr::WindowFrame::new_bounds(
             datafusion::logical_expr::WindowFrameUnits::Rows,
@@ -408,7 +407,7 @@ impl Planner<'_> {
         };
         let (plan, rank) = self.with_row_number(plan, vec![super::frame::column(&number)], vec![distance])?;
         let plan = LogicalPlanBuilder::from(plan)
-            .filter(super::frame::column(&rank).eq(datafusion::logical_expr::lit(1_u64)))
+            .filter(super::frame::column(&rank).eq(datafusion::logical_expr::lit(1_i64)))
             .and_then(LogicalPlanBuilder::build)
             .map_err(from_datafusion)?;
         let columns: Vec<Attribute> = left.columns().iter().chain(right.columns()).cloned().collect();

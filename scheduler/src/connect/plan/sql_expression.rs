@@ -202,7 +202,7 @@ pub fn expression(expr: &Expr) -> Result<spark::Expression> {
         }
         Expr::Ceil { expr, field } => rounded("ceil", expr, field)?,
         Expr::Floor { expr, field } => rounded("floor", expr, field)?,
-        Expr::Position { expr, r#in } => call("position", vec![expression(expr)?, expression(r#in)?]),
+        Expr::Position { expr, r#in } => call("locate", vec![expression(expr)?, expression(r#in)?]),
         Expr::Substring { expr, substring_from, substring_for, .. } => {
             let mut arguments = vec![expression(expr)?];
             for argument in [substring_from, substring_for].into_iter().flatten() {

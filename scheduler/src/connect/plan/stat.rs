@@ -233,13 +233,9 @@ impl Planner<'_> {
         self.of_rows(rows)
     }
 
-    /// The plan with a number for each row that looks like chance and is not: the same seed gives the same rows, as
-    /// long as they come in the same order.
-    fn with_chance(&self, frame: &Frame, seed: i64) -> Result<(datafusion::logical_expr::LogicalPlan, Expr)> {
-        let (plan, number) = self.numbered(frame)?;
-        let number = Expr::Cast(Cast::new(Box::new(column(&number)), DataType::Int64));
-        let chance = self.expressions(frame).function("xxhash64", vec![number, lit(seed)], false)?;
-        Ok((plan, chance))
+    /// A number from 0 to 1 for each row, Spark's for the seed.
+    fn chance(&self, frame: &Frame, seed: i64) -> Result<Expr> {
+        self.expressions(frame).function("rand", vec![lit(seed)], false)
     }
 
     /// `sample`.
@@ -248,15 +244,15 @@ impl Planner<'_> {
             return Err(unsupported("a sample with replacement"));
         }
         let seed = message.seed.unwrap_or_else(rand::random);
-        let (plan, chance) = self.with_chance(&frame, seed)?;
+        let chance = self.chance(&frame, seed)?;
         let mut conditions = vec![];
         if message.lower_bound > 0.0 {
-            conditions.push(chance.clone().gt_eq(lit(threshold(message.lower_bound))));
+            conditions.push(chance.clone().gt_eq(lit(message.lower_bound)));
         }
         if message.upper_bound < 1.0 {
-            conditions.push(chance.lt(lit(threshold(message.upper_bound))));
+            conditions.push(chance.lt(lit(message.upper_bound)));
         }
-        let builder = LogicalPlanBuilder::from(plan);
+        let builder = LogicalPlanBuilder::from(frame.plan().clone());
         let plan = match conditions.into_iter().reduce(Expr::and) {
             Some(condition) => builder.filter(condition).and_then(LogicalPlanBuilder::build),
             None => builder.build(),
@@ -267,17 +263,15 @@ impl Planner<'_> {
     /// `sampleBy`.
     pub(super) fn sample_by(&mut self, frame: Frame, message: &spark::StatSampleBy) -> Result<Frame> {
         let by = self.expressions(&frame).one(required(message.col.as_ref(), "the column of strata")?)?;
-        let (plan, chance) = self.with_chance(&frame, message.seed.unwrap_or_else(rand::random))?;
+        let chance = self.chance(&frame, message.seed.unwrap_or_else(rand::random))?;
         let mut branches = vec![];
         for fraction in &message.fractions {
             let stratum = literal::scalar(required(fraction.stratum.as_ref(), "a stratum")?)?;
             let same = by.expr.clone().eq(Expr::Literal(stratum, None));
-            let chosen =
-                if fraction.fraction >= 1.0 { lit(true) } else { chance.clone().lt(lit(threshold(fraction.fraction))) };
-            branches.push((Box::new(same), Box::new(chosen)));
+            branches.push((Box::new(same), Box::new(chance.clone().lt(lit(fraction.fraction)))));
         }
         let condition = Expr::Case(Case::new(None, branches, Some(Box::new(lit(false)))));
-        let plan = LogicalPlanBuilder::from(plan)
+        let plan = LogicalPlanBuilder::from(frame.plan().clone())
             .filter(condition)
             .and_then(LogicalPlanBuilder::build)
             .map_err(from_datafusion)?;
@@ -365,23 +359,4 @@ impl Planner<'_> {
 
 fn is_text(data_type: &DataType) -> bool {
     matches!(data_type, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
-}
-
-/// The hash below which this part of all hashes lies.
-fn threshold(part: f64) -> i64 {
-    // Saturates at the ends, as it should.
-    ((part.clamp(0.0, 1.0) * 2.0 - 1.0) * 9.223_372_036_854_776e18) as i64
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn thresholds() {
-        assert_eq!(threshold(0.0), i64::MIN);
-        assert_eq!(threshold(0.5), 0);
-        assert_eq!(threshold(1.0), i64::MAX);
-        assert!(threshold(0.25) < 0 && threshold(0.75) > 0);
-    }
 }

@@ -51,6 +51,11 @@
 //! newer one of the same key. The coordinator cancels its job on a fence, and sinks for which that window matters
 //! order writes by batch (Cassandra: write time).
 //!
+//! With two schedulers that know each other by epochs ([`ha`](crate::ha)) the one that creates the next file is not
+//! always the one that should go on: a deposed leader's last write may land after its successor has opened the
+//! checkpoint. Entries are signed with the epoch too, then. Who finds a lower epoch's opens the checkpoint again and
+//! goes on from it (case one: over its ranges; case two: the batch is done); who finds a higher one's is fenced.
+//!
 //! # Durability
 //!
 //! S3 answers a PUT once it is durable. A local folder is another matter: a file is complete or absent after `kill -9`
@@ -59,6 +64,7 @@
 //! make batches run again with other ranges, which an upsert sink absorbs; an empty file is refused by name, with what
 //! to do.
 
+use crate::ha::{Claim, LEADERSHIP_LOST};
 use crate::streaming::recovery::{Corruption, Decision, decide};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -101,11 +107,13 @@ pub struct Options {
     /// How long an entry that may be deleted is kept all the same, so that a coordinator that comes back from a pause
     /// collides with it. See the module's text.
     pub purge_delay: Duration,
+    /// The leadership of the scheduler that opens it, which signs the entries; none when nobody disputes it.
+    pub claim: Option<Claim>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { batches_retained_min: 100, retry: Retry::default(), purge_delay: Duration::from_secs(60) }
+        Self { batches_retained_min: 100, retry: Retry::default(), purge_delay: Duration::from_secs(60), claim: None }
     }
 }
 
@@ -289,14 +297,14 @@ impl Checkpoint {
             let mut position = self.position();
             position.may_write_offsets(batch_id, &entry)?;
             let previous = position.latest_offset.as_ref().map(|(_, entry)| &entry.metadata);
-            entry.metadata.conf = OffsetMetadata::pin(previous, &entry.metadata.conf, self.run);
+            entry.metadata.conf = OffsetMetadata::pin(previous, &entry.metadata.conf, self.author());
             let bytes = entry.encode().map_err(|e| Error::internal(format!("{file} cannot be written: {e}")))?;
             position.in_doubt = Some(file.clone());
             bytes
         };
         if let Created::Exists(found) = self.offsets.create(batch_id, &bytes).await? {
-            let winner = OffsetEntry::decode(&found).ok();
-            return Err(self.fenced(&file, winner.as_ref().and_then(|entry| entry.metadata.run_id())));
+            let winner = OffsetEntry::decode(&found).ok().map(|entry| entry.metadata.author());
+            return Err(self.fenced(&file, winner.unwrap_or_default()));
         }
         let contact = self.verify_ahead(&self.offsets, batch_id).await?;
         let mut position = self.position();
@@ -312,15 +320,16 @@ impl Checkpoint {
     /// As [`Checkpoint::write_offsets`].
     pub async fn write_commit(&self, batch_id: u64, entry: CommitEntry) -> Result<()> {
         let file = self.commits.display_of(batch_id);
-        let bytes = entry.encode(self.run).map_err(|e| Error::internal(format!("{file} cannot be written: {e}")))?;
+        let bytes =
+            entry.encode(self.author()).map_err(|e| Error::internal(format!("{file} cannot be written: {e}")))?;
         {
             let mut position = self.position();
             position.may_write_commit(batch_id)?;
             position.in_doubt = Some(file.clone());
         }
         if let Created::Exists(found) = self.commits.create(batch_id, &bytes).await? {
-            let winner = CommitEntry::decode(&found).ok().and_then(|(_, run)| run);
-            return Err(self.fenced(&file, winner.as_deref()));
+            let winner = CommitEntry::decode(&found).ok().map(|(_, author)| author);
+            return Err(self.fenced(&file, winner.unwrap_or_default()));
         }
         let contact = self.verify_ahead(&self.commits, batch_id).await?;
         let mut position = self.position();
@@ -339,7 +348,7 @@ impl Checkpoint {
             return Ok(answered);
         }
         match log.ids().await?.last() {
-            Some(latest) if *latest > batch_id => Err(self.fenced(&log.display_of(*latest), None)),
+            Some(latest) if *latest > batch_id => Err(self.fenced(&log.display_of(*latest), Author::default())),
             _ => Ok(answered),
         }
     }
@@ -397,18 +406,43 @@ impl Checkpoint {
         Ok(Some(entry))
     }
 
+    /// Who signs what this writes.
+    fn author(&self) -> Author {
+        Author { run: Some(self.run.to_string()), claim: self.options.claim }
+    }
+
     /// The error of a write that found another's bytes.
-    fn fenced(&self, file: &str, winner: Option<&str>) -> Error {
+    fn fenced(&self, file: &str, winner: Author) -> Error {
         let run = self.run.to_string();
-        if winner == Some(run.as_str()) {
-            // An earlier write of this run that was given up has landed since. What it says is what counts.
-            return Error::transient(
-                "CHECKPOINT_UNAVAILABLE",
-                format!(
-                    "{file} holds an earlier write of this run ({run}): open the checkpoint again to continue from it"
-                ),
-            );
+        match precedence(&self.author(), &winner) {
+            // What it says is what counts.
+            Precedence::Ours => {
+                return Error::transient(
+                    "CHECKPOINT_UNAVAILABLE",
+                    format!(
+                        "{file} holds an earlier write of this run ({run}): open the checkpoint again to continue \
+                         from it"
+                    ),
+                );
+            }
+            Precedence::Deposed => {
+                return Error::transient(
+                    "CHECKPOINT_TAKEN_OVER",
+                    format!(
+                        "{file} holds what the scheduler that led before wrote last: open the checkpoint again to \
+                         continue from it"
+                    ),
+                );
+            }
+            Precedence::Successor => {
+                return Error::fatal(
+                    LEADERSHIP_LOST,
+                    format!("{file} was written by the scheduler that leads by now: this run ({run}) ends"),
+                );
+            }
+            Precedence::Unknown => {}
         }
+        let winner = winner.run;
         let winner = winner.map_or_else(|| "a run of another engine".into(), |winner| format!("run {winner}"));
         Error::fatal(
             "CONCURRENT_STREAM_LOG_UPDATE",
@@ -434,6 +468,39 @@ impl fmt::Debug for Checkpoint {
             .field("query", &self.query)
             .field("run", &self.run)
             .finish_non_exhaustive()
+    }
+}
+
+/// Who wrote an entry.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Author {
+    /// None: another engine.
+    pub run: Option<String>,
+    /// None: a scheduler whose leadership nobody disputed.
+    pub claim: Option<Claim>,
+}
+
+/// What it means to find another's entry where one wanted to write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Precedence {
+    /// An earlier write of this run, which was given up and has landed since.
+    Ours,
+    /// The last write of a leader that was deposed: it counts, and this run goes on.
+    Deposed,
+    /// This run is the deposed leader's.
+    Successor,
+    /// Nothing is known: this run stops.
+    Unknown,
+}
+
+fn precedence(us: &Author, winner: &Author) -> Precedence {
+    if winner.run == us.run {
+        return Precedence::Ours;
+    }
+    match (us.claim, winner.claim) {
+        (Some(us), Some(winner)) if us.cluster == winner.cluster && us.epoch > winner.epoch => Precedence::Deposed,
+        (Some(us), Some(winner)) if us.cluster == winner.cluster && us.epoch < winner.epoch => Precedence::Successor,
+        _ => Precedence::Unknown,
     }
 }
 

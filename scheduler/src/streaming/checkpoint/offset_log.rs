@@ -9,9 +9,9 @@
 //!
 //! Version 2 (Spark 4.2, when asked for) has `<source id>:<offset>` lines instead; it is read, never written.
 
+use super::Author;
 use super::metadata_log::{Malformed, lines_after_version};
 use bytes::Bytes;
-use headwater_proto::ids::RunId;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -21,6 +21,8 @@ const VOID_OFFSET: &str = "-";
 const VERSION_MAX: u64 = 2;
 /// Conf key under which an entry names the run that wrote it. Spark carries unknown conf keys along unread.
 const RUN_ID: &str = "headwater.runId";
+/// Conf key of the leadership that wrote an entry: `<cluster>/<epoch>`.
+const EPOCH: &str = "headwater.epoch";
 
 /// Confs that Spark pins to a checkpoint: the value in the log wins over the session's for as long as the query lives.
 /// With each, the value that a log without the key means, where Spark defines one.
@@ -57,15 +59,27 @@ impl OffsetMetadata {
         self.conf.get(RUN_ID).map(String::as_str)
     }
 
+    /// Who wrote the entry.
+    pub(super) fn author(&self) -> Author {
+        let claim = self.conf.get(EPOCH).and_then(|claim| claim.parse().ok());
+        Author { run: self.run_id().map(str::to_string), claim }
+    }
+
     /// What the next entry records as conf: what the log has pinned, then what is new.
     pub(super) fn pin(
         previous: Option<&Self>,
         conf: &BTreeMap<String, String>,
-        run: RunId,
+        author: Author,
     ) -> BTreeMap<String, String> {
         let mut pinned = conf.clone();
         pinned.extend(previous.into_iter().flat_map(|previous| previous.conf.clone()));
-        pinned.insert(RUN_ID.into(), run.to_string());
+        for (key, value) in [(RUN_ID, author.run), (EPOCH, author.claim.map(|claim| claim.to_string()))] {
+            // Never the author of the entry before.
+            match value {
+                Some(value) => pinned.insert(key.into(), value),
+                None => pinned.remove(key),
+            };
+        }
         pinned
     }
 }
@@ -271,14 +285,20 @@ mod tests {
 
     #[test]
     fn the_log_pins_confs() {
-        let run = RunId::random();
         let conf = |pairs: &[(&str, &str)]| {
             pairs.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect::<BTreeMap<_, _>>()
         };
-        let previous =
-            OffsetMetadata { conf: conf(&[("partitions", "5"), (RUN_ID, "old")]), ..OffsetMetadata::default() };
-        let pinned = OffsetMetadata::pin(Some(&previous), &conf(&[("partitions", "200"), ("codec", "lz4")]), run);
-        assert_eq!(pinned, conf(&[("partitions", "5"), ("codec", "lz4"), (RUN_ID, &run.to_string())]));
-        assert_eq!(OffsetMetadata { conf: pinned, ..previous }.run_id(), Some(run.to_string().as_str()));
+        let previous = conf(&[("partitions", "5"), (RUN_ID, "old"), (EPOCH, "old")]);
+        let previous = OffsetMetadata { conf: previous, ..OffsetMetadata::default() };
+        let author = Author { run: Some("new".into()), claim: None };
+        let new = conf(&[("partitions", "200"), ("codec", "lz4")]);
+        let pinned = OffsetMetadata::pin(Some(&previous), &new, author.clone());
+        assert_eq!(pinned, conf(&[("partitions", "5"), ("codec", "lz4"), (RUN_ID, "new")]));
+        assert_eq!(OffsetMetadata { conf: pinned, ..previous.clone() }.author(), author);
+        let claim = "6e6f2a35-0b0c-4d0b-8a51-5b8a2c1e0d4f/3";
+        let author = Author { claim: claim.parse().ok(), ..author };
+        let pinned = OffsetMetadata::pin(Some(&previous), &new, author.clone());
+        assert_eq!(pinned.get(EPOCH).map(String::as_str), Some(claim));
+        assert_eq!(OffsetMetadata { conf: pinned, ..previous }.author(), author);
     }
 }

@@ -7,6 +7,8 @@
 //! <root>/sources/<n>/0     where source n began
 //! ```
 
+use crate::ha::Tenure;
+use crate::ha::fenced::Fenced;
 use headwater_executor::connectors;
 use headwater_executor::connectors::files::location::{FSYNC, parse_location};
 use headwater_proto::error::{Error, Result};
@@ -51,6 +53,11 @@ impl Location {
             invalid(format!("failed to create checkpoint folder {display}: {reason}; name a writable folder"))
         })?;
         Ok(Self::new(store, root, display))
+    }
+
+    /// The same, written to only while `tenure` lasts.
+    pub fn fenced(self, tenure: &Tenure) -> Self {
+        Self { store: Fenced::over(self.store, tenure.clone()), ..self }
     }
 
     /// The location as people know it.

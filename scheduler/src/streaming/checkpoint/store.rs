@@ -12,7 +12,7 @@ use headwater_proto::error::{Error, ErrorKind, Result};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode};
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How often a request that failed for a passing reason is repeated.
 #[derive(Debug, Clone, Copy)]
@@ -23,20 +23,28 @@ pub struct Retry {
     pub backoff_first: Duration,
     /// No pause is longer.
     pub backoff_max: Duration,
+    /// After so long no further request is made: one that hangs takes its time.
+    pub patience: Duration,
 }
 
 impl Default for Retry {
     /// Five requests within some three seconds. S3's client has patience of its own below this.
     fn default() -> Self {
-        Self { attempts_max: 5, backoff_first: Duration::from_millis(200), backoff_max: Duration::from_secs(2) }
+        Self {
+            attempts_max: 5,
+            backoff_first: Duration::from_millis(200),
+            backoff_max: Duration::from_secs(2),
+            patience: Duration::from_secs(10),
+        }
     }
 }
 
 impl Retry {
     /// The pause after the `failed`-th request has failed, or none when it was the last.
-    fn after(&self, failed: u32) -> Option<Duration> {
+    fn after(&self, failed: u32, elapsed: Duration) -> Option<Duration> {
         let factor = 2u32.saturating_pow(failed.saturating_sub(1));
-        (failed < self.attempts_max).then(|| self.backoff_first.saturating_mul(factor).min(self.backoff_max))
+        (failed < self.attempts_max && elapsed < self.patience)
+            .then(|| self.backoff_first.saturating_mul(factor).min(self.backoff_max))
     }
 }
 
@@ -71,7 +79,7 @@ pub(super) struct Store {
 impl Store {
     /// Puts `bytes` at `path` unless something is there. One request when all goes well.
     pub async fn create(&self, path: &Path, bytes: &Bytes) -> Result<Created> {
-        let mut failed = 0;
+        let (began, mut failed) = (Instant::now(), 0);
         loop {
             let error = match self.location.store.put_opts(path, bytes.clone().into(), PutMode::Create.into()).await {
                 Ok(_) => return Ok(Created::Written),
@@ -86,11 +94,12 @@ impl Store {
                 Err(error) => error,
             };
             failed += 1;
-            match self.retry.after(failed) {
+            match self.retry.after(failed, began.elapsed()) {
                 Some(pause) => rest(pause).await,
                 None => {
                     // The last answer may be the one that was lost.
-                    return match self.get(path).await {
+                    let retry = Retry { attempts_max: 1, ..self.retry };
+                    return match (Self { retry, ..self.clone() }).get(path).await {
                         Ok(Some(found)) => Ok(settle(bytes, found)),
                         Ok(None) | Err(_) => Err(self.error("write", path, &error)),
                     };
@@ -101,7 +110,7 @@ impl Store {
 
     /// The file's bytes, if it is there.
     pub async fn get(&self, path: &Path) -> Result<Option<Bytes>> {
-        let mut failed = 0;
+        let (began, mut failed) = (Instant::now(), 0);
         loop {
             let result = match self.location.store.get(path).await {
                 Ok(found) => found.bytes().await,
@@ -113,7 +122,7 @@ impl Store {
                 Err(error) => error,
             };
             failed += 1;
-            match self.retry.after(failed).filter(|_| is_transient(&error)) {
+            match self.retry.after(failed, began.elapsed()).filter(|_| is_transient(&error)) {
                 Some(pause) => rest(pause).await,
                 None => return Err(self.error("read", path, &error)),
             }
@@ -122,7 +131,7 @@ impl Store {
 
     /// Names of the files directly in `folder`; none when there is no such folder.
     pub async fn names(&self, folder: &Path) -> Result<Vec<String>> {
-        let mut failed = 0;
+        let (began, mut failed) = (Instant::now(), 0);
         loop {
             let error = match self.location.store.list_with_delimiter(Some(folder)).await {
                 Ok(found) => {
@@ -133,7 +142,7 @@ impl Store {
                 Err(error) => error,
             };
             failed += 1;
-            match self.retry.after(failed).filter(|_| is_transient(&error)) {
+            match self.retry.after(failed, began.elapsed()).filter(|_| is_transient(&error)) {
                 Some(pause) => rest(pause).await,
                 None => return Err(self.error("list", folder, &error)),
             }
@@ -210,11 +219,14 @@ mod tests {
             attempts_max: 5,
             backoff_first: Duration::from_millis(100),
             backoff_max: Duration::from_millis(300),
+            patience: Duration::from_secs(1),
         };
-        let pauses = (1..=5).map(|failed| retry.after(failed).map(|pause| pause.as_millis())).collect::<Vec<_>>();
+        let after = |failed| retry.after(failed, Duration::ZERO);
+        let pauses = (1..=5).map(|failed| after(failed).map(|pause| pause.as_millis())).collect::<Vec<_>>();
         assert_eq!(pauses, [Some(100), Some(200), Some(300), Some(300), None]);
         let endless = Retry { attempts_max: u32::MAX, ..retry };
-        assert_eq!(endless.after(u32::MAX - 1), Some(Duration::from_millis(300)));
+        assert_eq!(endless.after(u32::MAX - 1, Duration::ZERO), Some(Duration::from_millis(300)));
+        assert_eq!(retry.after(1, Duration::from_secs(1)), None, "its patience is over");
     }
 
     #[test]

@@ -123,7 +123,8 @@ impl ObjectStore for FaultyStore {
 }
 
 pub(super) fn quick() -> Options {
-    let retry = Retry { attempts_max: 3, backoff_first: Duration::ZERO, backoff_max: Duration::ZERO };
+    let (attempts_max, backoff_first, backoff_max) = (3, Duration::ZERO, Duration::ZERO);
+    let retry = Retry { attempts_max, backoff_first, backoff_max, ..Retry::default() };
     Options { retry, ..Options::default() }
 }
 
@@ -297,11 +298,55 @@ async fn an_earlier_write_of_the_same_run_that_lands_late_is_no_fence() {
     let store = Arc::new(InMemory::new());
     let checkpoint = open(&store).await;
     let mut late = entry(9);
-    late.metadata.conf = OffsetMetadata::pin(None, &BTreeMap::new(), checkpoint.run_id());
+    late.metadata.conf = OffsetMetadata::pin(None, &BTreeMap::new(), checkpoint.author());
     put(&*store, "offsets/0", late.encode().unwrap()).await;
     let error = checkpoint.write_offsets(0, entry(1)).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Transient, "{error}");
     assert!(error.message.contains("open the checkpoint again"), "{error}");
+}
+
+/// Opens as a run of the scheduler that leads in this epoch.
+async fn open_in_epoch(store: &Arc<InMemory>, cluster: uuid::Uuid, epoch: u64) -> Checkpoint {
+    let options = Options { claim: Some(Claim { cluster, epoch }), ..quick() };
+    Checkpoint::open(at(store), RunId::random(), options).await.unwrap()
+}
+
+#[tokio::test]
+async fn the_last_write_of_a_deposed_leader_does_not_stop_its_successor() {
+    let cluster = uuid::Uuid::new_v4();
+    let class = |error: Error| (error.kind, error.class);
+    let taken_over = (ErrorKind::Transient, "CHECKPOINT_TAKEN_OVER".to_string());
+    let deposed = (ErrorKind::Fatal, LEADERSHIP_LOST.to_string());
+
+    // Both are about to decide batch 1; the old leader's entry lands first.
+    let store = Arc::new(InMemory::new());
+    let old = open_in_epoch(&store, cluster, 1).await;
+    run_batch(&old, 0).await;
+    let new = open_in_epoch(&store, cluster, 2).await;
+    old.write_offsets(1, entry(2)).await.unwrap();
+    assert_eq!(class(new.write_offsets(1, entry(3)).await.unwrap_err()), taken_over);
+    let new = open_in_epoch(&store, cluster, 2).await;
+    let Decision::Rerun { batch_id: 1, end, .. } = new.recover(1).unwrap() else { panic!() };
+    assert_eq!(end, entry(2).offsets, "the ranges that are in the log");
+    new.write_commit(1, CommitEntry::default()).await.unwrap();
+    assert_eq!(class(old.write_commit(1, CommitEntry::default()).await.unwrap_err()), deposed);
+
+    // Both run batch 2; the old leader's commit lands first.
+    new.write_offsets(2, entry(3)).await.unwrap();
+    let newest = open_in_epoch(&store, cluster, 3).await;
+    new.write_commit(2, CommitEntry::default()).await.unwrap();
+    assert_eq!(class(newest.write_commit(2, CommitEntry::default()).await.unwrap_err()), taken_over);
+    let Decision::Advance { batch_id: 3, .. } = open_in_epoch(&store, cluster, 3).await.recover(1).unwrap() else {
+        panic!()
+    };
+    // Of the same leadership, or of another cluster, nobody knows who is right.
+    let unknown = (ErrorKind::Fatal, "CONCURRENT_STREAM_LOG_UPDATE".to_string());
+    for (cluster, epoch) in [(cluster, 3), (uuid::Uuid::new_v4(), 9)] {
+        let (one, other) = (open_in_epoch(&store, cluster, epoch).await, open_in_epoch(&store, cluster, epoch).await);
+        let batch = one.position().latest_commit.as_ref().map_or(0, |(id, _)| id + 1);
+        run_batch(&one, batch).await;
+        assert_eq!(class(other.write_offsets(batch, entry(50)).await.unwrap_err()), unknown);
+    }
 }
 
 #[tokio::test]

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$headwater_airflow/engine/query.proto\x12\x10headwater.engine\"\xb5\x01\n\rSubmitRequest\x12\x0b\n\x03sql\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07trigger\x18\x03 \x01(\t\x12\x12\n\ncheckpoint\x18\x04 \x01(\t\x12\x37\n\x04\x63onf\x18\x05 \x03(\x0b\x32).headwater.engine.SubmitRequest.ConfEntry\x1a+\n\tConfEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"R\n\x0eSubmitResponse\x12.\n\x07queries\x18\x01 \x03(\x0b\x32\x1d.headwater.engine.QueryStatus\x12\x10\n\x08messages\x18\x02 \x03(\t\"\x17\n\x08QueryRef\x12\x0b\n\x03ref\x18\x01 \x01(\t\"\r\n\x0bListRequest\">\n\x0cListResponse\x12.\n\x07queries\x18\x01 \x03(\x0b\x32\x1d.headwater.engine.QueryStatus\"\xe5\x01\n\x0bQueryStatus\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\r\n\x05state\x18\x04 \x01(\t\x12\x10\n\x08\x62\x61tch_id\x18\x05 \x01(\x03\x12\x1d\n\x15input_rows_per_second\x18\x06 \x01(\x01\x12!\n\x19processed_rows_per_second\x18\x07 \x01(\x01\x12\x13\n\x0blag_records\x18\x08 \x01(\x03\x12\x0f\n\x07message\x18\t \x01(\t\x12\x12\n\ncheckpoint\x18\n \x01(\t\x12\x0f\n\x07trigger\x18\x0b \x01(\t\"\x12\n\x10\x45ndpointsRequest\"<\n\x11\x45ndpointsResponse\x12\x14\n\x0c\x63onnect_port\x18\x01 \x01(\r\x12\x11\n\thttp_port\x18\x02 \x01(\r\".\n\x0fProgressRequest\x12\x0b\n\x03ref\x18\x01 \x01(\t\x12\x0e\n\x06\x66ollow\x18\x02 \x01(\x08\"M\n\x0eProgressReport\x12\x0c\n\x04json\x18\x01 \x01(\t\x12-\n\x06status\x18\x02 \x01(\x0b\x32\x1d.headwater.engine.QueryStatus\"|\n\nSqlRequest\x12\x0b\n\x03sql\x18\x01 \x01(\t\x12\x34\n\x04\x63onf\x18\x02 \x03(\x0b\x32&.headwater.engine.SqlRequest.ConfEntry\x1a+\n\tConfEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x83\x01\n\x0bSqlResponse\x12\x13\n\tarrow_ipc\x18\x01 \x01(\x0cH\x00\x12\x11\n\x07message\x18\x02 \x01(\tH\x00\x12\x31\n\x08progress\x18\x03 \x01(\x0b\x32\x1d.headwater.engine.JobProgressH\x00\x12\x11\n\tstatement\x18\x04 \x01(\rB\x06\n\x04kind\"0\n\x0bJobProgress\x12\x12\n\ntasks_done\x18\x01 \x01(\r\x12\r\n\x05tasks\x18\x02 \x01(\r\"\x14\n\x12\x43ompletionsRequest\"J\n\x13\x43ompletionsResponse\x12\x0e\n\x06tables\x18\x01 \x03(\t\x12\x11\n\tfunctions\x18\x02 \x03(\t\x12\x10\n\x08keywords\x18\x03 \x03(\t\"\"\n\x0bHoldRequest\x12\x13\n\x0b\x65xecutor_id\x18\x01 \x01(\t\"\x0e\n\x0cHoldResponse2\xdb\x04\n\x0cQueryService\x12K\n\x06Submit\x12\x1f.headwater.engine.SubmitRequest\x1a .headwater.engine.SubmitResponse\x12\x45\n\x04List\x12\x1d.headwater.engine.ListRequest\x1a\x1e.headwater.engine.ListResponse\x12@\n\x03Get\x12\x1a.headwater.engine.QueryRef\x1a\x1d.headwater.engine.QueryStatus\x12Q\n\x08Progress\x12!.headwater.engine.ProgressRequest\x1a .headwater.engine.ProgressReport0\x01\x12\x41\n\x04Stop\x12\x1a.headwater.engine.QueryRef\x1a\x1d.headwater.engine.QueryStatus\x12\x44\n\x07Restart\x12\x1a.headwater.engine.QueryRef\x1a\x1d.headwater.engine.QueryStatus\x12\x43\n\x06\x44\x65lete\x12\x1a.headwater.engine.QueryRef\x1a\x1d.headwater.engine.QueryStatus\x12T\n\tEndpoints\x12\".headwater.engine.EndpointsRequest\x1a#.headwater.engine.EndpointsResponse2\xb2\x01\n\nSqlService\x12H\n\x07\x45xecute\x12\x1c.headwater.engine.SqlRequest\x1a\x1d.headwater.engine.SqlResponse0\x01\x12Z\n\x0b\x43ompletions\x12$.headwater.engine.CompletionsRequest\x1a%.headwater.engine.CompletionsResponse2Z\n\x0fLivenessService\x12G\n\x04Hold\x12\x1d.headwater.engine.HoldRequest\x1a\x1e.headwater.engine.HoldResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$headwater_airflow/engine/query.proto\x12\x10headwater.engine\"\xb5\x01\n\rSubmitRequest\x12\x0b\n\x03sql\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07trigger\x18\x03 \x01(\t\x12\x12\n\ncheckpoint\x18\x04 \x01(\t\x12\x37\n\x04\x63onf\x18\x05 \x03(\x0b\x32).headwater.engine.SubmitRequest.ConfEntry\x1a+\n\tConfEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"R\n\x0eSubmitResponse\x12.\n\x07queries\x18\x01 \x03(\x0b\x32\x1d.headwater.engine.QueryStatus\x12\x10\n\x08messages\x18\x02 \x03(\t\"\x17\n\x08QueryRef\x12\x0b\n\x03ref\x18\x01 \x01(\t\"\r\n\x0bListRequest\">\n\x0cListResponse\x12.\n\x07queries\x18\x01 \x03(\x0b\x32\x1d.headwater.engine.QueryStatus\"\xe5\x01\n\x0bQueryStatus\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\r\n\x05state\x18\x04 \x01(\t\x12\x10\n\x08\x62\x61tch_id\x18\x05 \x01(\x03\x12\x1d\n\x15input_rows_per_second\x18\x06 \x01(\x01\x12!\n\x19processed_rows_per_second\x18\x07 \x01(\x01\x12\x13\n\x0blag_records\x18\x08 \x01(\x03\x12\x0f\n\x07message\x18\t \x01(\t\x12\x12\n\ncheckpoint\x18\n \x01(\t\x12\x0f\n\x07trigger\x18\x0b \x01(\t\"\x12\n\x10\x45ndpointsRequest\"K\n\x11\x45ndpointsResponse\x12\x14\n\x0c\x63onnect_port\x18\x01 \x01(\r\x12\x11\n\thttp_port\x18\x02 \x01(\r\x12\r\n\x05\x65poch\x18\x03 \x01(\x04\".\n\x0fProgressRequest\x12\x0b\n\x03ref\x18\x01 \x01(\t\x12\x0e\n\x06\x66ollow\x18\x02 \x01(\x08\"M\n\x0eProgressReport\x12\x0c\n\x04json\x18\x01 \x01(\t\x12-\n\x06status\x18\x02 \x01(\x0b\x32\x1d.headwater.engine.QueryStatus\"|\n\nSqlRequest\x12\x0b\n\x03sql\x18\x01 \x01(\t\x12\x34\n\x04\x63onf\x18\x02 \x03(\x0b\x32&.headwater.engine.SqlRequest.ConfEntry\x1a+\n\tConfEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x83\x01\n\x0bSqlResponse\x12\x13\n\tarrow_ipc\x18\x01 \x01(\x0cH\x00\x12\x11\n\x07message\x18\x02 \x01(\tH\x00\x12\x31\n\x08progress\x18\x03 \x01(\x0b\x32\x1d.headwater.engine.JobProgressH\x00\x12\x11\n\tstatement\x18\x04 \x01(\rB\x06\n\x04kind\"0\n\x0bJobProgress\x12\x12\n\ntasks_done\x18\x01 \x01(\r\x12\r\n\x05tasks\x18\x02 \x01(\r\"\x14\n\x12\x43ompletionsRequest\"J\n\x13\x43ompletionsResponse\x12\x0e\n\x06tables\x18\x01 \x03(\t\x12\x11\n\tfunctions\x18\x02 \x03(\t\x12\x10\n\x08keywords\x18\x03 \x03(\t\"\"\n\x0bHoldRequest\x12\x13\n\x0b\x65xecutor_id\x18\x01 \x01(\t\"\x0e\n\x0cHoldResponse2\xdb\x04\n\x0cQueryService\x12K\n\x06Submit\x12\x1f.headwater.engine.SubmitRequest\x1a .headwater.engine.SubmitResponse\x12\x45\n\x04List\x12\x1d.headwater.engine.ListRequest\x1a\x1e.headwater.engine.ListResponse\x12@\n\x03Get\x12\x1a.headwater.engine.QueryRef\x1a\x1d.headwater.engine.QueryStatus\x12Q\n\x08Progress\x12!.headwater.engine.ProgressRequest\x1a .headwater.engine.ProgressReport0\x01\x12\x41\n\x04Stop\x12\x1a.headwater.engine.QueryRef\x1a\x1d.headwater.engine.QueryStatus\x12\x44\n\x07Restart\x12\x1a.headwater.engine.QueryRef\x1a\x1d.headwater.engine.QueryStatus\x12\x43\n\x06\x44\x65lete\x12\x1a.headwater.engine.QueryRef\x1a\x1d.headwater.engine.QueryStatus\x12T\n\tEndpoints\x12\".headwater.engine.EndpointsRequest\x1a#.headwater.engine.EndpointsResponse2\xb2\x01\n\nSqlService\x12H\n\x07\x45xecute\x12\x1c.headwater.engine.SqlRequest\x1a\x1d.headwater.engine.SqlResponse0\x01\x12Z\n\x0b\x43ompletions\x12$.headwater.engine.CompletionsRequest\x1a%.headwater.engine.CompletionsResponse2\\\n\x0fLivenessService\x12I\n\x04Hold\x12\x1d.headwater.engine.HoldRequest\x1a\x1e.headwater.engine.HoldResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -52,31 +52,31 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ENDPOINTSREQUEST']._serialized_start=662
   _globals['_ENDPOINTSREQUEST']._serialized_end=680
   _globals['_ENDPOINTSRESPONSE']._serialized_start=682
-  _globals['_ENDPOINTSRESPONSE']._serialized_end=742
-  _globals['_PROGRESSREQUEST']._serialized_start=744
-  _globals['_PROGRESSREQUEST']._serialized_end=790
-  _globals['_PROGRESSREPORT']._serialized_start=792
-  _globals['_PROGRESSREPORT']._serialized_end=869
-  _globals['_SQLREQUEST']._serialized_start=871
-  _globals['_SQLREQUEST']._serialized_end=995
+  _globals['_ENDPOINTSRESPONSE']._serialized_end=757
+  _globals['_PROGRESSREQUEST']._serialized_start=759
+  _globals['_PROGRESSREQUEST']._serialized_end=805
+  _globals['_PROGRESSREPORT']._serialized_start=807
+  _globals['_PROGRESSREPORT']._serialized_end=884
+  _globals['_SQLREQUEST']._serialized_start=886
+  _globals['_SQLREQUEST']._serialized_end=1010
   _globals['_SQLREQUEST_CONFENTRY']._serialized_start=197
   _globals['_SQLREQUEST_CONFENTRY']._serialized_end=240
-  _globals['_SQLRESPONSE']._serialized_start=998
-  _globals['_SQLRESPONSE']._serialized_end=1129
-  _globals['_JOBPROGRESS']._serialized_start=1131
-  _globals['_JOBPROGRESS']._serialized_end=1179
-  _globals['_COMPLETIONSREQUEST']._serialized_start=1181
-  _globals['_COMPLETIONSREQUEST']._serialized_end=1201
-  _globals['_COMPLETIONSRESPONSE']._serialized_start=1203
-  _globals['_COMPLETIONSRESPONSE']._serialized_end=1277
-  _globals['_HOLDREQUEST']._serialized_start=1279
-  _globals['_HOLDREQUEST']._serialized_end=1313
-  _globals['_HOLDRESPONSE']._serialized_start=1315
-  _globals['_HOLDRESPONSE']._serialized_end=1329
-  _globals['_QUERYSERVICE']._serialized_start=1332
-  _globals['_QUERYSERVICE']._serialized_end=1935
-  _globals['_SQLSERVICE']._serialized_start=1938
-  _globals['_SQLSERVICE']._serialized_end=2116
-  _globals['_LIVENESSSERVICE']._serialized_start=2118
-  _globals['_LIVENESSSERVICE']._serialized_end=2208
+  _globals['_SQLRESPONSE']._serialized_start=1013
+  _globals['_SQLRESPONSE']._serialized_end=1144
+  _globals['_JOBPROGRESS']._serialized_start=1146
+  _globals['_JOBPROGRESS']._serialized_end=1194
+  _globals['_COMPLETIONSREQUEST']._serialized_start=1196
+  _globals['_COMPLETIONSREQUEST']._serialized_end=1216
+  _globals['_COMPLETIONSRESPONSE']._serialized_start=1218
+  _globals['_COMPLETIONSRESPONSE']._serialized_end=1292
+  _globals['_HOLDREQUEST']._serialized_start=1294
+  _globals['_HOLDREQUEST']._serialized_end=1328
+  _globals['_HOLDRESPONSE']._serialized_start=1330
+  _globals['_HOLDRESPONSE']._serialized_end=1344
+  _globals['_QUERYSERVICE']._serialized_start=1347
+  _globals['_QUERYSERVICE']._serialized_end=1950
+  _globals['_SQLSERVICE']._serialized_start=1953
+  _globals['_SQLSERVICE']._serialized_end=2131
+  _globals['_LIVENESSSERVICE']._serialized_start=2133
+  _globals['_LIVENESSSERVICE']._serialized_end=2225
 # @@protoc_insertion_point(module_scope)

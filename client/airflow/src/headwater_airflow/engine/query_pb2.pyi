@@ -81,12 +81,14 @@ class EndpointsRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class EndpointsResponse(_message.Message):
-    __slots__ = ("connect_port", "http_port")
+    __slots__ = ("connect_port", "http_port", "epoch")
     CONNECT_PORT_FIELD_NUMBER: _ClassVar[int]
     HTTP_PORT_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
     connect_port: int
     http_port: int
-    def __init__(self, connect_port: _Optional[int] = ..., http_port: _Optional[int] = ...) -> None: ...
+    epoch: int
+    def __init__(self, connect_port: _Optional[int] = ..., http_port: _Optional[int] = ..., epoch: _Optional[int] = ...) -> None: ...
 
 class ProgressRequest(_message.Message):
     __slots__ = ("ref", "follow")

@@ -526,8 +526,8 @@ class SqlService(object):
 
 
 class LivenessServiceStub(object):
-    """Executors hold this stream open as long as they live: its end tells the scheduler at once, where Ballista's
-    heartbeat would take seconds.
+    """Executors hold this stream open as long as they live: its end tells either side at once, where Ballista's heartbeat
+    would take seconds. Both sides send a message every 250 ms, so that a hung process and a cut network are noticed too.
     """
 
     def __init__(self, channel):
@@ -536,7 +536,7 @@ class LivenessServiceStub(object):
         Args:
             channel: A grpc.Channel.
         """
-        self.Hold = channel.unary_stream(
+        self.Hold = channel.stream_stream(
                 '/headwater.engine.LivenessService/Hold',
                 request_serializer=headwater__airflow_dot_engine_dot_query__pb2.HoldRequest.SerializeToString,
                 response_deserializer=headwater__airflow_dot_engine_dot_query__pb2.HoldResponse.FromString,
@@ -544,12 +544,13 @@ class LivenessServiceStub(object):
 
 
 class LivenessServiceServicer(object):
-    """Executors hold this stream open as long as they live: its end tells the scheduler at once, where Ballista's
-    heartbeat would take seconds.
+    """Executors hold this stream open as long as they live: its end tells either side at once, where Ballista's heartbeat
+    would take seconds. Both sides send a message every 250 ms, so that a hung process and a cut network are noticed too.
     """
 
-    def Hold(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+    def Hold(self, request_iterator, context):
+        """The first request names the executor.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -557,7 +558,7 @@ class LivenessServiceServicer(object):
 
 def add_LivenessServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
-            'Hold': grpc.unary_stream_rpc_method_handler(
+            'Hold': grpc.stream_stream_rpc_method_handler(
                     servicer.Hold,
                     request_deserializer=headwater__airflow_dot_engine_dot_query__pb2.HoldRequest.FromString,
                     response_serializer=headwater__airflow_dot_engine_dot_query__pb2.HoldResponse.SerializeToString,
@@ -571,12 +572,12 @@ def add_LivenessServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class LivenessService(object):
-    """Executors hold this stream open as long as they live: its end tells the scheduler at once, where Ballista's
-    heartbeat would take seconds.
+    """Executors hold this stream open as long as they live: its end tells either side at once, where Ballista's heartbeat
+    would take seconds. Both sides send a message every 250 ms, so that a hung process and a cut network are noticed too.
     """
 
     @staticmethod
-    def Hold(request,
+    def Hold(request_iterator,
             target,
             options=(),
             channel_credentials=None,
@@ -586,8 +587,8 @@ class LivenessService(object):
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.unary_stream(
-            request,
+        return grpc.experimental.stream_stream(
+            request_iterator,
             target,
             '/headwater.engine.LivenessService/Hold',
             headwater__airflow_dot_engine_dot_query__pb2.HoldRequest.SerializeToString,

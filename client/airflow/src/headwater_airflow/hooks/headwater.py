@@ -61,18 +61,22 @@ class HeadwaterHook(BaseHook):
         return Client(killing_settings(self.settings))
 
     def test_connection(self) -> tuple[bool, str]:
-        """Whether a scheduler answers."""
+        """Whether a scheduler answers: of several, the one that leads."""
+        refusals = []
         try:
             settings = self.settings
-            with settings.channel() as channel:
-                stub = query_pb2_grpc.QueryServiceStub(channel)
-                listed = stub.List(query_pb2.ListRequest(), timeout=_TEST_TIMEOUT_S)
-        except grpc.RpcError as error:
-            code = error.code()
-            return False, f"{self.settings.target}: {code.name if code else 'UNKNOWN'}: {error.details()}"
+            for number, target in enumerate(settings.targets):
+                try:
+                    with settings.channel(number) as channel:
+                        stub = query_pb2_grpc.QueryServiceStub(channel)
+                        listed = stub.List(query_pb2.ListRequest(), timeout=_TEST_TIMEOUT_S)
+                    return True, f"the scheduler at {target} answers; it has {len(listed.queries)} streaming queries"
+                except grpc.RpcError as error:
+                    code = error.code()
+                    refusals.append(f"{target}: {code.name if code else 'UNKNOWN'}: {error.details()}")
         except Exception as error:
             return False, str(error)
-        return True, f"the scheduler at {settings.target} answers; it has {len(listed.queries)} streaming queries"
+        return False, "; ".join(refusals)
 
 
 async def settings_of(headwater_conn_id: str) -> Settings:

@@ -1,0 +1,141 @@
+"""Two schedulers over one state directory, one of which leads; and networks that can be cut."""
+
+import json
+import os
+import signal
+import subprocess
+import urllib.error
+import urllib.request
+
+from cluster import Cluster, Process, wait_until
+
+
+def signal_to(process, number):
+    """To the whole group."""
+    os.killpg(process.pid, number)
+
+
+class Pair(Cluster):
+    """A cluster with two schedulers. Whatever asks it asks the one that leads."""
+
+    def __init__(self, name, ha="state-dir", hosts=("127.0.0.1", "127.0.0.1"), wrap=lambda place: (), **options):
+        self.ha, self.hosts, self.wrap = ha, hosts, wrap
+        self.schedulers = [None, None]
+        super().__init__(name, **options)
+
+    def start_scheduler(self):
+        """Both."""
+        for number in range(2):
+            self.start_one(number)
+        self.grpc = ",".join(scheduler.grpc for scheduler in self.schedulers)
+        self.scheduler = self.schedulers[0]
+        wait_until("one of them leads", self.leader)
+
+    def start_one(self, number):
+        """Scheduler 0 or 1, on the ports that it had before."""
+        before = self.schedulers[number]
+        ports = [address.rpartition(":")[2] for address in before.addresses] if before else ["0", "0", "0"]
+        process = Process(
+            self.logs / f"scheduler-{number}.log",
+            *("scheduler", "--ha", self.ha, "--state-dir", str(self.state), "--bind", self.hosts[number]),
+            *("--grpc-port", ports[0], "--connect-port", ports[1], "--http-port", ports[2]),
+            wrap=self.wrap(number),
+        )
+        process.addresses = [process.address(kind) for kind in ("grpc", "connect", "http")]
+        process.grpc, process.connect, process.http_address = process.addresses
+        self.schedulers[number] = process
+        return process
+
+    def health(self, scheduler, seconds=1):
+        """What /healthz of a scheduler says; None when it does not answer."""
+        try:
+            with urllib.request.urlopen(f"http://{scheduler.http_address}/healthz", timeout=seconds) as answer:
+                return json.loads(answer.read())
+        except (OSError, urllib.error.URLError, ValueError):
+            return None
+
+    def leader(self):
+        """The scheduler that leads; of two that believe so, the later."""
+        leaders = []
+        for scheduler in self.schedulers:
+            if scheduler and scheduler.alive() and (health := self.health(scheduler)) and health["role"] == "leader":
+                leaders.append((health["epoch"], scheduler))
+        return max(leaders, key=lambda found: found[0])[1] if leaders else None
+
+    def other(self, scheduler):
+        return self.schedulers[1 - self.schedulers.index(scheduler)]
+
+    def wait_for_leader(self, expected, seconds=None):
+        """Until this scheduler leads."""
+        wait_until("the other scheduler leads", lambda: self.health(expected, 0.5) and self.leader() is expected, seconds)
+
+    @property
+    def http(self):
+        return wait_until("one of the schedulers leads", self.leader).http_address
+
+    @http.setter
+    def http(self, _):
+        pass
+
+    def stop(self):
+        for process in [*self.executors, *self.schedulers]:
+            if process.alive():
+                signal_to(process, signal.SIGCONT)
+        try:
+            self.schedulers[1].terminate()
+            self.scheduler = self.schedulers[0]
+        finally:
+            super().stop()
+
+    def _discard(self):
+        for process in self.schedulers:
+            if process and process.alive():
+                process.kill()
+        super()._discard()
+
+
+class Network:
+    """Hosts of their own, in network namespaces on one bridge, which can be cut off. Needs root."""
+
+    def __init__(self, hosts):
+        number = os.getpid() % 250
+        self.name = f"hw{os.getpid() % 100000}"
+        self.prefix = f"10.{77 + number % 100}.{number}"
+        self.gateway = f"{self.prefix}.1"
+        self.addresses = [f"{self.prefix}.{index + 2}" for index in range(hosts)]
+        self._ip("link", "add", self.name, "type", "bridge")
+        self._ip("addr", "add", f"{self.gateway}/24", "dev", self.name)
+        self._ip("link", "set", self.name, "up")
+        for index, address in enumerate(self.addresses):
+            space, outside, inside = self._names(index)
+            self._ip("netns", "add", space)
+            self._ip("link", "add", outside, "type", "veth", "peer", "name", inside)
+            self._ip("link", "set", inside, "netns", space)
+            self._ip("link", "set", outside, "master", self.name)
+            self._ip("link", "set", outside, "up")
+            self._ip("-n", space, "addr", "add", f"{address}/24", "dev", inside)
+            self._ip("-n", space, "link", "set", inside, "up")
+            self._ip("-n", space, "link", "set", "lo", "up")
+
+    def _names(self, index):
+        return f"{self.name}-{index}", f"{self.name}o{index}", f"{self.name}i{index}"
+
+    def _ip(self, *arguments):
+        subprocess.run(["ip", *arguments], check=True)
+
+    def wrap(self, index):
+        """In front of a command that runs on this host."""
+        return ("ip", "netns", "exec", self._names(index)[0])
+
+    def cut(self, index):
+        """Nothing goes to this host or comes from it; nobody is told."""
+        self._ip("link", "set", self._names(index)[1], "down")
+
+    def mend(self, index):
+        self._ip("link", "set", self._names(index)[1], "up")
+
+    def remove(self):
+        for index in range(len(self.addresses)):
+            subprocess.run(["ip", "netns", "del", self._names(index)[0]], check=False)
+            subprocess.run(["ip", "link", "del", self._names(index)[1]], check=False, stderr=subprocess.DEVNULL)
+        subprocess.run(["ip", "link", "del", self.name], check=False)
