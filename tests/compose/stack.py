@@ -109,8 +109,8 @@ class Stack(Cluster):
 
     def healthy(self):
         try:
-            return self.get("/healthz") == "ok\n"
-        except OSError:
+            return json.loads(self.get("/healthz"))["status"] == "ok"
+        except (OSError, ValueError):
             return False
 
     def health(self, container):

@@ -311,7 +311,8 @@ class ObjectStore(OutageCase):
 
         for away, back in ((refuse, allow), (s3.freeze, s3.thaw)):
             away()
-            self.assert_says_so("keep", "checkpoint storage", bucket)
+            # Its leadership is what a scheduler writes first.
+            self.assert_says_so("keep", "state directory")
             back()
             self.assert_goes_on("keep")
             self.assert_bounded(before)

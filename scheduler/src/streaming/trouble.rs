@@ -48,7 +48,7 @@ fn failed(streak: Streak) -> String {
 
 /// The system that an error is about, by its class.
 fn system(class: &str) -> &'static str {
-    const SYSTEMS: [(&str, &str); 14] = [
+    const SYSTEMS: [(&str, &str); 15] = [
         ("KAFKA_", "kafka"),
         ("CASSANDRA_", "cassandra"),
         ("POSTGRES_", "postgres"),
@@ -56,6 +56,8 @@ fn system(class: &str) -> &'static str {
         ("RANDOMUSER_", "web API"),
         ("CHECKPOINT_", "checkpoint storage"),
         ("STATE_DIR", "state directory"),
+        // Where it says who leads.
+        ("LEADERSHIP_", "state directory"),
         ("STORAGE_", "storage"),
         ("IO_ERROR", "storage"),
         ("NO_EXECUTORS", "executors"),
@@ -116,6 +118,7 @@ mod tests {
         check("CASSANDRA_UNREACHABLE", "h: Name or service not known", "cassandra", "name resolution");
         check("CHECKPOINT_UNAVAILABLE", "failed to write: No space left on device", "checkpoint storage", "free space");
         check("JOB_DEADLINE_EXCEEDED", "job q batch 1", "executors", "headwater.batch.deadline");
+        check("LEADERSHIP_UNCONFIRMED", "it is not certain that this scheduler leads", "state directory", "writable");
         check("ODD", "odd", "headwater", "message");
     }
 
