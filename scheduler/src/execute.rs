@@ -4,15 +4,19 @@ use crate::cluster::{Cluster, Job, JobOutcome};
 use crate::session::Session;
 use crate::sql::catalog::TableDefinition;
 use crate::sql::error::from_datafusion;
+use crate::sql::item_names;
 use crate::sql::parser::Statement;
 use crate::sql::physical::Physical;
 use crate::sql::planner::{Planned, Planner};
 use crate::streaming::manager::{Manager, StartOptions};
+use arrow::array::RecordBatch;
+use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::prelude::SessionContext;
+use futures::StreamExt;
 use headwater_executor::connectors::WriteMode;
 use headwater_executor::operators::sink::{SinkExec, commit_messages};
 use headwater_proto::engine::QueryStatus;
@@ -63,7 +67,7 @@ impl Statements {
             }
             Planned::Rows(plan) => {
                 let physical = self.planner.physical(&plan, &session.conf).await?;
-                Ok(Outcome::Rows(self.rows("SQL".into(), physical, progress).await?))
+                Ok(Outcome::Rows(shown(self.rows("SQL".into(), physical, progress).await?)))
             }
             Planned::Write { input, target, mode, table_name, created } => {
                 let written = self.write(&input, &target, mode, &table_name, session, progress).await;
@@ -162,4 +166,17 @@ impl Statements {
         }
         Ok(())
     }
+}
+
+/// Rows under the names that are shown, of which several may be the same.
+fn shown(rows: SendableRecordBatchStream) -> SendableRecordBatchStream {
+    let schema = rows.schema();
+    if !schema.fields().iter().any(|field| item_names::is_again(field.name())) {
+        return rows;
+    }
+    let fields = schema.fields().iter().map(|field| field.as_ref().clone().with_name(item_names::shown(field.name())));
+    let schema: SchemaRef = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+    let named = Arc::clone(&schema);
+    let rows = rows.map(move |batch| Ok(RecordBatch::try_new(Arc::clone(&named), batch?.columns().to_vec())?));
+    Box::pin(RecordBatchStreamAdapter::new(schema, rows))
 }

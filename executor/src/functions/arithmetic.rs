@@ -8,6 +8,7 @@ use super::cast::number;
 use super::coercion::{self, as_decimal, decimal_result, is_decimal, is_text};
 use super::datetime::{MICROS_PER_DAY, MICROS_PER_SECOND, Zone, civil_from_days, days_from_civil};
 use super::ddl;
+use super::interval_fields::{Fields, metadata, of_both};
 use super::native::{Call, Function, Param, Returns, external, invalid};
 use arrow::array::{
     Array, ArrayRef, ArrowPrimitiveType, AsArray, Decimal128Array, Float64Array, Int64Array, PrimitiveArray,
@@ -94,6 +95,10 @@ pub fn functions() -> Vec<Function> {
         ($op:expr) => {
             Function::new($op.function(), TWO, Returns::Of(|types| result($op, types)), |call| run($op, false, call))
                 .coerced(|types| operands($op, types))
+                .interval(|fields, _| match $op {
+                    Op::Add | Op::Subtract => of_both(fields),
+                    _ => None,
+                })
                 .with_context()
         };
         ($name:literal, $op:expr) => {
@@ -114,7 +119,10 @@ pub fn functions() -> Vec<Function> {
         operator!("try_multiply", Op::Multiply),
         operator!("try_divide", Op::Divide),
         operator!("try_mod", Op::Remainder),
-        Function::new("negative", &[Param::Any], Returns::Arg(0), negative).coerced(one_number).with_context(),
+        Function::new("negative", &[Param::Any], Returns::Arg(0), negative)
+            .coerced(one_number)
+            .interval(|fields, _| metadata(Fields::of(fields.first()?)))
+            .with_context(),
         Function::new("positive", &[Param::Any], Returns::Arg(0), |call| Ok(Arc::clone(&call.args[0])))
             .coerced(one_number),
         Function::new("abs", &[Param::Any], Returns::Arg(0), abs).coerced(one_number).with_context(),

@@ -7,8 +7,8 @@ use super::ddl;
 use super::native::{Call, Function, Param, Returns, external, invalid};
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::{
-    DataType, Date32Type, Decimal128Type, DurationMicrosecondType, Float64Type, Int8Type, Int32Type, Int64Type,
-    IntervalMonthDayNano, IntervalMonthDayNanoType, IntervalUnit, IntervalYearMonthType, TimeUnit,
+    DataType, Date32Type, Decimal128Type, DurationMicrosecondType, FieldRef, Float64Type, Int8Type, Int32Type,
+    Int64Type, IntervalMonthDayNano, IntervalMonthDayNanoType, IntervalUnit, IntervalYearMonthType, TimeUnit,
     TimestampMicrosecondType,
 };
 use datafusion::common::ScalarValue;
@@ -261,19 +261,19 @@ pub fn functions() -> Vec<Function> {
         // What INTERVAL literals are.
         Function::new("interval_days", &[Long], DAY_TIME, |call| {
             call.rows::<DurationMicrosecondType>(|i| Ok(call.longs(0).value(i).checked_mul(MICROS_PER_DAY)))
-        }),
+        })
+        .optional(&[Text])
+        .interval(written),
         Function::new("interval_micros", &[Long], DAY_TIME, |call| {
             call.rows::<DurationMicrosecondType>(|i| Ok(Some(call.longs(0).value(i))))
-        }),
+        })
+        .optional(&[Text])
+        .interval(written),
         Function::new("interval_months", &[Long], YEAR_MONTH, |call| {
             call.rows::<IntervalYearMonthType>(|i| Ok(i32::try_from(call.longs(0).value(i)).ok()))
-        }),
-        Function::new("interval_calendar", &[Long, Long, Long], CALENDAR, |call| {
-            call.rows::<IntervalMonthDayNanoType>(|i| {
-                let at = |at: usize| call.longs(at).value(i);
-                Ok(Some(IntervalMonthDayNano::new(at(0) as i32, at(1) as i32, at(2).saturating_mul(1000))))
-            })
-        }),
+        })
+        .optional(&[Text])
+        .interval(written),
         Function::new("from_utc_timestamp", &[Timestamp, Text], TIMESTAMP, |call| {
             call.rows::<TimestampMicrosecondType>(|i| {
                 let (time, zone) = (call.times(0).value(i), zone_of(call.text(1).value(i))?);
@@ -318,17 +318,12 @@ pub fn functions() -> Vec<Function> {
             call.text_rows(|_| Ok(Some(call.context.zone_name.clone())))
         })
         .with_context(),
-        // Begin and end of the window of `duration` µs, every `slide` µs from `start`, that a time is in: the `k`th.
-        Function::new("window_start", &[Any, Long, Long, Long, Long], Returns::Arg(0), |call| {
-            call.rows::<TimestampMicrosecondType>(|i| {
-                let at = |at: usize| call.longs(at).value(i);
-                let (time, duration, slide, start, k) = (call.times(0).value(i), at(1), at(2), at(3), at(4));
-                let last = time - (time - start).rem_euclid(slide);
-                let begin = last - k * slide;
-                Ok((begin + duration > time).then_some(begin))
-            })
-        }),
     ]
+}
+
+/// The fields that a literal names.
+fn written(_: &[FieldRef], constants: &[Option<&ScalarValue>]) -> Option<String> {
+    constants.get(1).copied().flatten().and_then(|fields| fields.try_as_str()).flatten().map(str::to_string)
 }
 
 fn interval_overflow<T>() -> Result<T> {

@@ -317,6 +317,7 @@ enum Part {
     Year(usize),
     /// `yy`: 2000 to 2099.
     YearOfCentury,
+    Quarter(usize),
     Month(usize),
     MonthText {
         full: bool,
@@ -507,6 +508,18 @@ impl Pattern {
                     pad(out, year_of_era, *width);
                 }
                 Part::YearOfCentury => pad(out, year_of_era % 100, 2),
+                Part::Quarter(width) => {
+                    let quarter = (i64::from(month) - 1) / 3 + 1;
+                    match width {
+                        3 => out.push('Q'),
+                        4 => out.push_str(["1st", "2nd", "3rd", "4th"][quarter as usize - 1]),
+                        _ => {}
+                    }
+                    match width {
+                        4 => out.push_str(" quarter"),
+                        width => pad(out, quarter, *width % 3),
+                    }
+                }
                 Part::Month(width) => pad(out, i64::from(month), *width),
                 Part::MonthText { full } => out.push_str(shorten(MONTHS[month as usize - 1], *full)),
                 Part::Day(width) => pad(out, i64::from(day), *width),
@@ -559,6 +572,7 @@ fn letter(letter: char, run: usize) -> Option<Part> {
         ('y' | 'u', 1..=6) => Part::Year(run),
         ('M' | 'L', 1 | 2) => Part::Month(run),
         ('M' | 'L', 3 | 4) => Part::MonthText { full: run == 4 },
+        ('Q' | 'q', 1..=4) => Part::Quarter(run),
         ('d', _) if two_at_most => Part::Day(run),
         ('D', 1..=3) => Part::DayOfYear(run),
         ('E', 1..=4) => Part::Weekday { full: run == 4 },
@@ -637,6 +651,14 @@ fn parse_parts<'a>(parts: &[Part], mut text: &'a str, parsed: &mut Parsed) -> Op
                 let (value, rest) = number(text, 2, 2)?;
                 parsed.year = Some(2000 + value);
                 text = rest;
+            }
+            // Beside a month it says nothing new, and without one too little.
+            Part::Quarter(width) => {
+                text = if *width == 3 { text.strip_prefix('Q')? } else { text };
+                let digits = if *width == 2 { 2 } else { 1 };
+                if !(1..=4).contains(&take(&mut text, digits, 1)?) || *width == 4 {
+                    return None;
+                }
             }
             Part::Month(width) => parsed.month = Some(take(&mut text, *width, 2)?),
             Part::MonthText { full } => {

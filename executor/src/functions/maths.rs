@@ -223,6 +223,18 @@ pub fn functions() -> Vec<Function> {
             _ => invalid("WRONG_NUM_ARGS.WITHOUT_SUGGESTION", "the `bit_get` requires 2 parameters"),
         })
         .alias(&["getbit"]),
+        Function::new("bitwise_not", &[Any], SAME, |call| match call.args[0].data_type() {
+            DataType::Int8 => call.rows::<Int8Type>(|i| Ok(Some(!call.args[0].as_primitive::<Int8Type>().value(i)))),
+            DataType::Int16 => call.rows::<Int16Type>(|i| Ok(Some(!call.args[0].as_primitive::<Int16Type>().value(i)))),
+            DataType::Int64 => call.rows::<Int64Type>(|i| Ok(Some(!call.longs(0).value(i)))),
+            _ => call.rows::<Int32Type>(|i| Ok(Some(!call.ints(0).value(i)))),
+        })
+        .coerced(|types| match types {
+            [one] if one.is_integer() => Ok(types.to_vec()),
+            [DataType::Null | DataType::Utf8] => Ok(vec![DataType::Int32]),
+            [other] => Err(super::native::mismatch("~", 0, "\"INTEGRAL\"", other)),
+            _ => invalid("WRONG_NUM_ARGS.WITHOUT_SUGGESTION", "`~` requires 1 parameter"),
+        }),
         shift("shiftleft", |call| shifted(call, i32::wrapping_shl, i64::wrapping_shl)),
         shift("shiftright", |call| shifted(call, i32::wrapping_shr, i64::wrapping_shr)),
         shift("shiftrightunsigned", |call| {

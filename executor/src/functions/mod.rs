@@ -18,8 +18,10 @@ pub mod csv;
 pub mod dates;
 pub mod datetime;
 pub mod ddl;
+pub mod event_windows;
 pub mod generators;
 pub mod hashes;
+pub mod interval_fields;
 pub mod json;
 pub mod lambdas;
 pub mod maths;
@@ -52,8 +54,10 @@ pub fn all() -> Vec<Arc<ScalarUDF>> {
         crypto::functions(),
         csv::functions(),
         dates::functions(),
+        event_windows::functions(),
         generators::functions(),
         hashes::functions(),
+        interval_fields::functions(),
         maths::functions(),
         paths::functions(),
         random::functions(),

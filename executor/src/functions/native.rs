@@ -7,6 +7,7 @@
 use super::coercion;
 use super::datetime::Zone;
 use super::ddl;
+use super::interval_fields;
 use arrow::array::{
     Array, ArrayRef, AsArray, BinaryArray, BinaryBuilder, BooleanArray, Date32Array, Float64Array, Int32Array,
     Int64Array, ListArray, MapArray, PrimitiveArray, StringArray, StringBuilder, TimestampMicrosecondArray,
@@ -223,6 +224,9 @@ pub type Run = fn(&Call<'_>) -> Result<ArrayRef>;
 /// Types that arguments are cast to.
 pub type Coerce = fn(&[DataType]) -> Result<Vec<DataType>>;
 
+/// The name of the fields of an interval, where they are not all of them, by arguments and constants.
+pub type IntervalFields = fn(&[FieldRef], &[Option<&ScalarValue>]) -> Option<String>;
+
 /// A function of ours.
 #[derive(Clone)]
 pub struct Function {
@@ -237,6 +241,7 @@ pub struct Function {
     strict: bool,
     context: bool,
     resolved: bool,
+    interval: Option<IntervalFields>,
     signature: Signature,
 }
 
@@ -255,6 +260,7 @@ impl Function {
             strict: true,
             context: false,
             resolved: false,
+            interval: None,
             signature: Signature::user_defined(Volatility::Immutable),
         }
     }
@@ -286,6 +292,11 @@ impl Function {
     /// Another value at every row.
     pub fn volatile(mut self) -> Self {
         self.signature = Signature::user_defined(Volatility::Volatile);
+        self
+    }
+    /// The fields of the interval that it makes.
+    pub fn interval(mut self, fields: IntervalFields) -> Self {
+        self.interval = Some(fields);
         self
     }
     /// It needs ANSI mode or time zone.
@@ -494,7 +505,12 @@ impl ScalarUDFImpl for Function {
             Returns::Constant(make) => make(&self.coerce_own(self.own(&types))?, self.own(args.scalar_arguments))?,
             _ => self.return_type(&types)?,
         };
-        Ok(Arc::new(Field::new(self.name(), data_type, true)))
+        let field = Field::new(self.name(), data_type, true);
+        let fields = self.interval.and_then(|of| of(self.own(args.arg_fields), self.own(args.scalar_arguments)));
+        Ok(Arc::new(match fields {
+            Some(fields) => field.with_metadata([(interval_fields::KEY.to_string(), fields)].into()),
+            None => field,
+        }))
     }
     fn coerce_types(&self, arg_types: &[DataType]) -> Result<Vec<DataType>> {
         let mut types = self.coerce_own(self.own(arg_types))?;

@@ -5,8 +5,7 @@ use super::coercion;
 use super::ddl;
 use super::native::{Call, Function, Param, Returns, external, invalid};
 use arrow::array::{Array, ArrayRef, AsArray, StringArray};
-use arrow::datatypes::{DataType, Field, TimeUnit, TimestampMicrosecondType};
-use datafusion::common::ScalarValue;
+use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::error::Result;
 use headwater_proto::error::Error;
 use std::sync::Arc;
@@ -111,8 +110,8 @@ pub fn functions() -> Vec<Function> {
             Ok(Arc::new(StringArray::from(vec!["default"; call.rows])))
         })
         .alias(&["current_schema"]),
-        Function::new("window", &[Param::Timestamp, Text], Returns::Constant(window_type), window)
-            .optional(&[Text, Text]),
+        // A streaming query puts the time of each batch in its place.
+        Function::new("batch_time", &[], Returns::Type(ddl::timestamp), never).volatile(),
     ]);
     all
 }
@@ -128,74 +127,4 @@ fn array(call: &Call<'_>) -> Result<ArrayRef> {
     let values = super::cast::relabel(values, field.data_type())?;
     let offsets = arrow::buffer::OffsetBuffer::from_lengths(vec![count; call.rows]);
     Ok(Arc::new(arrow::array::ListArray::try_new(Arc::clone(field), offsets, values, None)?))
-}
-
-fn window_type(types: &[DataType], constants: &[Option<&ScalarValue>]) -> Result<DataType> {
-    let constant = |at: usize| constants.get(at).copied().flatten().and_then(|text| text.try_as_str()).flatten();
-    let duration = constant(1).and_then(micros_of);
-    let slide = if types.len() > 2 { constant(2).and_then(micros_of) } else { duration };
-    match (duration, slide) {
-        (Some(duration), Some(slide)) if duration == slide && duration > 0 => {}
-        (Some(duration), Some(slide)) if duration > 0 && slide > 0 => {
-            return invalid(
-                "UNSUPPORTED_FEATURE",
-                "`window` with a slide other than its duration is not supported: use a duration alone",
-            );
-        }
-        _ => {
-            return invalid(
-                "DATATYPE_MISMATCH.NON_FOLDABLE_INPUT",
-                "the duration of `window` must be a literal such as '5 minutes'",
-            );
-        }
-    }
-    let time = |name: &str| Field::new(name, ddl::timestamp(), true);
-    Ok(DataType::Struct(vec![time("start"), time("end")].into()))
-}
-
-/// `5 minutes`, `1 hour 30 seconds`: of weeks and shorter units.
-fn micros_of(text: &str) -> Option<i64> {
-    let words: Vec<&str> = text.split_whitespace().filter(|word| !word.eq_ignore_ascii_case("interval")).collect();
-    if words.is_empty() || words.len() % 2 == 1 {
-        return None;
-    }
-    words.chunks(2).try_fold(0_i64, |sum, pair| {
-        let unit = pair[1].to_ascii_lowercase();
-        let size = match unit.trim_end_matches('s') {
-            "week" => 7 * 86_400_000_000,
-            "day" => 86_400_000_000,
-            "hour" => 3_600_000_000,
-            "minute" => 60_000_000,
-            "second" => 1_000_000,
-            "millisecond" => 1000,
-            "microsecond" => 1,
-            _ => return None,
-        };
-        sum.checked_add(pair[0].parse::<i64>().ok()?.checked_mul(size)?)
-    })
-}
-
-fn window(call: &Call<'_>) -> Result<ArrayRef> {
-    let at = |at: usize, i: usize| if call.has(at) { micros_of(call.text(at).value(i)).unwrap_or(0) } else { 0 };
-    let mut starts = vec![];
-    let mut ends = vec![];
-    for i in 0..call.rows {
-        if call.skip(i) {
-            starts.push(None);
-            ends.push(None);
-            continue;
-        }
-        let (time, duration, start) = (call.times(0).value(i), at(1, i).max(1), at(3, i));
-        let begin = time - (time - start).rem_euclid(duration);
-        starts.push(Some(begin));
-        ends.push(Some(begin + duration));
-    }
-    let valid: Vec<bool> = starts.iter().map(Option::is_some).collect();
-    let times = |all: Vec<Option<i64>>| -> ArrayRef {
-        let all = all.into_iter().collect::<arrow::array::PrimitiveArray<TimestampMicrosecondType>>();
-        Arc::new(all.with_data_type(DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))))
-    };
-    let DataType::Struct(fields) = call.return_type else { return Err(external(Error::internal("a struct"))) };
-    let columns = vec![times(starts), times(ends)];
-    Ok(Arc::new(arrow::array::StructArray::try_new(fields.clone(), columns, Some(valid.into()))?))
 }

@@ -33,6 +33,10 @@ pub fn functions() -> Vec<Function> {
         };
     }
     vec![
+        // A pattern of LIKE with an escape of its own as one whose escape is the backslash.
+        Function::new("like_pattern", &[Text, Text], TEXT, |call| {
+            call.text_rows(|i| like_pattern(call.text(0).value(i), call.text(1).value(i)).map(Some))
+        }),
         text!("upper", &[Text], |c: &Call<'_>, i| c.text(0).value(i).to_uppercase()).alias(&["ucase"]),
         text!("lower", &[Text], |c: &Call<'_>, i| c.text(0).value(i).to_lowercase()).alias(&["lcase"]),
         text!("initcap", &[Text], |c: &Call<'_>, i| initcap(c.text(0).value(i))),
@@ -1388,6 +1392,39 @@ fn to_char(call: &Call<'_>) -> Result<ArrayRef> {
         }
         Ok(Some(shown))
     })
+}
+
+fn like_pattern(pattern: &str, escape: &str) -> Result<String> {
+    let mut of_escape = escape.chars();
+    let (Some(escape), None) = (of_escape.next(), of_escape.next()) else {
+        return invalid("INVALID_ESCAPE_CHAR", format!("ESCAPE takes one character, not '{escape}'"));
+    };
+    let mut output = String::with_capacity(pattern.len());
+    let mut chars = pattern.chars();
+    while let Some(one) = chars.next() {
+        if one == escape {
+            match chars.next() {
+                Some(next) if next == escape || ['%', '_'].contains(&next) => output.extend(['\\', next]),
+                Some(next) => {
+                    return invalid(
+                        "INVALID_FORMAT.ESC_IN_THE_MIDDLE",
+                        format!("the pattern '{pattern}' is invalid: the escape cannot stand before '{next}'"),
+                    );
+                }
+                None => {
+                    return invalid(
+                        "INVALID_FORMAT.ESC_AT_THE_END",
+                        format!("the pattern '{pattern}' is invalid: the escape cannot be last"),
+                    );
+                }
+            }
+        } else if one == '\\' {
+            output.push_str("\\\\");
+        } else {
+            output.push(one);
+        }
+    }
+    Ok(output)
 }
 
 #[cfg(test)]

@@ -190,6 +190,9 @@ impl Session {
         apply(&before.conf, after.conf, &mut sql.conf);
         apply(&before.views, after.views, &mut sql.views);
         apply(&before.plans, after.plans, &mut sql.plans);
+        if before.database != after.database {
+            sql.database = after.database;
+        }
         done
     }
 

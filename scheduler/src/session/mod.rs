@@ -1,6 +1,7 @@
 //! Sessions: settings as Spark names them, and the DataFusion state that queries are planned in.
 
 use crate::sql::catalog::TableDefinition;
+use crate::sql::event_windows::EventWindows;
 use crate::sql::generators::Generators;
 use crate::sql::grouping::Grouping;
 use crate::sql::operators::SparkOperators;
@@ -43,6 +44,8 @@ pub struct Session {
     pub plans: BTreeMap<String, FrameView>,
     /// A task that writes is not repeated when it fails: its error is the statement's.
     pub single_attempt: bool,
+    /// The current database, unless it is the default one.
+    pub database: Option<String>,
 }
 
 /// A temporary view of a DataFrame.
@@ -166,6 +169,7 @@ fn common_state() -> SessionState {
         builder = builder.with_analyzer_rules(vec![
             Arc::new(Subqueries),
             Arc::new(Generators),
+            Arc::new(EventWindows),
             Arc::new(SparkCasts::new(Arc::clone(function))),
             Arc::new(Grouping),
             Arc::new(SparkSemantics),

@@ -1,9 +1,10 @@
 //! Calls of aggregates that Spark writes in a way of its own, on the syntax tree: they become plain calls.
 
+use super::syntax::call;
 use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use datafusion::sql::sqlparser::ast::{
-    CaseWhen, DuplicateTreatment, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, Interval,
-    ObjectName, Value, WindowFrame, WindowFrameBound,
+    CaseWhen, DuplicateTreatment, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Interval, Value,
+    WindowFrame, WindowFrameBound,
 };
 
 /// - `percentile_cont(p) WITHIN GROUP (ORDER BY v DESC)` is `percentile_cont(v, p, true)`, and so is `percentile_disc`;
@@ -57,24 +58,6 @@ fn row_without_nulls(values: Vec<Expr>) -> Expr {
             .collect(),
         else_result: None,
     }
-}
-
-/// A call of plain arguments.
-pub fn call(function: &str, arguments: Vec<Expr>) -> Expr {
-    Expr::Function(Function {
-        name: ObjectName::from(vec![Ident::new(function)]),
-        uses_odbc_syntax: false,
-        parameters: FunctionArguments::None,
-        args: FunctionArguments::List(datafusion::sql::sqlparser::ast::FunctionArgumentList {
-            duplicate_treatment: None,
-            args: arguments.into_iter().map(|expr| FunctionArg::Unnamed(FunctionArgExpr::Expr(expr))).collect(),
-            clauses: vec![],
-        }),
-        filter: None,
-        null_treatment: None,
-        over: None,
-        within_group: vec![],
-    })
 }
 
 /// Bounds of a frame as DataFusion reads them: `INTERVAL 1 YEAR` with its number as text.

@@ -1,4 +1,4 @@
-//! Tables and views, kept as one JSON file each: `<state dir>/catalog/tables/<name>.json`.
+//! Tables and views, kept as one JSON file each: `<state dir>/catalog/tables/<name>.json`; databases in `catalog/databases`.
 //!
 //! Files are the truth: a definition is written before it counts, create-if-absent so that of two schedulers one wins.
 //! They are read once, at start. Names ignore case, as in Spark; the spelling given is kept.
@@ -75,6 +75,27 @@ impl TableDefinition {
     }
 }
 
+/// The database that is always there.
+pub const DEFAULT: &str = "default";
+
+/// The one catalog.
+pub const CATALOG: &str = "spark_catalog";
+
+/// A database. The names of its tables begin with its own and a dot; those of [`DEFAULT`] with nothing.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Database {
+    /// As spelled when it was made.
+    pub name: String,
+    /// Said by the user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub comment: Option<String>,
+    /// Where its tables of files that name no place are kept.
+    pub location: String,
+    /// `DBPROPERTIES`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub properties: BTreeMap<String, String>,
+}
+
 /// What `CREATE` does when the name is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Taken {
@@ -93,6 +114,8 @@ pub struct Catalog {
     folder: Path,
     warehouse: String,
     tables: RwLock<BTreeMap<String, TableDefinition>>,
+    database_folder: Path,
+    databases: RwLock<BTreeMap<String, Database>>,
 }
 
 impl Catalog {
@@ -103,25 +126,105 @@ impl Catalog {
     /// An unreadable store; a file that is no definition, by its path.
     pub async fn open(store: Arc<dyn ObjectStore>, root: &Path, warehouse: impl Into<String>) -> Result<Self> {
         let folder = root.clone().join("catalog").join("tables");
-        let failed = |error| unreachable_store(&folder, &error);
-        let mut tables = BTreeMap::new();
-        let files: Vec<_> = store.list(Some(&folder)).try_collect().await.map_err(failed)?;
-        for file in files.into_iter().filter(|file| file.location.as_ref().ends_with(".json")) {
-            let bytes = async { store.get(&file.location).await?.bytes().await }.await.map_err(failed)?;
-            let definition: TableDefinition = serde_json::from_slice(&bytes).map_err(|error| {
-                Error::fatal(
-                    "CATALOG_FILE_CORRUPT",
-                    format!(
-                        "{} ({} bytes) is no table definition: {error}: repair it, or remove it and create the table \
-                         again",
-                        file.location,
-                        bytes.len()
-                    ),
-                )
-            })?;
-            tables.insert(definition.name.to_lowercase(), definition);
+        let database_folder = root.clone().join("catalog").join("databases");
+        let tables: Vec<TableDefinition> = read(store.as_ref(), &folder).await?;
+        let databases: Vec<Database> = read(store.as_ref(), &database_folder).await?;
+        let tables = tables.into_iter().map(|table| (table.name.to_lowercase(), table)).collect();
+        let databases = databases.into_iter().map(|database| (database.name.to_lowercase(), database)).collect();
+        Ok(Self {
+            store,
+            folder,
+            warehouse: warehouse.into(),
+            tables: RwLock::new(tables),
+            database_folder,
+            databases: RwLock::new(databases),
+        })
+    }
+
+    /// The database of this name, whatever its case.
+    pub fn database(&self, name: &str) -> Option<Database> {
+        if name.eq_ignore_ascii_case(DEFAULT) {
+            return Some(Database {
+                name: DEFAULT.into(),
+                comment: Some("default database".into()),
+                location: self.warehouse().to_string(),
+                properties: BTreeMap::new(),
+            });
         }
-        Ok(Self { store, folder, warehouse: warehouse.into(), tables: RwLock::new(tables) })
+        self.databases.read().expect("no panic holds the lock").get(&name.to_lowercase()).cloned()
+    }
+
+    /// All databases by name.
+    pub fn databases(&self) -> Vec<Database> {
+        let mut all: Vec<Database> =
+            self.databases.read().expect("no panic holds the lock").values().cloned().collect();
+        all.extend(self.database(DEFAULT));
+        all.sort_by(|one, two| one.name.cmp(&two.name));
+        all
+    }
+
+    /// The database that a table's name begins with, and the rest of the name.
+    pub fn split<'n>(&self, table: &'n str) -> (String, &'n str) {
+        match table.split_once('.') {
+            Some((database, rest)) => match self.database(database) {
+                Some(database) => (database.name, rest),
+                None => (DEFAULT.into(), table),
+            },
+            None => (DEFAULT.into(), table),
+        }
+    }
+
+    /// The place of a table of files that names none.
+    pub fn place(&self, table: &str) -> String {
+        let (database, name) = self.split(table);
+        let location = self.database(&database).map_or_else(|| self.warehouse().to_string(), |found| found.location);
+        format!("{}/{}", location.trim_end_matches('/'), name.to_lowercase())
+    }
+
+    /// Adds a database. Tells whether it was written.
+    ///
+    /// # Errors
+    /// `SCHEMA_ALREADY_EXISTS`.
+    pub async fn create_database(&self, database: Database, if_not_exists: bool) -> Result<bool> {
+        let exists = || {
+            Error::new(
+                ErrorKind::AlreadyExists,
+                "SCHEMA_ALREADY_EXISTS",
+                format!(
+                    "cannot create schema `{}` because it already exists: choose a different name, or add IF NOT EXISTS",
+                    database.name
+                ),
+            )
+        };
+        let key = database.name.to_lowercase();
+        if self.database(&key).is_some() {
+            return if if_not_exists { Ok(false) } else { Err(exists()) };
+        }
+        let path = self.database_folder.clone().join(format!("{key}.json"));
+        let text = serde_json::to_vec_pretty(&database).map_err(Error::internal)?;
+        match self.store.put_opts(&path, text.into(), PutOptions::from(PutMode::Create)).await {
+            Ok(_) => {}
+            // Another scheduler was quicker.
+            Err(object_store::Error::AlreadyExists { .. }) if if_not_exists => return Ok(false),
+            Err(object_store::Error::AlreadyExists { .. }) => return Err(exists()),
+            Err(error) => return Err(unreachable_store(&path, &error)),
+        }
+        self.databases.write().expect("no panic holds the lock").insert(key, database);
+        Ok(true)
+    }
+
+    /// Removes a database; its tables have to be gone before.
+    ///
+    /// # Errors
+    /// An unwritable store.
+    pub async fn remove_database(&self, name: &str) -> Result<bool> {
+        let key = name.to_lowercase();
+        let path = self.database_folder.clone().join(format!("{key}.json"));
+        match self.store.delete(&path).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
+            Err(error) => return Err(unreachable_store(&path, &error)),
+        }
+        Ok(self.databases.write().expect("no panic holds the lock").remove(&key).is_some())
     }
 
     /// Where tables of files that name no place are kept.
@@ -196,6 +299,28 @@ impl Catalog {
     }
 }
 
+/// The definitions in the files of a folder.
+async fn read<T: serde::de::DeserializeOwned>(store: &dyn ObjectStore, folder: &Path) -> Result<Vec<T>> {
+    let failed = |error| unreachable_store(folder, &error);
+    let files: Vec<_> = store.list(Some(folder)).try_collect().await.map_err(failed)?;
+    let mut definitions = vec![];
+    for file in files.into_iter().filter(|file| file.location.as_ref().ends_with(".json")) {
+        let bytes = async { store.get(&file.location).await?.bytes().await }.await.map_err(failed)?;
+        let definition = serde_json::from_slice(&bytes).map_err(|error| {
+            Error::fatal(
+                "CATALOG_FILE_CORRUPT",
+                format!(
+                    "{} ({} bytes) is no definition: {error}: repair it, or remove it and create what it defines again",
+                    file.location,
+                    bytes.len()
+                ),
+            )
+        })?;
+        definitions.push(definition);
+    }
+    Ok(definitions)
+}
+
 fn unreachable_store(path: &Path, error: &object_store::Error) -> Error {
     Error::transient(
         "STATE_DIR_UNAVAILABLE",
@@ -259,6 +384,33 @@ mod tests {
         }
         assert!(one.create(table("T"), Taken::Replace).await.expect("is replaced"));
         assert_eq!(one.get("t").map(|table| table.name).as_deref(), Some("T"));
+    }
+
+    #[tokio::test]
+    async fn databases_survive_a_restart() {
+        let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+        let root = Path::from("state");
+        let catalog = Catalog::open(Arc::clone(&store), &root, "file:///w").await.expect("opens");
+        let database = |name: &str| Database {
+            name: name.into(),
+            comment: None,
+            location: format!("file:///w/{name}.db"),
+            properties: BTreeMap::new(),
+        };
+        assert!(catalog.create_database(database("Sales"), false).await.expect("is new"));
+        assert!(!catalog.create_database(database("sales"), true).await.expect("is kept"));
+        for name in ["SALES", "default"] {
+            let error = catalog.create_database(database(name), false).await.expect_err("is taken");
+            assert_eq!(error.class, "SCHEMA_ALREADY_EXISTS");
+        }
+        let again = Catalog::open(store, &root, "file:///w").await.expect("opens");
+        let names: Vec<String> = again.databases().into_iter().map(|database| database.name).collect();
+        assert_eq!(names, ["Sales", "default"]);
+        assert_eq!(again.split("sales.T"), ("Sales".into(), "T"));
+        assert_eq!(again.split("other.t"), ("default".into(), "other.t"));
+        assert_eq!((again.place("Sales.T"), again.place("t")), ("file:///w/Sales.db/t".into(), "file:///w/t".into()));
+        assert!(again.remove_database("SALES").await.expect("is removed"));
+        assert!(again.database("sales").is_none());
     }
 
     #[tokio::test]

@@ -65,13 +65,18 @@ fn from_plan_text(text: &str) -> Error {
     if let Some((class, message)) = Error::class_in(text) {
         return Error::invalid(class, message);
     }
-    if text.starts_with("UNION queries have different number of columns")
-        || text.starts_with("INTERSECT/EXCEPT query must have the same number of columns")
-    {
-        return Error::invalid("NUM_COLUMNS_MISMATCH", lower_first(text));
-    }
-    Error::invalid("ANALYSIS_ERROR", lower_first(text))
+    let class = CLASSES.iter().find(|(part, _)| text.contains(part)).map_or("ANALYSIS_ERROR", |(_, class)| class);
+    Error::invalid(class, lower_first(text))
 }
+
+/// Spark's classes of what DataFusion says in words.
+const CLASSES: &[(&str, &str)] = &[
+    ("must appear in the GROUP BY clause", "MISSING_AGGREGATION"),
+    ("Aggregate functions are not allowed in the WHERE clause", "INVALID_WHERE_CONDITION"),
+    ("Cannot create filter with non-boolean predicate", "DATATYPE_MISMATCH.FILTER_NOT_BOOLEAN"),
+    ("different number of columns", "NUM_COLUMNS_MISMATCH"),
+    ("must have the same number of columns", "NUM_COLUMNS_MISMATCH"),
+];
 
 fn from_schema(error: &SchemaError) -> Error {
     match error {
@@ -153,6 +158,10 @@ mod tests {
             "[UNRESOLVED_ROUTINE] cannot resolve routine `from_jsn`: did you mean 'from_json'?",
         );
         check(DataFusionError::Plan("Wrong thing.".into()), "[ANALYSIS_ERROR] wrong thing");
+        check(
+            DataFusionError::Plan("UNION queries have different number of columns".into()),
+            "[NUM_COLUMNS_MISMATCH] UNION queries have different number of columns",
+        );
     }
 
     #[test]

@@ -15,6 +15,7 @@ use datafusion::logical_expr::expr::{
 };
 use datafusion::logical_expr::{AggregateUDF, Expr, ExprSchemable, ScalarUDF, WindowFunctionDefinition, lit, when};
 use headwater_executor::functions::arithmetic::Op;
+use headwater_executor::functions::interval_fields::Fields;
 use headwater_executor::functions::{self, coercion, ddl};
 use headwater_proto::error::{Error, Result};
 use std::collections::HashMap;
@@ -252,8 +253,11 @@ pub fn special(name: &str, args: &[Expr], schema: &DFSchema) -> Result<Option<Ex
         }
         ("equal_null", [left, right]) => some(is_not_distinct(left.clone(), right.clone())),
         ("typeof", [value]) => {
-            let data_type = value.get_type(schema).map_err(from_datafusion)?;
-            some(lit(ddl::simple_name(&data_type)))
+            let (_, field) = value.to_field(schema).map_err(from_datafusion)?;
+            some(lit(match Fields::of(&field) {
+                Some(fields) => format!("interval {}", fields.name().to_lowercase()),
+                None => ddl::simple_name(field.data_type()),
+            }))
         }
         ("count_if", [condition]) => {
             let one = Expr::Literal(ScalarValue::Int64(Some(1)), None);

@@ -5,6 +5,7 @@
 //! one projection become an unnesting of what the generator makes, and a lateral join with it is taken apart.
 
 use super::functions::call;
+use super::syntax;
 use arrow::datatypes::DataType;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
@@ -13,9 +14,9 @@ use datafusion::logical_expr::expr::{Alias, ScalarFunction};
 use datafusion::logical_expr::{Expr as PlanExpr, Join, JoinType, LogicalPlan, LogicalPlanBuilder, Projection};
 use datafusion::optimizer::analyzer::AnalyzerRule;
 use datafusion::sql::sqlparser::ast::{
-    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, Join as SqlJoin,
-    JoinConstraint, JoinOperator, ObjectName, ObjectNamePart, Query, Select, SelectItem, SetExpr, TableAlias,
-    TableAliasColumnDef, TableFactor, TableWithJoins, Value, visit_expressions,
+    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, Join as SqlJoin, JoinConstraint,
+    JoinOperator, ObjectName, ObjectNamePart, Query, Select, SelectItem, SetExpr, TableAlias, TableAliasColumnDef,
+    TableFactor, TableWithJoins, Value, visit_expressions,
 };
 use headwater_executor::functions::generators::{COLUMN, KINDS, ROW, ROWS};
 use headwater_executor::functions::native::external;
@@ -44,23 +45,6 @@ fn named(name: &str, args: &[FunctionArg]) -> Option<(String, Vec<Expr>)> {
     Some((kind, args.collect::<Option<Vec<_>>>()?))
 }
 
-fn invoke(function: &str, args: Vec<Expr>) -> Expr {
-    Expr::Function(Function {
-        name: ObjectName::from(vec![Ident::new(function)]),
-        uses_odbc_syntax: false,
-        parameters: FunctionArguments::None,
-        args: FunctionArguments::List(FunctionArgumentList {
-            duplicate_treatment: None,
-            args: args.into_iter().map(|expr| FunctionArg::Unnamed(FunctionArgExpr::Expr(expr))).collect(),
-            clauses: vec![],
-        }),
-        filter: None,
-        null_treatment: None,
-        over: None,
-        within_group: vec![],
-    })
-}
-
 fn text(value: &str) -> Expr {
     Expr::Value(Value::SingleQuotedString(value.to_string()).into())
 }
@@ -69,7 +53,7 @@ fn columns(kind: &str, args: &[Expr], names: &[Ident]) -> Vec<SelectItem> {
     let column = |(at, alias): (usize, &Ident)| {
         let mut all = vec![text(kind), Expr::Value(Value::Number(at.to_string(), false).into())];
         all.extend(args.iter().cloned());
-        SelectItem::ExprWithAlias { expr: invoke(COLUMN, all), alias: alias.clone() }
+        SelectItem::ExprWithAlias { expr: syntax::call(COLUMN, all), alias: alias.clone() }
     };
     names.iter().enumerate().map(column).collect()
 }
@@ -128,7 +112,8 @@ fn derived(kind: &str, args: &[Expr], names: &[Ident], alias: Option<TableAlias>
     TableFactor::Derived { lateral, subquery: Box::new(bare_query(select)), alias, sample: None }
 }
 
-fn bare_query(select: Select) -> Query {
+/// A query that is this SELECT.
+pub fn bare_query(select: Select) -> Query {
     Query {
         with: None,
         body: Box::new(SetExpr::Select(Box::new(select))),
@@ -143,7 +128,8 @@ fn bare_query(select: Select) -> Query {
     }
 }
 
-fn bare_select(projection: Vec<SelectItem>) -> Select {
+/// A SELECT of these items and nothing else.
+pub fn bare_select(projection: Vec<SelectItem>) -> Select {
     let parsed = super::parser::parse_query("SELECT 1").map(|query| *query.body);
     let Ok(SetExpr::Select(mut select)) = parsed else { unreachable!("SELECT 1 is a query") };
     select.projection = projection;
@@ -163,7 +149,7 @@ fn names_of(
     }
     let mut all = vec![text(kind)];
     all.extend(args.iter().cloned());
-    let item = SelectItem::ExprWithAlias { expr: invoke(ROW, all), alias: Ident::new("row") };
+    let item = SelectItem::ExprWithAlias { expr: syntax::call(ROW, all), alias: Ident::new("row") };
     let schema = schema_of(select, vec![item])?;
     let DataType::Struct(fields) = schema.field(0).data_type() else {
         return Err(Error::internal("a generator's row is a struct"));

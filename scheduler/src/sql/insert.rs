@@ -1,6 +1,7 @@
 //! Columns of a query fitted to the columns of a table, by position or by name.
 
 use super::error::from_datafusion;
+use super::item_names;
 use super::parser::Name;
 use arrow::datatypes::{DataType, FieldRef, SchemaRef};
 use datafusion::common::{Column, ScalarValue};
@@ -37,6 +38,9 @@ pub fn fit(
         .iter()
         .map(|(qualifier, field)| (Column::from((qualifier, field)), FieldRef::clone(field)))
         .collect();
+    if (by_name || matches!(target, TargetColumns::Any)) && columns.is_empty() {
+        different(plan.schema().inner())?;
+    }
     let exprs = match target {
         TargetColumns::Any if columns.is_empty() => return Ok(plan),
         TargetColumns::Any => {
@@ -49,6 +53,23 @@ pub fn fit(
         }
     };
     LogicalPlanBuilder::from(plan).project(exprs).and_then(LogicalPlanBuilder::build).map_err(from_datafusion)
+}
+
+/// That no two columns of a query, which may have the same name where it is shown, have it where it is kept.
+///
+/// # Errors
+/// `COLUMN_ALREADY_EXISTS`.
+pub fn different(schema: &SchemaRef) -> Result<()> {
+    match schema.fields().iter().find(|field| item_names::is_again(field.name())) {
+        Some(again) => Err(Error::invalid(
+            "COLUMN_ALREADY_EXISTS",
+            format!(
+                "the column `{}` already exists: choose another name or rename the existing column (AS)",
+                item_names::shown(again.name())
+            ),
+        )),
+        None => Ok(()),
+    }
 }
 
 /// One expression for each column that is written, in the target's order.

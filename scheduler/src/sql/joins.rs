@@ -3,7 +3,7 @@
 //!
 //! DataFusion leaves them where they are, and takes the left side's in a `FULL JOIN`.
 
-use super::aggregates::call;
+use super::syntax::call;
 use datafusion::common::DFSchemaRef;
 use datafusion::sql::sqlparser::ast::{
     BinaryOperator, Expr, GroupByExpr, Ident, Join, JoinConstraint, JoinOperator, ObjectNamePart, Query, Select,

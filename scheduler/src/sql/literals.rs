@@ -1,16 +1,19 @@
 //! Types of literals in SQL, on the syntax tree: `1` is an INT and `3000000000` a BIGINT, `1e3` a DOUBLE, and intervals
 //! are of months or of days and time.
 
+use super::syntax::call;
 use datafusion::sql::sqlparser::ast::{
-    CastKind, DataType, DateTimeField, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause,
-    FunctionArgumentList, FunctionArguments, GroupByExpr, Ident, LimitClause, NullTreatment, ObjectName, OrderByKind,
+    self, CastKind, DataType, DateTimeField, ExactNumberInfo, Expr, Function, FunctionArg, FunctionArgExpr,
+    FunctionArgumentClause, FunctionArguments, GroupByExpr, Ident, LimitClause, NullTreatment, ObjectName, OrderByKind,
     Query, Select, TableFactor, UnaryOperator, Value, VisitMut, VisitorMut, WindowFrame, WindowType,
 };
+use headwater_executor::functions::interval_fields::{self, Fields};
 use headwater_proto::error::{Error, Result};
 use std::ops::ControlFlow;
 
 const MICROS_PER_SECOND: i64 = 1_000_000;
-const MICROS_PER_DAY: i64 = 86_400 * MICROS_PER_SECOND;
+/// In a day.
+pub const MICROS_PER_DAY: i64 = 86_400 * MICROS_PER_SECOND;
 
 /// Gives every literal Spark's type. Positions (`GROUP BY 1`), limits and arguments of table functions stay as they are.
 ///
@@ -29,7 +32,11 @@ struct Typed {
     frames: Vec<Option<WindowFrame>>,
 }
 
-/// A number that stays as it is, until the visit of its query has ended.
+/// Letters after a number that type it; L is sqlparser's own.
+pub const SUFFIXES: &[&str] = &["BD", "D", "F", "S", "Y"];
+
+/// A number that stays as it is, until the visit of its query has ended. One with a letter or an exponent has a type of
+/// its own wherever it stands.
 fn protect(expr: &mut Expr) {
     if let Expr::UnaryOp { op: UnaryOperator::Minus, expr: inner } = expr
         && let Expr::Value(value) = inner.as_ref()
@@ -39,6 +46,7 @@ fn protect(expr: &mut Expr) {
     }
     if let Expr::Value(value) = expr
         && let Value::Number(text, long) = &value.value
+        && !text.contains(|letter: char| letter.is_ascii_alphabetic())
     {
         *expr = Expr::Value(Value::Placeholder(format!("{PROTECTED}{text}{}", if *long { "L" } else { "" })).into());
     }
@@ -134,12 +142,7 @@ impl VisitorMut for Typed {
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Error> {
         match expr {
             // The number below a type of its own must not get another one; it is visited, and so protected.
-            Expr::Cast { expr: inner, data_type, .. } => {
-                if is_binary_fraction(data_type) {
-                    as_text(inner);
-                }
-                protect(inner);
-            }
+            Expr::Cast { expr: inner, .. } => protect(inner),
             Expr::Interval(interval) => match interval_call(interval) {
                 Ok(call) => {
                     *expr = call;
@@ -287,37 +290,55 @@ fn respell(function: &mut Function) {
 }
 
 fn number_as(text: &str, data_type: DataType) -> Expr {
-    let mut number = Expr::Value(Value::Number(text.to_string(), false).into());
-    if is_binary_fraction(&data_type) {
-        as_text(&mut number);
+    Expr::Cast {
+        kind: CastKind::Cast,
+        expr: Box::new(Expr::Value(Value::Number(text.to_string(), false).into())),
+        data_type,
+        array: false,
+        format: None,
     }
-    Expr::Cast { kind: CastKind::Cast, expr: Box::new(number), data_type, array: false, format: None }
 }
 
-fn is_binary_fraction(data_type: &DataType) -> bool {
-    matches!(data_type, DataType::Double(_) | DataType::DoublePrecision | DataType::Float(_) | DataType::Real)
-}
+/// A number with an exponent is read as a decimal, of which DataFusion's have so many digits; others are read as text.
+const EXPONENT_MAX: i32 = 20;
 
-/// A number with more digits than a decimal has (`1e300`), as text: DataFusion reads numbers as decimals first.
-fn as_text(expr: &mut Expr) {
-    if let Expr::Value(value) = expr
-        && let Value::Number(text, false) = &value.value
-        && let Some((_, exponent)) = text.split_once(['e', 'E'])
-        && exponent.parse::<i64>().is_ok_and(|exponent| exponent.abs() > 20)
+fn fraction_as(text: &str, data_type: DataType) -> Expr {
+    let exponent = text.split_once(['e', 'E']).map_or(Some(0), |(_, exponent)| exponent.parse::<i32>().ok());
+    // A decimal has no zero below zero.
+    let negative_zero = text.starts_with('-') && text.parse::<f64>().is_ok_and(|number| number == 0.0);
+    let many = negative_zero
+        || text.len() > EXPONENT_MAX as usize
+        || exponent.is_none_or(|exponent| exponent.abs() > EXPONENT_MAX);
+    let mut number = number_as(text, data_type);
+    if let Expr::Cast { expr, .. } = &mut number
+        && many
     {
-        value.value = Value::SingleQuotedString(text.clone());
+        **expr = Expr::Value(Value::SingleQuotedString(text.to_string()).into());
     }
+    number
 }
 
 /// The number under Spark's type; none where DataFusion's is the same.
 fn typed_number(text: &str) -> Option<Expr> {
+    if let Some(suffix) = SUFFIXES.iter().find(|suffix| text.ends_with(**suffix)) {
+        let number = text.trim_end_matches(suffix);
+        return Some(match *suffix {
+            "D" => fraction_as(number, DataType::DoublePrecision),
+            "F" => fraction_as(number, DataType::Float(ExactNumberInfo::None)),
+            "S" => number_as(number, DataType::SmallInt(None)),
+            "Y" => number_as(number, DataType::TinyInt(None)),
+            // A number with a point is a decimal already.
+            _ => Expr::Value(Value::Number(number.to_string(), false).into()),
+        });
+    }
     if text.bytes().all(|b| b.is_ascii_digit() || b == b'-') {
         return text.parse::<i32>().is_ok().then(|| number_as(text, DataType::Int(None)));
     }
-    text.contains(['e', 'E']).then(|| number_as(text, DataType::DoublePrecision))
+    text.contains(['e', 'E']).then(|| fraction_as(text, DataType::DoublePrecision))
 }
 
-fn interval_call(interval: &datafusion::sql::sqlparser::ast::Interval) -> Result<Expr> {
+/// What an interval's literal says: its text, and how long it is.
+fn read(interval: &ast::Interval) -> Result<(String, Length)> {
     let (negative, value) = match interval.value.as_ref() {
         Expr::UnaryOp { op: UnaryOperator::Minus, expr } => (true, expr.as_ref()),
         other => (false, other),
@@ -332,15 +353,49 @@ fn interval_call(interval: &datafusion::sql::sqlparser::ast::Interval) -> Result
     let parsed = parse_interval(&text, interval.leading_field.as_ref(), interval.last_field.as_ref())
         .ok_or_else(|| invalid(&interval.to_string()))?;
     let sign = if negative { -1 } else { 1 };
-    let value = |number: i64| number_as(&number.to_string(), DataType::BigInt(None));
-    Ok(match parsed {
-        Interval::Months(months) => call("interval_months", vec![value(sign * months)]),
-        Interval::Days(days) => call("interval_days", vec![value(sign * days)]),
-        Interval::Micros(micros) => call("interval_micros", vec![value(sign * micros)]),
-        Interval::Calendar(months, days, micros) => {
-            call("interval_calendar", vec![value(sign * months), value(sign * days), value(sign * micros)])
+    let length = match parsed {
+        Length::Months(months) => Length::Months(sign * months),
+        Length::Days(days) => Length::Days(sign * days),
+        Length::Micros(micros) => Length::Micros(sign * micros),
+        Length::Mixed => {
+            return Err(Error::invalid(
+                "_LEGACY_ERROR_TEMP_0029",
+                format!("{interval}: cannot mix year-month and day-time fields: write two intervals, or make_interval"),
+            ));
         }
-    })
+    };
+    Ok((text, length))
+}
+
+/// How long an interval is.
+///
+/// # Errors
+/// `INVALID_INTERVAL_FORMAT`; fields that do not go together.
+pub fn length(interval: &ast::Interval) -> Result<Length> {
+    read(interval).map(|(_, length)| length)
+}
+
+fn interval_call(interval: &ast::Interval) -> Result<Expr> {
+    let (text, length) = read(interval)?;
+    let (function, number) = match length {
+        Length::Months(months) => ("interval_months", months),
+        Length::Days(days) => ("interval_days", days),
+        Length::Micros(micros) => ("interval_micros", micros),
+        Length::Mixed => return Err(invalid(&interval.to_string())),
+    };
+    let fields = interval_fields::metadata(fields_of(&text, interval));
+    let fields = fields.map(|fields| Expr::Value(Value::SingleQuotedString(fields).into()));
+    let value = number_as(&number.to_string(), DataType::BigInt(None));
+    Ok(call(function, std::iter::once(value).chain(fields).collect()))
+}
+
+/// The fields that a literal names.
+fn fields_of(text: &str, interval: &ast::Interval) -> Option<Fields> {
+    match (&interval.leading_field, &interval.last_field) {
+        (Some(from), Some(to)) => Fields::of_units([from.to_string().as_str(), to.to_string().as_str()]),
+        (Some(field), None) => Fields::of_units([field.to_string().as_str()]),
+        (None, _) => Fields::of_units(text.trim_start_matches('-').split_whitespace().skip(1).step_by(2)),
+    }
 }
 
 fn invalid(text: &str) -> Error {
@@ -350,12 +405,17 @@ fn invalid(text: &str) -> Error {
     )
 }
 
-#[derive(Debug, PartialEq)]
-enum Interval {
+/// How long an interval is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Length {
+    /// In months.
     Months(i64),
+    /// In days.
     Days(i64),
+    /// In microseconds.
     Micros(i64),
-    Calendar(i64, i64, i64),
+    /// Of months and of days.
+    Mixed,
 }
 
 fn unit(text: &str) -> Option<(char, i64)> {
@@ -376,7 +436,7 @@ fn unit(text: &str) -> Option<(char, i64)> {
     })
 }
 
-fn parse_interval(text: &str, from: Option<&DateTimeField>, to: Option<&DateTimeField>) -> Option<Interval> {
+fn parse_interval(text: &str, from: Option<&DateTimeField>, to: Option<&DateTimeField>) -> Option<Length> {
     let text = text.trim();
     let (negative, text) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
     let sign = if negative { -1 } else { 1 };
@@ -387,15 +447,15 @@ fn parse_interval(text: &str, from: Option<&DateTimeField>, to: Option<&DateTime
         let (kind, size) = unit(&field)?;
         let value = scaled(text, size)?;
         return Some(match kind {
-            'M' => Interval::Months(sign * value),
-            'D' => Interval::Days(sign * value),
-            _ => Interval::Micros(sign * value),
+            'M' => Length::Months(sign * value),
+            'D' => Length::Days(sign * value),
+            _ => Length::Micros(sign * value),
         });
     }
     let to = to?.to_string();
     if matches!(unit(&field)?, ('M', _)) {
         let (years, months) = text.split_once('-')?;
-        return Some(Interval::Months(sign * (years.parse::<i64>().ok()? * 12 + months.parse::<i64>().ok()?)));
+        return Some(Length::Months(sign * (years.parse::<i64>().ok()? * 12 + months.parse::<i64>().ok()?)));
     }
     let (days, clock) = match field.to_ascii_lowercase().trim_end_matches('s') {
         "day" => {
@@ -423,11 +483,11 @@ fn parse_interval(text: &str, from: Option<&DateTimeField>, to: Option<&DateTime
     for (part, size) in parts.iter().zip(&sizes[first..]) {
         micros = micros.checked_add(scaled(part, *size)?)?;
     }
-    Some(Interval::Micros(sign * micros))
+    Some(Length::Micros(sign * micros))
 }
 
 /// `1 day 2 hours`.
-fn parse_units(text: &str, sign: i64) -> Option<Interval> {
+fn parse_units(text: &str, sign: i64) -> Option<Length> {
     let words: Vec<&str> = text.split_whitespace().collect();
     if words.is_empty() || !words.len().is_multiple_of(2) {
         return None;
@@ -443,10 +503,10 @@ fn parse_units(text: &str, sign: i64) -> Option<Interval> {
         }
     }
     Some(match (months, days, micros) {
-        (months, 0, 0) if months != 0 => Interval::Months(sign * months),
-        (0, days, 0) => Interval::Days(sign * days),
-        (0, days, micros) => Interval::Micros(sign * (days * MICROS_PER_DAY + micros)),
-        (months, days, micros) => Interval::Calendar(sign * months, sign * days, sign * micros),
+        (months, 0, 0) if months != 0 => Length::Months(sign * months),
+        (0, days, 0) => Length::Days(sign * days),
+        (0, days, micros) => Length::Micros(sign * (days * MICROS_PER_DAY + micros)),
+        _ => Length::Mixed,
     })
 }
 
@@ -465,21 +525,4 @@ fn scaled(text: &str, size: i64) -> Option<i64> {
         value = value.checked_add((i128::from(part) * i128::from(size) / 10_i128.pow(digits.len() as u32)) as i64)?;
     }
     Some(if negative { -value } else { value })
-}
-
-fn call(function: &str, arguments: Vec<Expr>) -> Expr {
-    Expr::Function(Function {
-        name: ObjectName::from(vec![Ident::new(function)]),
-        uses_odbc_syntax: false,
-        parameters: FunctionArguments::None,
-        args: FunctionArguments::List(FunctionArgumentList {
-            duplicate_treatment: None,
-            args: arguments.into_iter().map(|expr| FunctionArg::Unnamed(FunctionArgExpr::Expr(expr))).collect(),
-            clauses: vec![],
-        }),
-        filter: None,
-        null_treatment: None,
-        over: None,
-        within_group: vec![],
-    })
 }

@@ -50,9 +50,8 @@ pub fn call(function: &str, arguments: &[String], distinct: bool) -> String {
     let lower = function.to_ascii_lowercase();
     let operator = match lower.as_str() {
         "==" | "=" | "equalto" => Some("="),
-        "+" | "-" | "*" | "/" | "%" | "<" | "<=" | ">" | ">=" | "<=>" | "|" | "&" | "^" | "div" | "||" => {
-            Some(lower.as_str())
-        }
+        "+" | "-" | "*" | "/" | "%" | "<" | "<=" | ">" | ">=" | "<=>" | "|" | "&" | "^" | "div" | "||" | "<<"
+        | ">>" | ">>>" => Some(lower.as_str()),
         "!=" | "<>" => return format!("(NOT {})", call("=", arguments, false)),
         "and" => Some("AND"),
         "or" => Some("OR"),
@@ -66,18 +65,19 @@ pub fn call(function: &str, arguments: &[String], distinct: bool) -> String {
     }
     match (lower.as_str(), arguments) {
         ("not" | "!", [one]) => format!("(NOT {one})"),
-        // Spark writes defaults out.
-        ("percentile", [value, share]) => format!("percentile({value}, {share}, 1)"),
-        ("percentile_approx" | "approx_percentile", [value, share]) => format!("{lower}({value}, {share}, 10000)"),
         ("~", [one]) => format!("~{one}"),
         ("isnull", [one]) => format!("({one} IS NULL)"),
         ("isnotnull", [one]) => format!("({one} IS NOT NULL)"),
         ("like", [one, pattern]) => format!("{one} LIKE {pattern}"),
+        ("ilike", [one, pattern]) => format!("{one} ILIKE {pattern}"),
         ("in", [one, list @ ..]) => format!("({one} IN ({}))", list.join(", ")),
         ("when" | "case", arguments) => case(None, arguments),
         ("if" | "iff", [condition, yes, no]) => format!("(IF({condition}, {yes}, {no}))"),
         ("count", [star]) if star == "*" && !distinct => "count(1)".into(),
-        ("window", _) => "window".into(),
+        ("window" | "session_window", _) => lower,
+        ("ltrim", [what, text]) => format!("TRIM(LEADING {what} FROM {text})"),
+        ("rtrim", [what, text]) => format!("TRIM(TRAILING {what} FROM {text})"),
+        ("current_database", []) => "current_schema()".into(),
         (name, [one, _]) if ONE_ARGUMENT.contains(&name) => format!("{name}({one})"),
         ("positive", [one]) => format!("(+ {one})"),
         ("log", [one]) => format!("LOG(E(), {one})"),
@@ -109,14 +109,21 @@ const HIDDEN: &[(&str, usize)] = &[
 const DEFAULTS: &[(&str, usize, &[&str])] = &[
     ("aes_decrypt", 2, &["GCM", "DEFAULT", ""]),
     ("aes_encrypt", 2, &["GCM", "DEFAULT", "", ""]),
+    ("aggregate", 3, &["lambdafunction(namedlambdavariable(), namedlambdavariable())"]),
+    ("approx_percentile", 2, &["10000"]),
     ("bround", 1, &["0"]),
     ("from_unixtime", 1, &["yyyy-MM-dd HH:mm:ss"]),
+    ("lag", 1, &["1", "NULL"]),
+    ("lead", 1, &["1", "NULL"]),
     ("locate", 2, &["1"]),
     ("lpad", 2, &[" "]),
     ("mask", 1, &["X", "x", "n", "NULL"]),
     ("months_between", 2, &["true"]),
     ("overlay", 3, &["-1"]),
+    ("percentile", 2, &["1"]),
+    ("percentile_approx", 2, &["10000"]),
     ("position", 2, &["1"]),
+    ("reduce", 3, &["lambdafunction(namedlambdavariable(), namedlambdavariable())"]),
     ("regexp_extract", 2, &["1"]),
     ("regexp_extract_all", 2, &["1"]),
     ("regexp_instr", 2, &["0"]),
@@ -189,6 +196,21 @@ pub fn over(function: &str, partition_by: &[String], order_by: &[String], frame:
         parts.push(frame.to_string());
     }
     format!("{function} OVER ({})", parts.join(" "))
+}
+
+/// The frame that Spark shows where none is written. `offset`: the second argument of `lag` and `lead`.
+pub fn default_frame(function: &str, offset: Option<&str>, sorted: bool) -> String {
+    let offset = offset.unwrap_or("1");
+    match function {
+        "lag" => format!("ROWS BETWEEN -{offset} FOLLOWING AND -{offset} FOLLOWING"),
+        "lead" => format!("ROWS BETWEEN {offset} FOLLOWING AND {offset} FOLLOWING"),
+        "row_number" | "rank" | "dense_rank" | "percent_rank" | "ntile" => {
+            "ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW".into()
+        }
+        "cume_dist" => "RANGE BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW".into(),
+        _ if sorted => "RANGE BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW".into(),
+        _ => "ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING".into(),
+    }
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 
 use super::dialect::SparkDialect;
 use super::error::from_parser;
+use super::{literals, quoted, syntax};
 use datafusion::sql::sqlparser::ast::{Query, SetExpr};
 use datafusion::sql::sqlparser::keywords::{Keyword, RESERVED_FOR_TABLE_ALIAS};
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
@@ -90,9 +91,105 @@ pub enum ExplainMode {
     Formatted,
 }
 
+/// What `ALTER TABLE` and `ALTER VIEW` change.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Change {
+    /// `SET TBLPROPERTIES (…)`.
+    SetProperties(Vec<(String, String)>),
+    /// `UNSET TBLPROPERTIES [IF EXISTS] (…)`.
+    UnsetProperties {
+        /// Which.
+        keys: Vec<String>,
+        /// `IF EXISTS`.
+        if_exists: bool,
+    },
+    /// `RENAME TO name`.
+    Rename(Name),
+    /// `ADD COLUMNS (…)`, as written.
+    AddColumns(String),
+    /// `COMMENT ON TABLE … IS …`.
+    Comment(Option<String>),
+    /// `AS query`, of a view.
+    Query(QueryText),
+}
+
+/// What `SHOW` shows of the catalog.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Shown {
+    /// `SHOW DATABASES`, by Spark's pattern.
+    Databases(Option<String>),
+    /// `SHOW CATALOGS`, by Spark's pattern.
+    Catalogs(Option<String>),
+    /// `SHOW CURRENT NAMESPACE`.
+    CurrentDatabase,
+    /// `SHOW COLUMNS`.
+    Columns(Name),
+    /// `SHOW TBLPROPERTIES`: all, or one.
+    Properties(Name, Option<String>),
+    /// `DESCRIBE DATABASE`.
+    Database(Name),
+    /// `DESCRIBE FUNCTION`.
+    Function(String),
+    /// `DESCRIBE QUERY`.
+    Query(QueryText),
+    /// `DESCRIBE table column`.
+    Column(Name, String),
+}
+
 /// One statement.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Statement {
+    /// `USE`.
+    Use(Name),
+    /// `USE CATALOG`.
+    UseCatalog(String),
+    /// `CREATE DATABASE`.
+    CreateDatabase {
+        /// Name.
+        name: Name,
+        /// `IF NOT EXISTS`.
+        if_not_exists: bool,
+        /// `COMMENT`.
+        comment: Option<String>,
+        /// `LOCATION`.
+        location: Option<String>,
+        /// `WITH DBPROPERTIES`.
+        properties: Vec<(String, String)>,
+    },
+    /// `DROP DATABASE`.
+    DropDatabase {
+        /// Name.
+        name: Name,
+        /// `IF EXISTS`.
+        if_exists: bool,
+        /// `CASCADE`: with its tables.
+        cascade: bool,
+    },
+    /// `ALTER TABLE`, `ALTER VIEW`, `COMMENT ON TABLE`.
+    Alter {
+        /// Which.
+        name: Name,
+        /// A view.
+        view: bool,
+        /// How.
+        change: Change,
+    },
+    /// `CACHE TABLE`: nothing is kept, as of DataFrames.
+    Cache {
+        /// Which.
+        name: Name,
+        /// `AS query`: a temporary view of it is made.
+        query: Option<QueryText>,
+    },
+    /// `UNCACHE TABLE`, `REFRESH TABLE`: there is nothing to be let go of.
+    Uncache {
+        /// Which; none: all.
+        name: Option<Name>,
+        /// `IF EXISTS`.
+        if_exists: bool,
+    },
+    /// `SHOW` and `DESCRIBE` of what is no table.
+    Show(Shown),
     /// `CREATE TABLE`.
     CreateTable(CreateTable),
     /// `CREATE FLOW name AS INSERT INTO …`.
@@ -132,6 +229,8 @@ pub enum Statement {
     },
     /// `SHOW TABLES`, `SHOW VIEWS`.
     ShowTables {
+        /// `IN`.
+        database: Option<Name>,
         /// Spark's pattern: `*` and `|`.
         pattern: Option<String>,
         /// Views alone.
@@ -200,7 +299,9 @@ pub fn parse_query(text: &str) -> Result<Box<Query>> {
 
 /// Tokens without white space and comments, an end-of-file token last in every statement.
 fn tokenize(dialect: &SparkDialect, text: &str) -> Result<Vec<TokenWithSpan>> {
+    // Escapes are Spark's and not sqlparser's.
     let all = Tokenizer::new(dialect, text)
+        .with_unescape(false)
         .tokenize_with_location()
         .map_err(|error| from_parser(&ParserError::from(error)))?;
     let end = all.last().map_or(Location::new(1, 1), |token| token.span.end);
@@ -217,7 +318,17 @@ fn tokenize(dialect: &SparkDialect, text: &str) -> Result<Vec<TokenWithSpan>> {
         }
     }
     tokens.push(TokenWithSpan::new(Token::EOF, Span::new(end, end)));
-    Ok(parenthesize_streams(type_numbers(tokens)))
+    let mut tokens = type_numbers(name_identifiers(quoted::read(tokens)));
+    for at in 0..tokens.len().saturating_sub(1) {
+        // Calls like any others: sqlparser's have no scale that is negative.
+        if tokens[at + 1].token == Token::LParen
+            && let Token::Word(word) = &mut tokens[at].token
+            && matches!(word.keyword, Keyword::CEIL | Keyword::FLOOR)
+        {
+            word.keyword = Keyword::NoKeyword;
+        }
+    }
+    Ok(parenthesize_streams(tokens))
 }
 
 /// `FROM STREAM t` becomes `FROM STREAM (t)`, which sqlparser takes for a table function.
@@ -247,41 +358,67 @@ fn parenthesize_streams(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
     output
 }
 
-/// `1.5D` becomes `CAST(1.5 AS DOUBLE)`; Spark's suffixes are D, F, L, S, Y and BD.
+/// `IDENTIFIER('a.b')` becomes the name; one with parameters is a call until these are known.
+fn name_identifiers(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
+    let mut output: Vec<TokenWithSpan> = Vec::with_capacity(tokens.len());
+    let mut rest = tokens.as_slice();
+    while let [first, after @ ..] = rest {
+        match constant_name(first, after) {
+            Some((name, taken)) => {
+                for (at, part) in syntax::name_parts(&name).into_iter().enumerate() {
+                    let plain = part.value.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+                    if at > 0 {
+                        output.push(TokenWithSpan::new(Token::Period, first.span));
+                    }
+                    let word = Token::make_word(&part.value, (!plain).then_some('`'));
+                    output.push(TokenWithSpan::new(word, first.span));
+                }
+                // Where the statement goes on is where the name ended.
+                if let Some(last) = output.last_mut() {
+                    last.span.end = after[taken - 1].span.end;
+                }
+                rest = &after[taken..];
+            }
+            None => {
+                output.push(first.clone());
+                rest = after;
+            }
+        }
+    }
+    output
+}
+
+/// The text between the parentheses after IDENTIFIER, and how many tokens these are.
+fn constant_name(first: &TokenWithSpan, after: &[TokenWithSpan]) -> Option<(String, usize)> {
+    if !is_word(&first.token, "IDENTIFIER") || after.first()?.token != Token::LParen {
+        return None;
+    }
+    let mut name = String::new();
+    for (at, token) in after.iter().enumerate().skip(1) {
+        match (at % 2, &token.token) {
+            (1, Token::SingleQuotedString(text) | Token::DoubleQuotedString(text)) => name.push_str(text),
+            (0, Token::StringConcat) => {}
+            (0, Token::RParen) => return Some((name, at + 1)),
+            _ => return None,
+        }
+    }
+    None
+}
+
+/// The letters that type a number become part of it, `1.5D`: D, F, S, Y and BD. L is sqlparser's own.
 fn type_numbers(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
     let mut output: Vec<TokenWithSpan> = Vec::with_capacity(tokens.len());
     for token in tokens {
-        let data_type = match (output.last(), &token.token) {
-            (Some(number), Token::Word(word))
-                if matches!(number.token, Token::Number(_, false))
-                    && word.quote_style.is_none()
-                    && number.span.end == token.span.start =>
-            {
-                match word.value.to_ascii_uppercase().as_str() {
-                    "D" => Some("DOUBLE"),
-                    "F" => Some("FLOAT"),
-                    "L" => Some("BIGINT"),
-                    "S" => Some("SMALLINT"),
-                    "Y" => Some("TINYINT"),
-                    // A number with a point is a decimal already.
-                    "BD" => continue,
-                    _ => None,
-                }
-            }
-            _ => None,
-        };
-        match (data_type, output.pop()) {
-            (Some(data_type), Some(number)) => {
-                let span = Span::new(number.span.start, token.span.end);
-                let at = |token| TokenWithSpan::new(token, span);
-                output.extend([at(Token::make_keyword("CAST")), at(Token::LParen), at(number.token)]);
-                output.extend([at(Token::make_keyword("AS")), at(Token::make_keyword(data_type)), at(Token::RParen)]);
-            }
-            (_, last) => {
-                output.extend(last);
-                output.push(token);
-            }
+        if let Token::Word(Word { value, quote_style: None, .. }) = &token.token
+            && literals::SUFFIXES.iter().any(|suffix| value.eq_ignore_ascii_case(suffix))
+            && let Some(TokenWithSpan { token: Token::Number(number, false), span }) = output.last_mut()
+            && span.end == token.span.start
+        {
+            number.push_str(&value.to_ascii_uppercase());
+            span.end = token.span.end;
+            continue;
         }
+        output.push(token);
     }
     output
 }
@@ -306,8 +443,8 @@ impl<'a> StatementParser<'a> {
             && word.quote_style.is_none()
         {
             const REFUSED: &[&str] = &[
-                "ALTER", "ANALYZE", "CACHE", "CALL", "CLEAR", "COMMENT", "DELETE", "EXECUTE", "LOAD", "MERGE", "MSCK",
-                "REFRESH", "REPAIR", "TRUNCATE", "UNCACHE", "UPDATE", "USE",
+                "ANALYZE", "CALL", "DECLARE", "DELETE", "EXECUTE", "LOAD", "MERGE", "MSCK", "REPAIR", "TRUNCATE",
+                "UPDATE",
             ];
             let verb = word.value.to_ascii_uppercase();
             if REFUSED.contains(&verb.as_str()) {
@@ -335,7 +472,56 @@ impl<'a> StatementParser<'a> {
         if self.peek_word("INSERT") {
             return Ok(Statement::Insert(self.insert()?));
         }
+        if self.word("USE") {
+            if self.word("CATALOG") {
+                return Ok(Statement::UseCatalog(self.parser.parse_identifier()?.value));
+            }
+            let _ = self.database_word();
+            return Ok(Statement::Use(self.name()?));
+        }
+        if self.word("ALTER") {
+            return self.alter();
+        }
+        if self.words(&["COMMENT", "ON"]) {
+            let view = self.one_of(&["TABLE", "VIEW"])? == "VIEW";
+            let name = self.name()?;
+            self.expect("IS")?;
+            let comment = if self.word("NULL") { None } else { Some(self.parser.parse_literal_string()?) };
+            return Ok(Statement::Alter { name, view, change: Change::Comment(comment) });
+        }
+        if self.word("CACHE") {
+            let _ = self.word("LAZY");
+            self.expect("TABLE")?;
+            let name = self.name()?;
+            if self.word("OPTIONS") {
+                self.properties()?;
+            }
+            let query = if self.word("AS") || !self.at_end() { Some(self.query()?) } else { None };
+            return Ok(Statement::Cache { name, query });
+        }
+        if self.word("UNCACHE") {
+            self.expect("TABLE")?;
+            let if_exists = self.words(&["IF", "EXISTS"]);
+            return Ok(Statement::Uncache { name: Some(self.name()?), if_exists });
+        }
+        if self.words(&["CLEAR", "CACHE"]) {
+            return Ok(Statement::Uncache { name: None, if_exists: true });
+        }
+        if self.word("REFRESH") {
+            if self.word("TABLE") {
+                return Ok(Statement::Uncache { name: Some(self.name()?), if_exists: false });
+            }
+            self.parser.parse_literal_string()?;
+            return Ok(Statement::Uncache { name: None, if_exists: true });
+        }
         if self.word("DROP") {
+            if self.database_word() {
+                let if_exists = self.words(&["IF", "EXISTS"]);
+                let name = self.name()?;
+                let cascade = self.word("CASCADE");
+                let _ = self.word("RESTRICT");
+                return Ok(Statement::DropDatabase { name, if_exists, cascade });
+            }
             let view = self.one_of(&["TABLE", "VIEW"])? == "VIEW";
             let if_exists = self.words(&["IF", "EXISTS"]);
             let name = self.name()?;
@@ -347,14 +533,13 @@ impl<'a> StatementParser<'a> {
             return self.show();
         }
         if self.word("DESCRIBE") || self.word("DESC") {
-            let _ = self.word("TABLE");
-            let extended = self.word("EXTENDED") || self.word("FORMATTED");
-            return Ok(Statement::Describe { name: self.name()?, extended });
+            return self.describe();
         }
         if self.word("EXPLAIN") {
             let mode = match () {
                 () if self.word("EXTENDED") || self.word("CODEGEN") || self.word("COST") => ExplainMode::Extended,
                 () if self.word("FORMATTED") => ExplainMode::Formatted,
+                () if self.word("LOGICAL") => ExplainMode::Extended,
                 () => ExplainMode::Simple,
             };
             return Ok(Statement::Explain { mode, statement: Box::new(self.statement()?) });
@@ -376,6 +561,23 @@ impl<'a> StatementParser<'a> {
             self.expect("AS")?;
             let insert = self.insert()?;
             return Ok(Statement::CreateFlow { name, insert });
+        }
+        if self.database_word() {
+            let if_not_exists = self.words(&["IF", "NOT", "EXISTS"]);
+            let name = self.name()?;
+            let (mut comment, mut location, mut properties) = (None, None, vec![]);
+            loop {
+                if self.word("LOCATION") {
+                    location = Some(self.parser.parse_literal_string()?);
+                } else if self.words(&["WITH", "DBPROPERTIES"]) || self.words(&["WITH", "PROPERTIES"]) {
+                    properties = self.properties()?;
+                } else if let Some(text) = self.comment()? {
+                    comment = Some(text);
+                } else {
+                    break;
+                }
+            }
+            return Ok(Statement::CreateDatabase { name, if_not_exists, comment, location, properties });
         }
         let or_replace = self.words(&["OR", "REPLACE"]);
         let _ = self.word("GLOBAL");
@@ -466,16 +668,130 @@ impl<'a> StatementParser<'a> {
         if self.words(&["CREATE", "TABLE"]) {
             return Ok(Statement::ShowCreateTable(self.name()?));
         }
-        let what = self.one_of(&["TABLES", "VIEWS", "FUNCTIONS"])?;
-        if self.word("FROM") || self.word("IN") {
-            self.name()?;
+        if self.words(&["CURRENT", "NAMESPACE"]) || self.words(&["CURRENT", "SCHEMA"]) {
+            return Ok(Statement::Show(Shown::CurrentDatabase));
         }
+        if self.word("COLUMNS") {
+            self.one_of(&["FROM", "IN"])?;
+            let mut name = self.name()?;
+            if self.word("FROM") || self.word("IN") {
+                let mut whole = self.name()?;
+                whole.0.append(&mut name.0);
+                name = whole;
+            }
+            return Ok(Statement::Show(Shown::Columns(name)));
+        }
+        if self.word("TBLPROPERTIES") {
+            let name = self.name()?;
+            let mut key = None;
+            if self.parser.consume_token(&Token::LParen) {
+                key = Some(self.property_name()?);
+                self.parser.expect_token(&Token::RParen)?;
+            }
+            return Ok(Statement::Show(Shown::Properties(name, key)));
+        }
+        // Which functions: there are those of the system alone.
+        if ["USER", "SYSTEM", "ALL"].iter().any(|which| self.words(&[which, "FUNCTIONS"])) {
+            return self.functions();
+        }
+        let what = self.one_of(&["TABLES", "VIEWS", "FUNCTIONS", "DATABASES", "SCHEMAS", "NAMESPACES", "CATALOGS"])?;
+        if what == "FUNCTIONS" {
+            return self.functions();
+        }
+        let database = if self.word("FROM") || self.word("IN") { Some(self.name()?) } else { None };
         let like = self.word("LIKE");
         let pattern = if like || !self.at_end() { Some(self.parser.parse_literal_string()?) } else { None };
         Ok(match what {
-            "FUNCTIONS" => Statement::ShowFunctions { pattern },
-            _ => Statement::ShowTables { pattern, views: what == "VIEWS" },
+            "DATABASES" | "SCHEMAS" | "NAMESPACES" => Statement::Show(Shown::Databases(pattern)),
+            "CATALOGS" => Statement::Show(Shown::Catalogs(pattern)),
+            _ => Statement::ShowTables { database, pattern, views: what == "VIEWS" },
         })
+    }
+
+    fn functions(&mut self) -> Parsed<Statement> {
+        if self.word("FROM") || self.word("IN") {
+            self.name()?;
+        }
+        let _ = self.word("LIKE");
+        let pattern = match self.parser.peek_token_ref().token {
+            Token::EOF => None,
+            Token::SingleQuotedString(_) | Token::DoubleQuotedString(_) => Some(self.parser.parse_literal_string()?),
+            // `SHOW FUNCTIONS upper`.
+            _ => self.name()?.0.pop(),
+        };
+        Ok(Statement::ShowFunctions { pattern })
+    }
+
+    fn describe(&mut self) -> Parsed<Statement> {
+        if self.word("FUNCTION") {
+            let _ = self.word("EXTENDED");
+            let name = match &self.parser.peek_token_ref().token {
+                Token::Word(_) => self.name()?.0.pop().unwrap_or_default(),
+                _ => self.rest(),
+            };
+            return Ok(Statement::Show(Shown::Function(name)));
+        }
+        if self.database_word() {
+            let _ = self.word("EXTENDED");
+            return Ok(Statement::Show(Shown::Database(self.name()?)));
+        }
+        let query = self.word("QUERY");
+        let starts = |word: &str| self.peek_word(word);
+        if query || ["SELECT", "WITH", "VALUES", "FROM"].into_iter().any(starts) {
+            return Ok(Statement::Show(Shown::Query(self.query()?)));
+        }
+        let _ = self.word("TABLE");
+        let extended = self.word("EXTENDED") || self.word("FORMATTED");
+        let name = self.name()?;
+        if let Token::Word(_) = self.parser.peek_token_ref().token {
+            return Ok(Statement::Show(Shown::Column(name, self.parser.parse_identifier()?.value)));
+        }
+        Ok(Statement::Describe { name, extended })
+    }
+
+    fn alter(&mut self) -> Parsed<Statement> {
+        let view = self.one_of(&["TABLE", "VIEW"])? == "VIEW";
+        let name = self.name()?;
+        let change = if self.words(&["SET", "TBLPROPERTIES"]) {
+            Change::SetProperties(self.properties()?)
+        } else if self.words(&["UNSET", "TBLPROPERTIES"]) {
+            let if_exists = self.words(&["IF", "EXISTS"]);
+            self.parser.expect_token(&Token::LParen)?;
+            let mut keys = vec![self.property_name()?];
+            while self.parser.consume_token(&Token::Comma) {
+                keys.push(self.property_name()?);
+            }
+            self.parser.expect_token(&Token::RParen)?;
+            Change::UnsetProperties { keys, if_exists }
+        } else if self.words(&["RENAME", "TO"]) {
+            Change::Rename(self.name()?)
+        } else if !view && (self.words(&["ADD", "COLUMNS"]) || self.words(&["ADD", "COLUMN"])) {
+            match self.parser.peek_token_ref().token {
+                Token::LParen => Change::AddColumns(self.parenthesized_text()?),
+                _ => Change::AddColumns(self.rest()),
+            }
+        } else if view && self.word("AS") {
+            Change::Query(self.query()?)
+        } else {
+            return self.fail(if view {
+                "one of SET TBLPROPERTIES, UNSET TBLPROPERTIES, RENAME TO, AS"
+            } else {
+                "one of SET TBLPROPERTIES, UNSET TBLPROPERTIES, RENAME TO, ADD COLUMNS"
+            });
+        };
+        Ok(Statement::Alter { name, view, change })
+    }
+
+    /// The word for a database.
+    fn database_word(&mut self) -> bool {
+        self.word("DATABASE") || self.word("SCHEMA") || self.word("NAMESPACE")
+    }
+
+    fn property_name(&mut self) -> Parsed<String> {
+        match self.parser.peek_token_ref().token {
+            Token::SingleQuotedString(_) | Token::DoubleQuotedString(_) => self.parser.parse_literal_string(),
+            _ => self.dotted("a property's name"),
+        }
     }
 
     fn set(&mut self) -> Parsed<Statement> {
@@ -745,7 +1061,7 @@ mod tests {
         let statements = parse(text).expect("text");
         assert_eq!(statements.len(), 2);
         assert!(matches!(&statements[0], Statement::Query(query) if query.text == "SELECT ';'"));
-        assert_eq!(statements[1], Statement::ShowTables { pattern: None, views: false });
+        assert_eq!(statements[1], Statement::ShowTables { database: None, pattern: None, views: false });
         assert_eq!(parse(" ; -- nothing\n").expect("nothing"), []);
     }
 
@@ -835,8 +1151,38 @@ mod tests {
         let name = |name: &str| Name(vec![name.into()]);
         check("DROP TABLE IF EXISTS t", Statement::Drop { name: name("t"), if_exists: true, view: false });
         check("drop view v", Statement::Drop { name: name("v"), if_exists: false, view: true });
-        check("SHOW TABLES LIKE 'u*'", Statement::ShowTables { pattern: Some("u*".into()), views: false });
+        check(
+            "SHOW TABLES LIKE 'u*'",
+            Statement::ShowTables { database: None, pattern: Some("u*".into()), views: false },
+        );
         check("SHOW FUNCTIONS", Statement::ShowFunctions { pattern: None });
+        check("SHOW SYSTEM FUNCTIONS LIKE 'up*'", Statement::ShowFunctions { pattern: Some("up*".into()) });
+        check("SHOW SCHEMAS", Statement::Show(Shown::Databases(None)));
+        check("SHOW TABLES IN d", Statement::ShowTables { database: Some(name("d")), pattern: None, views: false });
+        check("SHOW COLUMNS IN t FROM d", Statement::Show(Shown::Columns(Name(vec!["d".into(), "t".into()]))));
+        check("SHOW TBLPROPERTIES t ('a.b')", Statement::Show(Shown::Properties(name("t"), Some("a.b".into()))));
+        check("DESC DATABASE EXTENDED d", Statement::Show(Shown::Database(name("d"))));
+        check("DESC t c", Statement::Show(Shown::Column(name("t"), "c".into())));
+        check("USE d", Statement::Use(name("d")));
+        check("USE SCHEMA d", Statement::Use(name("d")));
+        check("DROP SCHEMA d CASCADE", Statement::DropDatabase { name: name("d"), if_exists: false, cascade: true });
+        check(
+            "DROP TABLE IDENTIFIER('a.b')",
+            Statement::Drop { name: Name(vec!["a".into(), "b".into()]), if_exists: false, view: false },
+        );
+        let alter = |change: Change| Statement::Alter { name: name("t"), view: false, change };
+        check("ALTER TABLE t SET TBLPROPERTIES (a = 'b')", alter(Change::SetProperties(pairs(&[("a", "b")]))));
+        check("ALTER TABLE t RENAME TO u", alter(Change::Rename(name("u"))));
+        check("ALTER TABLE t ADD COLUMNS (c INT, d STRING)", alter(Change::AddColumns("c INT, d STRING".into())));
+        check("COMMENT ON TABLE t IS 'x'", alter(Change::Comment(Some("x".into()))));
+        check("UNCACHE TABLE IF EXISTS t", Statement::Uncache { name: Some(name("t")), if_exists: true });
+        check("CACHE LAZY TABLE t", Statement::Cache { name: name("t"), query: None });
+        assert!(matches!(one("CACHE TABLE t AS SELECT 1"), Statement::Cache { query: Some(_), .. }));
+        assert!(matches!(one("DESCRIBE QUERY SELECT 1"), Statement::Show(Shown::Query(_))));
+        assert!(matches!(
+            one("CREATE DATABASE IF NOT EXISTS d COMMENT 'c' LOCATION '/x' WITH DBPROPERTIES (a = 'b')"),
+            Statement::CreateDatabase { if_not_exists: true, comment: Some(_), location: Some(_), .. }
+        ));
         check("DESC EXTENDED t", Statement::Describe { name: name("t"), extended: true });
         check("DESCRIBE t", Statement::Describe { name: name("t"), extended: false });
         check("SHOW CREATE TABLE t", Statement::ShowCreateTable(name("t")));
@@ -870,7 +1216,7 @@ mod tests {
         let Statement::Query(numbers) = one("SELECT 1.5D, 2y, 3L, 4 d FROM t") else { panic!("is a query") };
         assert_eq!(
             (numbers.ast.to_string().as_str(), numbers.text.as_str()),
-            ("SELECT CAST(1.5 AS DOUBLE), CAST(2 AS TINYINT), 3L, 4 AS d FROM t", "SELECT 1.5D, 2y, 3L, 4 d FROM t")
+            ("SELECT 1.5D, 2Y, 3L, 4 AS d FROM t", "SELECT 1.5D, 2y, 3L, 4 d FROM t")
         );
         assert!(tree.contains("`x y`") && tree.contains("parquet.`/a b`"), "{tree}");
     }

@@ -1,8 +1,9 @@
 //! Statements to plans: see [`Planner`].
 
-use super::catalog::{Catalog, FILE_FORMATS, TableDefinition, Taken, VIEW, not_found};
+use super::catalog::{self, Catalog, FILE_FORMATS, TableDefinition, Taken, VIEW, not_found};
 use super::error::from_datafusion;
 use super::insert::{self, TargetColumns};
+use super::item_names;
 use super::literals;
 use super::multisets;
 use super::parser::{self, CreateTable, ExplainMode, Insert, Name, QueryText, Statement};
@@ -11,6 +12,7 @@ use super::rewrite::{self, Spellings};
 use super::schema_functions;
 use super::stream_table::{self, StreamTable, UnboundStream};
 use super::streaming;
+use super::syntax;
 use super::windows;
 use crate::session::{FrameView, Session, session_config, session_state, with_defaults};
 use crate::streaming::progress::Explained;
@@ -35,6 +37,8 @@ use headwater_proto::error::{Error, ErrorKind, Result};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+
+mod definitions;
 
 /// Views may show views; this deep is a mistake.
 const VIEW_DEPTH_MAX: usize = 32;
@@ -259,13 +263,15 @@ impl Planner {
             }
             Statement::Insert(insert) => self.insert(insert, session).await,
             Statement::CreateFlow { name, insert } => {
-                let flow = self.flow(own_name(name)?, insert, session)?;
+                let flow = self.flow(self.own_name(name, session)?, insert, session)?;
                 Ok(Planned::Flow(flow))
             }
             Statement::CreateTable(table) => self.create_table(table, session).await,
             Statement::CreateView { .. } => self.create_view(statement, session).await,
             Statement::Drop { name, if_exists, view } => self.drop(name, *if_exists, *view, session).await,
-            Statement::ShowTables { pattern, views } => self.show_tables(pattern.as_deref(), *views, session),
+            Statement::ShowTables { database, pattern, views } => {
+                self.show_tables(database.as_ref(), pattern.as_deref(), *views, session)
+            }
             Statement::ShowFunctions { pattern } => {
                 let names = self.functions()?;
                 let names = names.into_iter().filter(|name| matches_pattern(name, pattern.as_deref()));
@@ -285,6 +291,7 @@ impl Planner {
                 }
                 Ok(Planned::Done(format!("reset {}", key.as_deref().unwrap_or("all settings"))))
             }
+            statement => self.define(statement, session).await,
         }
     }
 
@@ -447,6 +454,7 @@ impl Planner {
         if build.sources.is_empty() {
             return Err(no_stream(&flow.name));
         }
+        let plan = streaming::with_batch_time(plan)?;
         streaming::check(&plan)?;
         let columns = self.target_columns(&flow.target, &flow.conf).await?;
         let name = Name(vec![flow.target.name.clone()]);
@@ -520,14 +528,14 @@ impl Planner {
     }
 
     async fn create_table(&self, table: &CreateTable, session: &Session) -> Result<Planned> {
-        let name = own_name(&table.name)?;
+        let name = self.own_name(&table.name, session)?;
         let taken = taken(table.or_replace, table.if_not_exists);
         let definition = self.definition(&name, table)?;
         if taken == Taken::Keep && self.catalog.get(&name).is_some() {
             return Ok(Planned::Done(format!("table {name} exists already")));
         }
-        let hides =
-            session.views.contains_key(&name.to_lowercase()) || session.plans.contains_key(&name.to_lowercase());
+        let hides = view_key(&table.name)
+            .is_some_and(|key| session.views.contains_key(&key) || session.plans.contains_key(&key));
         if hides && taken != Taken::Replace {
             // As in Spark, the temporary view would hide the table.
             return Err(Error::new(
@@ -545,7 +553,7 @@ impl Planner {
             }));
         };
         let insert = Insert {
-            table: Name(vec![name.clone()]),
+            table: table.name.clone(),
             overwrite: false,
             columns: vec![],
             // Columns of a new table are the query's own.
@@ -601,7 +609,7 @@ impl Planner {
         }
         let mut definition = TableDefinition::new(name, &table.format, options);
         if definition.is_files() && definition.options.get("path").is_none() {
-            definition.options.set("path", format!("{}/{}", self.catalog.warehouse(), name.to_lowercase()));
+            definition.options.set("path", self.catalog.place(name));
         }
         definition.schema.clone_from(&table.columns);
         definition.partition_by.clone_from(&table.partition_by);
@@ -626,7 +634,11 @@ impl Planner {
         else {
             return Err(Error::internal("create_view was given another statement"));
         };
-        let name = own_name(name)?;
+        let name = match name.0.as_slice() {
+            // Temporary ones are the session's and no database's.
+            [single] if *temporary => single.clone(),
+            _ => self.own_name(name, session)?,
+        };
         let mut view = TableDefinition::new(&name, VIEW, Options::default());
         view.query = Some(query.text.clone());
         view.columns.clone_from(columns);
@@ -664,15 +676,14 @@ impl Planner {
     /// A view must not show itself, and what it shows must be there. A view of streams is planned when a flow uses it.
     async fn check_view(&self, view: &TableDefinition, query: &QueryText, session: &Session) -> Result<()> {
         let used = Lookup::Session(self, session).used(&query.ast)?;
-        if used.tables.contains_key(&view.name.to_lowercase()) {
+        if used.tables.values().any(|table| table.name.eq_ignore_ascii_case(&view.name)) {
             return Err(Error::invalid("RECURSIVE_VIEW", format!("view `{0}` would show itself: `{0}`", view.name)));
         }
         if used.streams {
             return Ok(());
         }
         let (_, plan) = Build::batch(self, session).query(&query.ast).await?;
-        renamed(plan, view)?;
-        Ok(())
+        insert::different(renamed(plan, view)?.schema().inner())
     }
 
     async fn drop(&self, name: &Name, if_exists: bool, view: bool, session: &mut Session) -> Result<Planned> {
@@ -693,26 +704,39 @@ impl Planner {
         {
             return Ok(Planned::Done(format!("dropped view {}", found.name)));
         }
-        let key = own_name(name)?.to_lowercase();
-        if session.views.remove(&key).is_none() {
-            self.catalog.remove(&key).await?;
+        if view_key(name).is_none_or(|key| session.views.remove(&key).is_none()) {
+            self.catalog.remove(&self.own_name(name, session)?).await?;
         }
         Ok(Planned::Done(format!("dropped {kind} {}", found.name)))
     }
 
-    fn show_tables(&self, pattern: Option<&str>, views: bool, session: &Session) -> Result<Planned> {
+    fn show_tables(
+        &self,
+        database: Option<&Name>,
+        pattern: Option<&str>,
+        views: bool,
+        session: &Session,
+    ) -> Result<Planned> {
+        let database = match database {
+            Some(name) => self.database(name)?.name,
+            None => session.database.clone().unwrap_or_else(|| catalog::DEFAULT.into()),
+        };
+        let own = |table: TableDefinition| {
+            let (of, name) = self.catalog.split(&table.name);
+            (of == database).then(|| (name.to_string(), false))
+        };
         let mut rows: Vec<(String, bool)> = self
             .catalog
             .list()
             .into_iter()
             .filter(|table| !views || table.is_view())
-            .map(|table| (table.name, false))
+            .filter_map(own)
             .chain(session.views.values().map(|view| (view.name.clone(), true)))
             .chain(session.plans.values().map(|view| (view.name.clone(), true)))
             .filter(|(name, _)| matches_pattern(name, pattern))
             .collect();
         rows.sort();
-        let namespace = rows.iter().map(|(_, temporary)| Some(if *temporary { "" } else { "default" }));
+        let namespace = rows.iter().map(|(_, temporary)| Some(if *temporary { "" } else { database.as_str() }));
         let temporary: BooleanArray = rows.iter().map(|(_, temporary)| Some(*temporary)).collect();
         answer([
             ("namespace", text_column(namespace)),
@@ -744,7 +768,8 @@ impl Planner {
             let mut say = |key: &str, value: String| rows.push((key.into(), value, None));
             say("", String::new());
             say("# Detailed Table Information", String::new());
-            say("Name", format!("spark_catalog.default.{}", table.name));
+            let (database, name) = self.catalog.split(&table.name);
+            say("Name", format!("{}.{database}.{name}", catalog::CATALOG));
             say("Type", if table.is_view() { "VIEW" } else { "TABLE" }.into());
             match &table.query {
                 Some(query) => say("View Text", query.clone()),
@@ -876,10 +901,14 @@ impl Lookup<'_> {
         if let Some(view) = self.frame_view(name) {
             return Ok(TableDefinition::new(&view.name, VIEW, Options::default()));
         }
-        let own = own_name(name);
-        let key = own.as_ref().map(|name| name.to_lowercase()).unwrap_or_default();
+        if let (Lookup::Session(_, session), Some(key)) = (self, view_key(name))
+            && let Some(view) = session.views.get(&key)
+        {
+            return Ok(view.clone());
+        }
+        let key = self.key(name)?;
         let found = match self {
-            Lookup::Session(planner, session) => session.views.get(&key).cloned().or_else(|| planner.catalog.get(&key)),
+            Lookup::Session(planner, _) => planner.catalog.get(&key),
             Lookup::Snapshot(tables) => tables.get(&key).cloned(),
         };
         found.ok_or_else(|| {
@@ -891,6 +920,14 @@ impl Lookup<'_> {
         })
     }
 
+    /// The current database.
+    fn database(&self) -> String {
+        match self {
+            Lookup::Session(_, session) => session.database.clone().unwrap_or_else(|| catalog::DEFAULT.into()),
+            Lookup::Snapshot(_) => catalog::DEFAULT.into(),
+        }
+    }
+
     fn used(&self, query: &Query) -> Result<Used> {
         let mut used = Used::default();
         self.collect(query, &mut used, 0)?;
@@ -899,14 +936,16 @@ impl Lookup<'_> {
 
     fn collect(&self, query: &Query, used: &mut Used, depth: usize) -> Result<()> {
         too_deep(depth)?;
-        for Reference { name, stream, .. } in references::take(&mut query.clone())? {
+        let mut query = query.clone();
+        syntax::queries(&mut query)?;
+        for Reference { name, stream, .. } in references::take(&mut query)? {
             used.streams |= stream;
             let table = self.table(&name)?;
             if let Some(query) = &table.query {
                 self.collect(&*parser::parse_query(query)?, used, depth + 1)?;
             }
             if files_at(&name).is_none() {
-                used.tables.insert(own_name(&name)?.to_lowercase(), table);
+                used.tables.insert(definitions::as_used(&name), table);
             }
         }
         Ok(())
@@ -956,6 +995,8 @@ impl<'a> Build<'a> {
         async move {
             too_deep(depth)?;
             let mut query = query.clone();
+            syntax::queries(&mut query)?;
+            let database = self.lookup.database();
             let state = session_state(self.config()?, Arc::clone(&self.planner.runtime));
             let mut spellings = Spellings::default();
             for reference in references::take(&mut query)? {
@@ -968,13 +1009,23 @@ impl<'a> Build<'a> {
                     .map_err(from_datafusion)?;
             }
             schema_functions::bind_calls(&mut query, self.conf).await?;
+            let spelled = item_names::outermost(&mut query)
+                .map(|select| item_names::spelled(select, &rewrite::tables_of(select)));
             spellings.apply(&mut query);
-            rewrite::select_items(&mut query, &|query| {
+            if let (Some(select), Some(spelled)) = (item_names::outermost(&mut query), spelled) {
+                let tables = rewrite::tables_of(select);
+                item_names::respell(select, &spelled, &tables);
+            }
+            item_names::tell_apart(&mut query.body);
+            rewrite::select_items(&mut query, &|mut query| {
+                syntax::expressions(&mut query, &database);
+                literals::type_literals(&mut query)?;
                 // Tables of the session are in memory: they answer at once.
                 let plan = state.statement_to_plan(as_statement(query)).now_or_never();
                 let plan = plan.ok_or_else(|| Error::internal("a table in memory made the planner wait"))?;
                 Ok(Arc::clone(plan.map_err(from_datafusion)?.schema()))
             })?;
+            syntax::expressions(&mut query, &database);
             literals::type_literals(&mut query)?;
             let plan = state.statement_to_plan(as_statement(query)).await.map_err(from_datafusion)?;
             windows::check(&plan)?;
@@ -1050,23 +1101,6 @@ fn too_deep(depth: usize) -> Result<()> {
         return Ok(());
     }
     Err(Error::invalid("VIEW_EXCEED_MAX_NESTED_DEPTH", format!("views show views more than {VIEW_DEPTH_MAX} deep")))
-}
-
-/// The one part of a name that counts; there is one catalog and one namespace.
-fn own_name(name: &Name) -> Result<String> {
-    let same = |part: &String, expect: &str| part.eq_ignore_ascii_case(expect);
-    match name.0.as_slice() {
-        [table] => Ok(table.clone()),
-        [namespace, table] if same(namespace, "default") => Ok(table.clone()),
-        [catalog, namespace, table] if same(catalog, "spark_catalog") && same(namespace, "default") => {
-            Ok(table.clone())
-        }
-        _ => Err(Error::new(
-            ErrorKind::NotFound,
-            "SCHEMA_NOT_FOUND",
-            format!("{name}: there is one schema, spark_catalog.default: use the table's name alone"),
-        )),
-    }
 }
 
 /// The key of a temporary view of a DataFrame; global ones have a namespace of their own.
@@ -1168,7 +1202,7 @@ fn set(key: Option<&str>, value: Option<&str>, session: &mut Session) -> Result<
             conf.insert(key.to_string(), value.to_string());
             session_config(&conf)?;
             session.conf = conf;
-            Ok(Planned::Done(format!("set {key}={}", shown(key, value))))
+            answer([("key", text_column([Some(key)])), ("value", text_column([Some(shown(key, value))]))])
         }
         (Some(key), None) => {
             let value = session.conf.get(key).map_or_else(|| "<undefined>".to_string(), |value| shown(key, value));
@@ -1187,7 +1221,7 @@ fn set(key: Option<&str>, value: Option<&str>, session: &mut Session) -> Result<
 /// A statement that makes the same table, but for secrets.
 pub fn show_create(table: &TableDefinition) -> String {
     let quote = |text: &str| format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"));
-    let name = ddl::quote_if_needed(&table.name);
+    let name = table.name.split('.').map(ddl::quote_if_needed).collect::<Vec<_>>().join(".");
     let comment = table.comment.as_ref().map(|comment| format!("\nCOMMENT {}", quote(comment))).unwrap_or_default();
     if let Some(query) = &table.query {
         let columns = table.columns.iter().map(|column| ddl::quote_if_needed(column)).collect::<Vec<_>>().join(", ");
@@ -1218,6 +1252,15 @@ pub fn show_create(table: &TableDefinition) -> String {
         pairs("OPTIONS", &table.options.redacted()),
         pairs("TBLPROPERTIES", &table.properties)
     )
+}
+
+/// `((a,b), (c,d))`, as Spark shows a database's properties.
+fn unbracketed(pairs: &BTreeMap<String, String>) -> String {
+    if pairs.is_empty() {
+        return String::new();
+    }
+    let pairs = pairs.iter().map(|(key, value)| format!("({key},{value})")).collect::<Vec<_>>();
+    format!("({})", pairs.join(", "))
 }
 
 fn bracketed(pairs: &BTreeMap<String, String>) -> String {

@@ -2,19 +2,20 @@
 //! in case, `column.*` of a struct, aliases used beside where they are made, and the names of columns that have none.
 
 use super::grouping;
+use super::item_names::name_items;
 use super::joins::{self, Merged};
+use super::pivot;
 use super::references::Scopes;
 use super::schema_functions;
+use super::syntax::call;
 use arrow::datatypes::{DataType, Fields, Schema};
 use datafusion::common::DFSchemaRef;
 use datafusion::sql::sqlparser::ast::{
-    AccessExpr, BinaryOperator, CastKind, CeilFloorKind, DuplicateTreatment, Expr, Function, FunctionArg,
-    FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, JoinConstraint, JoinOperator, ObjectName,
-    ObjectNamePart, OrderBy, OrderByKind, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr,
-    SetOperator, TableAlias, TableFactor, TableWithJoins, UnaryOperator, Value, VisitMut, VisitorMut,
+    AccessExpr, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, GroupByExpr, Ident, JoinConstraint,
+    JoinOperator, ObjectName, ObjectNamePart, OrderBy, OrderByKind, Query, Select, SelectItem,
+    SelectItemQualifiedWildcardKind, SetExpr, TableAlias, TableFactor, TableWithJoins, Value, VisitMut, VisitorMut,
     WildcardAdditionalOptions, With, visit_expressions_mut,
 };
-use headwater_executor::functions::bind::FUNCTIONS;
 use headwater_proto::error::{Error, Result};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
@@ -92,8 +93,12 @@ impl VisitorMut for Declared<'_> {
 
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
         for item in &select.projection {
-            if let SelectItem::ExprWithAlias { alias, .. } = item {
-                self.0.add(&alias.value);
+            match item {
+                SelectItem::ExprWithAlias { alias, .. } => self.0.add(&alias.value),
+                SelectItem::ExprWithAliases { aliases, .. } => {
+                    aliases.iter().for_each(|alias| self.0.add(&alias.value))
+                }
+                _ => {}
             }
         }
         ControlFlow::Continue(())
@@ -165,19 +170,6 @@ impl VisitorMut for Corrected<'_> {
         match expr {
             Expr::Identifier(ident) => self.0.correct(ident),
             Expr::CompoundIdentifier(idents) => idents.iter_mut().for_each(|ident| self.0.correct(ident)),
-            Expr::RLike { negated, expr: text, pattern, .. } => {
-                let matches = call("regexp_like", vec![text.as_ref().clone(), pattern.as_ref().clone()]);
-                *expr = match negated {
-                    true => Expr::UnaryOp { op: UnaryOperator::Not, expr: Box::new(matches) },
-                    false => matches,
-                };
-            }
-            Expr::Ceil { expr: value, field: CeilFloorKind::Scale(scale) } => {
-                *expr = call("ceil", vec![value.as_ref().clone(), Expr::Value(scale.clone())]);
-            }
-            Expr::Floor { expr: value, field: CeilFloorKind::Scale(scale) } => {
-                *expr = call("floor", vec![value.as_ref().clone(), Expr::Value(scale.clone())]);
-            }
             Expr::CompoundFieldAccess { access_chain, .. } => {
                 for access in access_chain {
                     // DataFusion wants `f(x).a` as `f(x).'a'`.
@@ -220,6 +212,8 @@ fn alias_of(factor: &TableFactor) -> Option<&TableAlias> {
         | TableFactor::TableFunction { alias, .. }
         | TableFactor::Function { alias, .. }
         | TableFactor::UNNEST { alias, .. }
+        | TableFactor::Pivot { alias, .. }
+        | TableFactor::Unpivot { alias, .. }
         | TableFactor::NestedJoin { alias, .. } => alias.as_ref(),
         _ => None,
     }
@@ -254,7 +248,6 @@ impl VisitorMut for Expand<'_> {
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<Error> {
         self.scopes.enter(query);
         self.merged.push(Merged::new());
-        set_operations(&mut query.body);
         ControlFlow::Continue(())
     }
 
@@ -262,20 +255,42 @@ impl VisitorMut for Expand<'_> {
         self.scopes.leave(query);
         joins::order_by(query, &self.merged.pop().unwrap_or_default());
         order_by_items(query);
+        if let SetExpr::Select(select) = query.body.as_ref()
+            && let Some(OrderBy { kind: OrderByKind::Expressions(keys), .. }) = &mut query.order_by
+        {
+            keys.iter_mut().for_each(|key| event_windows(&mut key.expr, &select.group_by, &select.from));
+        }
         ControlFlow::Continue(())
     }
 
     fn post_visit_select(&mut self, select: &mut Select) -> ControlFlow<Error> {
-        let generators = super::generators::expand(select, &|select, items| {
+        let schema_of = |select: &Select, items: Vec<SelectItem>| {
             let mut query = self.query_of_from(select);
             if let SetExpr::Select(select) = query.body.as_mut() {
                 select.projection = items;
             }
             (self.schema_of)(query)
-        });
+        };
+        let generators = pivot::expand(select, &schema_of).and_then(|()| super::generators::expand(select, &schema_of));
         let outcome = generators.and_then(|()| self.joins(select)).and_then(|()| self.stars(select)).and_then(|()| {
             grouping::expand(select);
-            name_items(select);
+            name_items(select, &tables_of(select));
+            for item in &mut select.projection {
+                let before = item.clone();
+                if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item {
+                    event_windows(expr, &select.group_by, &select.from);
+                }
+                // A window by its own name keeps it.
+                if let (SelectItem::UnnamedExpr(Expr::Identifier(name)), SelectItem::UnnamedExpr(expr)) =
+                    (before, &*item)
+                    && !matches!(expr, Expr::Identifier(_))
+                {
+                    *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias: name };
+                }
+            }
+            if let Some(having) = &mut select.having {
+                event_windows(having, &select.group_by, &select.from);
+            }
             self.lateral_aliases(select)
         });
         match outcome {
@@ -298,7 +313,7 @@ impl Expand<'_> {
     }
 
     fn stars(&self, select: &mut Select) -> Result<()> {
-        let tables: BTreeSet<String> = select.from.iter().flat_map(table_names).collect();
+        let tables = tables_of(select);
         let struct_path = |item: &SelectItem| match item {
             SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(name), _) => {
                 let idents: Option<Vec<Ident>> = name.0.iter().map(|part| part.as_ident().cloned()).collect();
@@ -370,7 +385,7 @@ impl Expand<'_> {
         bare.projection = vec![SelectItem::Wildcard(WildcardAdditionalOptions::default())];
         bare.distinct = None;
         bare.selection = None;
-        bare.group_by = datafusion::sql::sqlparser::ast::GroupByExpr::Expressions(vec![], vec![]);
+        bare.group_by = GroupByExpr::Expressions(vec![], vec![]);
         bare.having = None;
         bare.qualify = None;
         bare.named_window = vec![];
@@ -395,17 +410,6 @@ impl Expand<'_> {
             format_clause: None,
             pipe_operators: vec![],
         }
-    }
-}
-
-/// MINUS is EXCEPT.
-fn set_operations(body: &mut SetExpr) {
-    if let SetExpr::SetOperation { op, left, right, .. } = body {
-        if *op == SetOperator::Minus {
-            *op = SetOperator::Except;
-        }
-        set_operations(left);
-        set_operations(right);
     }
 }
 
@@ -438,84 +442,34 @@ fn order_by_items(query: &mut Query) {
     }
 }
 
-/// Gives items without alias Spark's names, where DataFusion's would be others.
-fn name_items(select: &mut Select) {
-    let tables: BTreeSet<String> = select.from.iter().flat_map(table_names).collect();
-    for item in &mut select.projection {
-        let SelectItem::UnnamedExpr(expr) = item else { continue };
-        let plain = match expr {
-            Expr::Identifier(_) => true,
-            Expr::CompoundIdentifier(idents) => idents.len() == 2 && tables.contains(&idents[0].value.to_lowercase()),
-            _ => false,
-        };
-        if !plain && let Some(name) = spark_name(expr) {
-            let expr = expr.clone();
-            *item = SelectItem::ExprWithAlias { expr, alias: Ident::with_quote('`', name) };
+/// `window.start` is a field of the window that is grouped by.
+fn event_windows(expr: &mut Expr, group_by: &GroupByExpr, from: &[TableWithJoins]) {
+    let GroupByExpr::Expressions(keys, _) = group_by else { return };
+    for key in keys {
+        let Expr::Function(function) = key else { continue };
+        let name = function.name.to_string().to_lowercase();
+        let hidden = || from.iter().flat_map(table_names).any(|table| table == name);
+        if !["window", "session_window"].contains(&name.as_str()) || hidden() {
+            continue;
         }
+        let _ = visit_expressions_mut(expr, |expr| {
+            let idents = match expr {
+                Expr::Identifier(ident) => std::slice::from_ref(ident),
+                Expr::CompoundIdentifier(idents) => idents.as_slice(),
+                _ => return ControlFlow::<()>::Continue(()),
+            };
+            if idents[0].value.eq_ignore_ascii_case(&name) {
+                let fields = idents[1..].iter().map(|field| field.value.to_lowercase());
+                *expr = fields.fold(key.clone(), |expr, field| get_field(expr, &field));
+            }
+            ControlFlow::Continue(())
+        });
     }
 }
 
-/// Spark's name of a column: the last part of a name, through casts; for calls and operators their text.
-fn spark_name(expr: &Expr) -> Option<String> {
-    let bare = |name: &ObjectName| name.0.last().and_then(ObjectNamePart::as_ident).map(|ident| ident.value.clone());
-    Some(match expr {
-        Expr::Identifier(ident) => ident.value.clone(),
-        Expr::CompoundIdentifier(idents) => idents.last()?.value.clone(),
-        Expr::Nested(inner) => spark_name(inner)?,
-        Expr::Cast { expr: inner, data_type, kind, .. } => match inner.as_ref() {
-            Expr::Identifier(_) | Expr::CompoundIdentifier(_) | Expr::Cast { .. } => spark_name(inner)?,
-            inner => {
-                let word = if *kind == CastKind::TryCast { "TRY_CAST" } else { "CAST" };
-                format!("{word}({} AS {})", spark_name(inner)?, data_type.to_string().to_uppercase())
-            }
-        },
-        Expr::Value(value) => match &value.value {
-            Value::Number(text, _) => text.clone(),
-            Value::SingleQuotedString(text) | Value::DoubleQuotedString(text) => text.clone(),
-            Value::Boolean(value) => value.to_string(),
-            Value::Null => "NULL".into(),
-            _ => return None,
-        },
-        Expr::UnaryOp { op: UnaryOperator::Not, expr } => format!("(NOT {})", spark_name(expr)?),
-        Expr::UnaryOp { op: UnaryOperator::Minus, expr } => format!("(- {})", spark_name(expr)?),
-        Expr::BinaryOp { left, op, right } => {
-            let op = match op {
-                BinaryOperator::MyIntegerDivide => "div".to_string(),
-                op => op.to_string(),
-            };
-            format!("({} {op} {})", spark_name(left)?, spark_name(right)?)
-        }
-        Expr::IsNull(inner) => format!("({} IS NULL)", spark_name(inner)?),
-        Expr::IsNotNull(inner) => format!("({} IS NOT NULL)", spark_name(inner)?),
-        Expr::Function(Function {
-            name,
-            args: FunctionArguments::List(list),
-            filter: None,
-            over: None,
-            null_treatment: None,
-            ..
-        }) => {
-            let name = bare(name)?.to_lowercase();
-            // A schema argument is no part of Spark's name.
-            let shown = if name == "from_json" || FUNCTIONS.contains(&name.as_str()) { 1 } else { usize::MAX };
-            let arguments = list
-                .args
-                .iter()
-                .take(shown)
-                .map(|argument| match argument {
-                    FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => spark_name(expr),
-                    FunctionArg::Unnamed(FunctionArgExpr::Wildcard) => Some("1".into()),
-                    _ => None,
-                })
-                .collect::<Option<Vec<_>>>()?;
-            let distinct = match list.duplicate_treatment {
-                Some(DuplicateTreatment::Distinct) => "DISTINCT ",
-                _ => "",
-            };
-            format!("{name}({distinct}{})", arguments.join(", "))
-        }
-        _ => return None,
-    })
+/// The names of what stands in FROM, in lower case.
+pub fn tables_of(select: &Select) -> BTreeSet<String> {
+    select.from.iter().flat_map(table_names).collect()
 }
 
 fn table_names(from: &TableWithJoins) -> Vec<String> {
@@ -592,23 +546,6 @@ fn get_field(expr: Expr, name: &str) -> Expr {
     call("get_field", vec![expr, Expr::Value(Value::SingleQuotedString(name.into()).into())])
 }
 
-fn call(function: &str, arguments: Vec<Expr>) -> Expr {
-    Expr::Function(Function {
-        name: ObjectName::from(vec![Ident::new(function)]),
-        uses_odbc_syntax: false,
-        parameters: FunctionArguments::None,
-        args: FunctionArguments::List(FunctionArgumentList {
-            duplicate_treatment: None,
-            args: arguments.into_iter().map(|expr| FunctionArg::Unnamed(FunctionArgExpr::Expr(expr))).collect(),
-            clauses: vec![],
-        }),
-        filter: None,
-        null_treatment: None,
-        over: None,
-        within_group: vec![],
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -649,7 +586,7 @@ mod tests {
         check("SELECT data.* EXCEPT (A) FROM t", Ok("SELECT get_field(`t`.`data`, 'In') AS `In` FROM t"));
         check(
             "SELECT data.a, t.n, CAST(t.n AS STRING), UPPER(data.a) FROM t",
-            Ok("SELECT data.a AS `a`, t.n, CAST(t.n AS STRING) AS `n`, UPPER(data.a) AS `upper(a)` FROM t"),
+            Ok("SELECT data.a AS `a`, t.n, CAST(t.n AS STRING) AS `n`, UPPER(data.a) AS `upper(data.a)` FROM t"),
         );
         check(
             "SELECT n + 1 AS b, b * 2 AS c, c FROM t",

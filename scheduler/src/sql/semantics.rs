@@ -7,13 +7,13 @@
 use super::functions::{call, own, special};
 use arrow::datatypes::DataType;
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, Result, ScalarValue};
 use datafusion::logical_expr::expr::{Between, BinaryExpr, Case, Cast, InList, Like, ScalarFunction, TryCast};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
-use datafusion::logical_expr::utils::{conjunction, merge_schema};
+use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
-    Aggregate, AggregateUDF, Expr, ExprSchemable, Filter, Join, LogicalPlan, Operator, Projection, ScalarUDF, Union,
+    AggregateUDF, Expr, ExprSchemable, Join, LogicalPlan, Operator, Projection, ScalarUDF, Union,
     WindowFunctionDefinition, lit,
 };
 use datafusion::optimizer::analyzer::AnalyzerRule;
@@ -21,6 +21,7 @@ use headwater_executor::functions;
 use headwater_executor::functions::arithmetic::Op;
 use headwater_executor::functions::cast::{CAST, Mode, Options};
 use headwater_executor::functions::coercion::{self, as_decimal, is_decimal, is_fractional, is_text};
+use headwater_executor::functions::interval_fields::Fields;
 use headwater_executor::functions::native::{Context, Function, WITH_CONTEXT, external};
 use std::sync::Arc;
 
@@ -48,7 +49,6 @@ impl AnalyzerRule for SparkSemantics {
                 Ok(rewriter.rewrite(expr, &schema)?.update_data(|expr| name.restore(expr)))
             })?;
             plan.transform_data(|plan| match plan {
-                LogicalPlan::Aggregate(aggregate) => windowed(aggregate),
                 LogicalPlan::Union(union) => rewriter.union(union),
                 LogicalPlan::Join(join) => rewriter.join(join),
                 plan => Ok(Transformed::no(plan)),
@@ -144,6 +144,12 @@ impl Rewriter {
         // Of a column that does not resolve others tell more.
         let Ok(from) = expr.get_type(schema) else { return Ok(Expr::Cast(Cast::new(Box::new(expr), to))) };
         functions::cast::check(&from, &to, self.ansi || mode == Mode::Try)?;
+        if is_text(&to)
+            && let Ok((_, field)) = expr.to_field(schema)
+            && let Some(fields) = Fields::of(&field).filter(|fields| !fields.is_all())
+        {
+            return Ok(call("interval_text", vec![expr, lit(fields.name())]));
+        }
         Ok(self.cast_to(expr, &from, to, mode))
     }
 
@@ -433,28 +439,6 @@ impl Rewriter {
         let join = LogicalPlan::Join(join);
         Ok(if changed { Transformed::yes(join) } else { Transformed::no(join) })
     }
-}
-
-/// Rows without a time are in no window.
-fn windowed(mut aggregate: Aggregate) -> Result<Transformed<LogicalPlan>> {
-    let mut times = vec![];
-    for key in &aggregate.group_expr {
-        key.apply(|expr| {
-            if let Expr::ScalarFunction(function) = expr
-                && function.func.name() == "window"
-                && let Some(time) = function.args.first()
-            {
-                times.push(time.clone().is_not_null());
-            }
-            Ok(TreeNodeRecursion::Continue)
-        })?;
-    }
-    let Some(condition) = conjunction(times) else { return Ok(Transformed::no(LogicalPlan::Aggregate(aggregate))) };
-    if matches!(aggregate.input.as_ref(), LogicalPlan::Filter(filter) if filter.predicate == condition) {
-        return Ok(Transformed::no(LogicalPlan::Aggregate(aggregate)));
-    }
-    aggregate.input = Arc::new(LogicalPlan::Filter(Filter::try_new(condition, aggregate.input)?));
-    Ok(Transformed::yes(LogicalPlan::Aggregate(aggregate)))
 }
 
 /// Types that DataFusion compares without a cast that could differ from Spark's.

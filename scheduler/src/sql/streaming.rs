@@ -1,10 +1,15 @@
 //! What a streaming query may do, checked on its logical plan.
 
+use super::error::from_datafusion;
+use super::functions::call;
 use super::stream_table::{StreamTable, UnboundStream};
+use crate::streaming::batch_time::BATCH_TIME;
+use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::JoinType;
-use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::datasource::source_as_provider;
-use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::{Expr, LogicalPlan, cast};
 use headwater_proto::error::{Error, Result};
 
 /// Whether rows of a stream reach this node.
@@ -32,8 +37,41 @@ pub fn check(plan: &LogicalPlan) -> Result<()> {
 }
 
 /// Functions that planning replaces by the present time. A stream is planned once for many batches, each of which must
-/// see a time of its own, and the same again when it runs again.
+/// see a time of its own, and the same again when it runs again: [`with_batch_time`] knows the others.
 const NOW: [&str; 6] = ["now", "current_timestamp", "current_date", "today", "current_time", "localtimestamp"];
+
+/// Puts the time of the batch in the place of the present time, where rows of a stream are.
+///
+/// # Errors
+/// None that the plan did not have before.
+pub fn with_batch_time(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let rewritten = plan.transform_up(|plan| {
+        if !is_streaming(&plan) {
+            return Ok(Transformed::no(plan));
+        }
+        let names = NamePreserver::new(&plan);
+        plan.map_expressions(|expr| {
+            let name = names.save(&expr);
+            Ok(expr.transform_up(timed)?.update_data(|expr| name.restore(expr)))
+        })?
+        .map_data(LogicalPlan::recompute_schema)
+    });
+    Ok(rewritten.map_err(from_datafusion)?.data)
+}
+
+fn timed(expr: Expr) -> datafusion::error::Result<Transformed<Expr>> {
+    let Expr::ScalarFunction(function) = &expr else { return Ok(Transformed::no(expr)) };
+    if !function.args.is_empty() {
+        return Ok(Transformed::no(expr));
+    }
+    let time = || call(BATCH_TIME, vec![]);
+    Ok(match function.name() {
+        "now" | "current_timestamp" => Transformed::yes(time()),
+        "current_date" => Transformed::yes(cast(time(), DataType::Date32)),
+        "localtimestamp" => Transformed::yes(cast(time(), DataType::Timestamp(TimeUnit::Microsecond, None))),
+        _ => Transformed::no(expr),
+    })
+}
 
 fn node(plan: &LogicalPlan, streams: usize) -> Result<()> {
     match plan {
@@ -88,8 +126,8 @@ fn in_expressions(plan: &LogicalPlan) -> Result<()> {
                 && NOW.contains(&call.name())
             {
                 outcome = refuse(&format!(
-                    "{}() in a stream is not supported yet: it would be the time at which the query was planned; take \
-                     the source's timestamp column",
+                    "{}() in a stream is not supported: it would be the time at which the query was planned; take \
+                     current_timestamp() or the source's timestamp column",
                     call.name()
                 ));
                 return Ok(TreeNodeRecursion::Stop);

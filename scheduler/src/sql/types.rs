@@ -4,7 +4,9 @@ use arrow::datatypes::{DataType, FieldRef, TimeUnit};
 use datafusion::common::datatype::DataTypeExt;
 use datafusion::error::Result;
 use datafusion::logical_expr::planner::TypePlanner;
-use datafusion::sql::sqlparser::ast::{DataType as SqlType, ExactNumberInfo, TimezoneInfo};
+use datafusion::sql::sqlparser::ast::{
+    ArrayElemTypeDef, DataType as SqlType, ExactNumberInfo, StructField, TimezoneInfo,
+};
 use headwater_executor::functions::ddl;
 
 /// Gives SQL type names Spark's meaning where DataFusion's differs: TIMESTAMP is microseconds since the epoch, DECIMAL
@@ -18,9 +20,26 @@ impl TypePlanner for SparkTypePlanner {
     }
 }
 
-/// A type inside another; what DataFusion plans as Spark does is written out here.
-fn nested(sql_type: &SqlType) -> Option<DataType> {
-    data_type(sql_type).or_else(|| ddl::parse_type(&sql_type.to_string()).ok())
+/// A type as it is written in Spark.
+pub fn text(sql_type: &SqlType) -> String {
+    match sql_type {
+        SqlType::Array(ArrayElemTypeDef::AngleBracket(item)) => format!("ARRAY<{}>", text(item)),
+        SqlType::Map(key, value) => format!("MAP<{}, {}>", text(key), text(value)),
+        SqlType::Struct(fields, _) => {
+            let field = |field: &StructField| match &field.field_name {
+                Some(name) => format!("`{}`: {}", name.value.replace('`', "``"), text(&field.field_type)),
+                None => text(&field.field_type),
+            };
+            format!("STRUCT<{}>", fields.iter().map(field).collect::<Vec<_>>().join(", "))
+        }
+        other => other.to_string(),
+    }
+}
+
+/// A type as Spark shows it in names: `DECIMAL(10,0)`.
+pub fn shown(sql_type: &SqlType) -> String {
+    let text = text(sql_type);
+    ddl::parse_type(&text).map_or_else(|_| text.to_uppercase(), |known| ddl::type_name(&known))
 }
 
 fn data_type(sql_type: &SqlType) -> Option<DataType> {
@@ -38,7 +57,6 @@ fn data_type(sql_type: &SqlType) -> Option<DataType> {
         }
         SqlType::Varchar(_) | SqlType::Char(_) | SqlType::Character(_) | SqlType::CharacterVarying(_) => DataType::Utf8,
         SqlType::Binary(_) | SqlType::Varbinary(_) => DataType::Binary,
-        SqlType::Map(key, value) => ddl::map_of(nested(key)?, nested(value)?),
         SqlType::Custom(name, arguments) if arguments.is_empty() => {
             match name.to_string().to_ascii_lowercase().as_str() {
                 "long" => DataType::Int64,
@@ -49,6 +67,10 @@ fn data_type(sql_type: &SqlType) -> Option<DataType> {
                 "void" => DataType::Null,
                 _ => return None,
             }
+        }
+        // Fields and items have Spark's types too.
+        SqlType::Array(ArrayElemTypeDef::AngleBracket(_)) | SqlType::Map(..) | SqlType::Struct(..) => {
+            return ddl::parse_type(&text(sql_type)).ok();
         }
         _ => return None,
     })

@@ -2,9 +2,10 @@
 //!
 //! `manager` keeps the queries, `query` runs one of them, `checkpoint` keeps its two logs, `recovery` decides from them
 //! where it goes on, `trigger` decides when, `progress` tells, `trouble` in words what keeps a query
-//! from going on. `work` is what a query computes, whether SQL or a
+//! from going on, `batch_time` is what `current_timestamp()` is. `work` is what a query computes, whether SQL or a
 //! DataFrame; `runs` remembers for a while what became of runs.
 
+pub mod batch_time;
 pub mod checkpoint;
 pub mod failpoint;
 pub mod manager;

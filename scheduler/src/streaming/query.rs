@@ -14,6 +14,7 @@ use crate::cluster::{Job, JobOutcome};
 use crate::execute::Statements;
 use crate::ha::Tenure;
 use crate::sql::planner::PlannedFlow;
+use crate::streaming::batch_time;
 use crate::streaming::checkpoint::{self, Checkpoint, CommitEntry, Location, OffsetEntry, OffsetMetadata};
 use crate::streaming::progress::{Monitor, SourceFacts, State, TriggerFacts, report};
 use crate::streaming::recovery::Decision;
@@ -484,7 +485,9 @@ impl Batches<'_> {
         let planned = try_join_all(sources.map(|(source, (start, end))| source.plan(start, end)));
         let descriptors = phases.time("getBatch", planned).await?;
         let sink = &self.flow.sink;
-        let plan = phases.time("queryPlanning", async { with_descriptors(&self.flow.plan, &descriptors) }).await?;
+        let time = batch.metadata.batch_timestamp_ms;
+        let planning = async { batch_time::put(with_descriptors(&self.flow.plan, &descriptors)?, time) };
+        let plan = phases.time("queryPlanning", planning).await?;
         let sink_exec = SinkExec::of(sink.as_ref(), batch.id as i64, plan).of_query(self.run.options.id.to_string());
         let plan = Arc::new(sink_exec);
         let schema = plan.schema();

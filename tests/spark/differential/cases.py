@@ -54,6 +54,25 @@ VIEWS = {
 }
 
 EXPRESSIONS = {
+    "syntax": r"""
+shifts: 1 + 1 << 2 ;; 1 << 2 + 1 ;; 6 & 1 << 1 ;; -8 >>> 1 ;; -8L >>> 1 ;; 5 ^ 3 | 8 & 12
+not_bits: ~CAST(5 AS TINYINT) ;; ~-1L ;; typeof(~CAST(5 AS SMALLINT))
+div: 10 DIV 3 + 1 ;; 2 * 7 DIV 2
+strings: r'a\nb' ;; R"c\d" ;; 'a' 'b' "c" ;; 'it''s' ;; '\U0001F600' ;; '\101\102' ;; '50\%' ;; '\d'
+like: 'a%c' LIKE 'a!%c' ESCAPE '!' ;; 'abc' LIKE 'a!bc' ESCAPE '!' ;; 'a_c' NOT LIKE 'a#_c' ESCAPE '#' ;; 'abc' NOT LIKE ALL ('x%', 'y%') ;; 'abc' ILIKE ANY ('X%', 'A%') ;; 'abc' LIKE SOME ('x', NULL)
+units: timestampadd(QUARTER, 1, TIMESTAMP'2024-01-31 01:02:03') ;; timestampdiff(MINUTE, TIMESTAMP'2024-01-01 00:00:00', TIMESTAMP'2024-01-01 02:30:59') ;; date_add(DATE'2024-01-31', 1) ;; date_diff(WEEK, DATE'2024-01-01', DATE'2024-01-31') ;; dateadd(DAY, 1, DATE'2024-02-28')
+extract: extract(DAYOFWEEK FROM DATE'2024-02-29') ;; extract(WEEK FROM DATE'2021-01-03') ;; extract(DOY FROM DATE'2024-12-31') ;; extract(SECOND FROM TIMESTAMP'2024-01-01 01:02:03.5')
+intervals: INTERVAL '1 02' DAY TO HOUR ;; INTERVAL '1-2' YEAR TO MONTH ;; INTERVAL 2 YEARS ;; INTERVAL '3' MINUTE ;; INTERVAL 1 DAY 2 HOURS ;; INTERVAL '1 day 2 seconds' ;; INTERVAL '1' DAY + INTERVAL '1' HOUR ;; -INTERVAL '1' DAY ;; INTERVAL '4.5' SECOND ;; INTERVAL 1 WEEK
+interval_texts: CAST(INTERVAL '10:30' HOUR TO MINUTE AS STRING) ;; CAST(INTERVAL '14' MONTH AS STRING) ;; CAST(INTERVAL '04.5' SECOND AS STRING) ;; CAST(-INTERVAL '1 02:03' DAY TO MINUTE AS STRING) ;; typeof(INTERVAL '1' YEAR) ;; typeof(DATE'2024-01-02' - DATE'2024-01-01')
+interval_units: INTERVAL 1 MONTH 1 DAY ;; INTERVAL '1' FORTNIGHT
+structs: struct(1 AS a, 2) ;; named_struct('a', 1).a ;; (1, 'x') ;; array(struct(1, 2), struct(3, 4)).col2 ;; struct(array(1, 2) AS x).x[1]
+numbers: 1.5D ;; 2Y ;; 3S ;; 1.5F ;; 1.50BD ;; 1e3 ;; CAST(1e3 AS STRING) ;; 1.5e300 ;; typeof(1E-5) ;; -128Y
+nested_casts: CAST(array('1', '2') AS ARRAY<INT>) ;; CAST(named_struct('a', '1') AS STRUCT<b: INT>).b ;; CAST(map(1, '2') AS MAP<STRING, DOUBLE>)
+ceilings: ceil(-3.1411, 2) ;; floor(12345, -2) ;; ceil(2.5) ;; ceil(1234.5, -2)
+quarters: date_format(DATE'2024-11-01', 'q') ;; date_format(DATE'2024-11-01', 'QQ') ;; date_format(DATE'2024-11-01', 'QQQQ')
+identifier: IDENTIFIER('up' || 'per')('x') ;; IDENTIFIER('abs')(-1)
+times: unix_timestamp(TIMESTAMP'1969-12-31 23:59:58.5') ;; size(NULL) ;; size(CAST(NULL AS ARRAY<INT>))
+""",
     "arithmetic": """
 int_add: 1 + 1 ;; 2 - 5 ;; 3 * 4 ;; -7
 divide: 7 / 2 ;; 7 div 2 ;; -7 div 2 ;; 7 % 3 ;; -7 % 3 ;; 7.5 % 2
@@ -281,6 +300,68 @@ variant: typeof(1) ;; typeof(1.5D)
 }
 
 QUERIES = {
+    "dialect": """
+group_by_all: SELECT dept, count(*) AS n FROM emp GROUP BY ALL
+order_by_all: SELECT dept, id FROM emp ORDER BY ALL
+cluster_by: SELECT id FROM emp CLUSTER BY id
+distribute_by: SELECT id FROM emp DISTRIBUTE BY dept SORT BY id DESC
+sort_and_order: SELECT id FROM emp SORT BY id ORDER BY id
+sample_all: SELECT id FROM emp TABLESAMPLE (100 PERCENT)
+sample_rows: SELECT count(*) AS n FROM (SELECT * FROM emp TABLESAMPLE (2 ROWS))
+sample_alias: SELECT e.id FROM emp TABLESAMPLE (100 PERCENT) AS e
+identifier_table: SELECT id FROM IDENTIFIER('em' || 'p') WHERE IDENTIFIER('id') < 3
+pipe_where: FROM emp |> WHERE pay > 75 |> SELECT id, name
+pipe_aggregate: FROM emp |> AGGREGATE count(*) AS n, max(pay) AS m GROUP BY dept
+pipe_extend: FROM emp |> EXTEND pay * 2 AS twice |> WHERE twice > 150 |> SELECT id, twice |> ORDER BY id |> LIMIT 2
+pipe_drop: TABLE dept |> DROP size
+pipe_join: FROM emp |> AS e |> JOIN dept AS d ON e.dept = d.dept |> SELECT e.id, d.city
+pipe_union: VALUES (1), (2) |> UNION ALL VALUES (3)
+pipe_pivot: FROM sales |> SELECT year, quarter, amount |> PIVOT (sum(amount) FOR quarter IN ('Q1', 'Q2'))
+from_first: FROM emp SELECT id, name WHERE id < 3
+table: TABLE dept
+minus_all: SELECT dept FROM emp MINUS ALL SELECT dept FROM dept
+values_alias: SELECT t.a FROM VALUES (1, 2) AS t(a, b)
+values_union: VALUES (1, 'a') UNION ALL VALUES (2, 'b')
+names_case: SELECT ID, Name AS n, UPPER(Name), Emp.PAY FROM emp WHERE id = 1
+names_more: SELECT id + 1 > 2 AND active, -pay, NOT active OR id < 3, id % 2, id DIV 2, name || 'x', id IN (SELECT 1) FROM emp WHERE id = 1
+names_casts: SELECT CAST('1' AS INT), CAST(id + 1 AS DECIMAL(10, 2)), TRY_CAST(name AS INT), name::string FROM emp WHERE id = 1
+names_windows: SELECT row_number() OVER (PARTITION BY dept ORDER BY id DESC), sum(pay) OVER (ORDER BY id ROWS BETWEEN 1 PRECEDING AND CURRENT ROW), lag(id) OVER (ORDER BY id) FROM emp WHERE id = 1
+names_texts: SELECT trim(name), ltrim('x', name), TRIM(BOTH 'x' FROM name), position('n' IN name), name RLIKE 'A', substr(name, 1), extract(YEAR FROM hired) FROM emp WHERE id = 1
+names_lambdas: SELECT transform(a, x -> x + 1), aggregate(a, 0, (p, x) -> p + x), filter(a, x -> x > k) FROM nested WHERE k = 2
+names_aggregates: SELECT count(DISTINCT dept, id), sum(pay) FILTER (WHERE id > 1), first(name), collect_list(id), round(avg(pay)) FROM emp
+names_structs: SELECT struct(id, name), named_struct('a', id).a, array(id, 2)[0], map('k', id)['k'] FROM emp WHERE id = 1
+names_subqueries: SELECT (SELECT max(id) FROM emp), EXISTS (SELECT 1 FROM emp) FROM emp WHERE id = 1
+names_defaults: SELECT round(pay), split(name, 'n'), regexp_replace(name, 'n', 'm'), lpad(name, 5), months_between(hired, hired) FROM emp WHERE id = 1
+same_twice: SELECT 1, 1
+same_column: SELECT id, id FROM emp WHERE id = 1
+lateral_chain: SELECT id AS a, a + 1 AS b, b + a AS c FROM emp ORDER BY c
+having_alias: SELECT dept AS d, count(*) AS n FROM emp GROUP BY d HAVING n > 1
+pivot_two: SELECT * FROM (SELECT year, quarter, item, amount FROM sales) PIVOT (sum(amount) AS s FOR (quarter, item) IN (('Q1', 'a') AS qa, ('Q1', 'b')))
+pivot_count: SELECT * FROM (SELECT item, quarter FROM sales) PIVOT (count(*) FOR quarter IN ('Q1', 'Q9'))
+unpivot_nulls: SELECT * FROM (SELECT 1 AS id, 10 AS a, CAST(NULL AS INT) AS b) UNPIVOT INCLUDE NULLS (v FOR name IN (a AS x, b))
+unpivot_excludes: SELECT * FROM (SELECT 1 AS id, 10 AS a, CAST(NULL AS INT) AS b) UNPIVOT (v FOR name IN (a, b)) AS u
+window_column: SELECT window, count(*) AS n FROM events GROUP BY window(ts, '10 minutes') ORDER BY window.start
+window_select: SELECT k, window(ts, '10 minutes', '5 minutes') AS w FROM events
+window_keys: SELECT k % 2 AS odd, window.end AS e, sum(v) AS v FROM events GROUP BY k % 2, window(ts, '10 minutes', '5 minutes')
+window_time: SELECT window_time(w) AS t, v FROM (SELECT window(ts, '5 minutes') AS w, sum(v) AS v FROM events GROUP BY window(ts, '5 minutes'))
+session_keys: SELECT k % 2 AS odd, session_window.start AS s, session_window.end AS e, count(*) AS n FROM events GROUP BY k % 2, session_window(ts, '5 minutes')
+session_touch: SELECT session_window.start AS s, session_window.end AS e, sum(v) AS v FROM events GROUP BY session_window(ts, '239 seconds')
+window_wrong: SELECT window(ts, '5 minutes', '10 minutes') AS w FROM events
+hints: SELECT /*+ BROADCAST(d), REPARTITION(3) */ e.id FROM emp e JOIN dept d ON e.dept = d.dept
+fields_of_items: SELECT k, l.p AS p, get(l.q, 0) AS q, transform(l, i -> i.p + 1) AS t FROM nested
+show_databases: SHOW DATABASES
+show_columns: SHOW COLUMNS IN dept
+describe_query: DESCRIBE QUERY SELECT id, name FROM emp
+current_database: SELECT current_database(), current_schema()
+set_value: SET spark.sql.headwater.test=1
+use_default: USE default
+use_missing: USE nope
+count_columns: SELECT count(id, pay) AS n FROM emp
+group_by_missing_expr: SELECT id + 1, count(*) FROM emp GROUP BY dept
+union_mismatch: SELECT 1 UNION ALL SELECT 1, 2
+except_mismatch: SELECT 1 EXCEPT SELECT 1, 2
+where_not_boolean: SELECT id FROM emp WHERE id
+""",
     "select": """
 all: SELECT * FROM emp
 columns: SELECT id, NAME, Pay * 2 AS twice FROM emp

@@ -5,7 +5,7 @@ use super::expression::{required, unsupported};
 use super::frame::{Frame, parse_name};
 use super::functions;
 use crate::session::Session as SqlSession;
-use crate::sql::catalog::TableDefinition;
+use crate::sql::catalog::{CATALOG, DEFAULT, Database, TableDefinition};
 use crate::sql::error::from_datafusion;
 use crate::sql::parser::{CreateTable, Name, Statement};
 use crate::sql::planner::{matches_pattern, show_create};
@@ -17,18 +17,18 @@ use headwater_proto::spark;
 use headwater_proto::spark::catalog::CatType;
 use std::sync::Arc;
 
-const CATALOG: &str = "spark_catalog";
-const DATABASE: &str = "default";
-
 impl Planner<'_> {
     /// A question to the catalog, or a change of it.
     pub(super) async fn catalog(&mut self, message: &spark::Catalog) -> Result<Frame> {
         let planner = Arc::clone(&self.session.statements().planner);
         match required(message.cat_type.as_ref(), "the question to the catalog")? {
-            CatType::CurrentDatabase(_) => self.one_text("current_database", DATABASE),
+            CatType::CurrentDatabase(_) => {
+                let current = self.sql.database.clone().unwrap_or_else(|| DEFAULT.into());
+                self.one_text("current_database", &current)
+            }
             CatType::CurrentCatalog(_) => self.one_text("current_catalog", CATALOG),
             CatType::SetCurrentDatabase(set) => {
-                database(&set.db_name)?;
+                self.execute(&Statement::Use(Name(parse_name(&set.db_name)?))).await?;
                 self.nothing()
             }
             CatType::SetCurrentCatalog(set) => {
@@ -40,14 +40,18 @@ impl Planner<'_> {
                 }
                 self.nothing()
             }
-            CatType::DatabaseExists(asked) => self.one_truth(database(&asked.db_name).is_ok()),
+            CatType::DatabaseExists(asked) => {
+                let name = Name(parse_name(&asked.db_name)?);
+                self.one_truth(planner.database(&name).is_ok())
+            }
             CatType::ListDatabases(asked) => {
-                let shown = matches_pattern(DATABASE, asked.pattern.as_deref());
-                self.databases(if shown { &[DATABASE] } else { &[] })
+                let mut all = planner.catalog().databases();
+                all.retain(|database| matches_pattern(&database.name, asked.pattern.as_deref()));
+                self.databases(&all)
             }
             CatType::GetDatabase(asked) => {
-                database(&asked.db_name)?;
-                self.databases(&[DATABASE])
+                let found = planner.database(&Name(parse_name(&asked.db_name)?))?;
+                self.databases(&[found])
             }
             CatType::ListCatalogs(asked) => {
                 let names: Vec<&str> =
@@ -58,17 +62,11 @@ impl Planner<'_> {
                 ])
             }
             CatType::ListTables(asked) => {
-                if let Some(name) = &asked.db_name {
-                    database(name)?;
-                }
-                let tables = self.tables(asked.pattern.as_deref());
+                let tables = self.tables(asked.db_name.as_deref(), asked.pattern.as_deref())?;
                 self.table_rows(&tables)
             }
             CatType::ListViews(asked) => {
-                if let Some(name) = &asked.db_name {
-                    database(name)?;
-                }
-                let mut tables = self.tables(asked.pattern.as_deref());
+                let mut tables = self.tables(asked.db_name.as_deref(), asked.pattern.as_deref())?;
                 tables.retain(|table| table.kind != "MANAGED" && table.kind != "EXTERNAL");
                 self.table_rows(&tables)
             }
@@ -76,7 +74,7 @@ impl Planner<'_> {
                 let name = table_name(&asked.table_name, asked.db_name.as_deref())?;
                 let definition = planner.lookup(&name, &self.sql)?;
                 let temporary = is_temporary(&name, &self.sql);
-                self.table_rows(&[Table::of(&definition, temporary)])
+                self.table_rows(&[self.table(&definition, temporary)])
             }
             CatType::TableExists(asked) => {
                 let name = table_name(&asked.table_name, asked.db_name.as_deref())?;
@@ -108,7 +106,7 @@ impl Planner<'_> {
             }
             CatType::ListFunctions(asked) => {
                 if let Some(name) = &asked.db_name {
-                    database(name)?;
+                    planner.database(&Name(parse_name(name)?))?;
                 }
                 let names = planner.function_names()?;
                 let names: Vec<String> =
@@ -174,8 +172,24 @@ impl Planner<'_> {
                 };
                 self.create_table(create).await
             }
-            CatType::CreateDatabase(_) | CatType::DropDatabase(_) => {
-                Err(unsupported(&format!("another database than {DATABASE}: there is one")))
+            CatType::CreateDatabase(asked) => {
+                let property = |key: &str| asked.properties.get(key).cloned();
+                let own = asked.properties.iter().filter(|(key, _)| !["comment", "location"].contains(&key.as_str()));
+                let statement = Statement::CreateDatabase {
+                    name: Name(parse_name(&asked.db_name)?),
+                    if_not_exists: asked.if_not_exists,
+                    comment: property("comment"),
+                    location: property("location"),
+                    properties: own.map(|(key, value)| (key.clone(), value.clone())).collect(),
+                };
+                self.execute(&statement).await?;
+                self.nothing()
+            }
+            CatType::DropDatabase(asked) => {
+                let name = Name(parse_name(&asked.db_name)?);
+                let statement = Statement::DropDatabase { name, if_exists: asked.if_exists, cascade: asked.cascade };
+                self.execute(&statement).await?;
+                self.nothing()
             }
             CatType::RecoverPartitions(_) => {
                 Err(unsupported("recoverPartitions: partitions are found when a table is read"))
@@ -210,39 +224,55 @@ impl Planner<'_> {
         self.nothing()
     }
 
-    fn databases(&self, names: &[&str]) -> Result<Frame> {
-        let warehouse = self.session.statements().planner.catalog().warehouse().to_string();
+    fn databases(&self, all: &[Database]) -> Result<Frame> {
         self.rows(vec![
-            ("name", texts(names.iter().map(|name| Some(*name)))),
-            ("catalog", texts(names.iter().map(|_| Some(CATALOG)))),
-            ("description", texts(names.iter().map(|_| Some("default database")))),
-            ("locationUri", texts(names.iter().map(|_| Some(warehouse.as_str())))),
+            ("name", texts(all.iter().map(|database| Some(database.name.as_str())))),
+            ("catalog", texts(all.iter().map(|_| Some(CATALOG)))),
+            ("description", texts(all.iter().map(|database| database.comment.as_deref()))),
+            ("locationUri", texts(all.iter().map(|database| Some(database.location.as_str())))),
         ])
     }
 
-    fn tables(&self, pattern: Option<&str>) -> Vec<Table> {
+    /// Tables of a database, and temporary views.
+    fn tables(&self, database: Option<&str>, pattern: Option<&str>) -> Result<Vec<Table>> {
         let planner = &self.session.statements().planner;
-        let mut tables: Vec<Table> =
-            planner
-                .catalog()
-                .list()
-                .iter()
-                .map(|table| Table::of(table, false))
-                .chain(self.sql.views.values().map(|view| Table::of(view, true)))
-                .chain(self.sql.plans.iter().filter(|(key, _)| !key.starts_with("global_temp.")).map(|(_, view)| {
-                    Table { name: view.name.clone(), kind: "TEMPORARY", temporary: true, comment: None }
-                }))
-                .filter(|table| matches_pattern(&table.name, pattern))
-                .collect();
+        let catalog = planner.catalog();
+        let database = match database {
+            Some(name) => planner.database(&Name(parse_name(name)?))?.name,
+            None => self.sql.database.clone().unwrap_or_else(|| DEFAULT.into()),
+        };
+        let kept = catalog.list().into_iter().filter(|table| catalog.split(&table.name).0 == database);
+        let mut tables: Vec<Table> = kept
+            .map(|table| self.table(&table, false))
+            .chain(self.sql.views.values().map(|view| self.table(view, true)))
+            .chain(self.sql.plans.iter().filter(|(key, _)| !key.starts_with("global_temp.")).map(|(_, view)| Table {
+                name: view.name.clone(),
+                database: String::new(),
+                kind: "TEMPORARY",
+                temporary: true,
+                comment: None,
+            }))
+            .filter(|table| matches_pattern(&table.name, pattern))
+            .collect();
         tables.sort_by(|one, two| one.name.cmp(&two.name));
-        tables
+        Ok(tables)
+    }
+
+    fn table(&self, definition: &TableDefinition, temporary: bool) -> Table {
+        let kind = match (temporary, definition.is_view()) {
+            (true, _) => "TEMPORARY",
+            (false, true) => "VIEW",
+            (false, false) => "EXTERNAL",
+        };
+        let (database, name) = self.session.statements().planner.catalog().split(&definition.name);
+        Table { name: name.to_string(), database, kind, temporary, comment: definition.comment.clone() }
     }
 
     fn table_rows(&self, tables: &[Table]) -> Result<Frame> {
         let mut namespaces = ListBuilder::new(StringBuilder::new());
         for table in tables {
             if !table.temporary {
-                namespaces.values().append_value(DATABASE);
+                namespaces.values().append_value(&table.database);
             }
             namespaces.append(true);
         }
@@ -343,20 +373,10 @@ struct CreatedTable<'m> {
 
 struct Table {
     name: String,
+    database: String,
     kind: &'static str,
     temporary: bool,
     comment: Option<String>,
-}
-
-impl Table {
-    fn of(definition: &TableDefinition, temporary: bool) -> Self {
-        let kind = match (temporary, definition.is_view()) {
-            (true, _) => "TEMPORARY",
-            (false, true) => "VIEW",
-            (false, false) => "EXTERNAL",
-        };
-        Self { name: definition.name.clone(), kind, temporary, comment: definition.comment.clone() }
-    }
 }
 
 /// A table's name of one part or several, beside the name of its database.
@@ -373,18 +393,6 @@ pub fn table_name(text: &str, database: Option<&str>) -> Result<Name> {
 fn is_temporary(name: &Name, sql: &SqlSession) -> bool {
     let key = name.0.join(".").to_lowercase();
     sql.views.contains_key(&key) || sql.plans.contains_key(&key)
-}
-
-/// There is one database.
-fn database(name: &str) -> Result<()> {
-    let own = name.rsplit('.').next().unwrap_or(name).trim_matches('`');
-    if own.eq_ignore_ascii_case(DATABASE) {
-        return Ok(());
-    }
-    Err(not_found(
-        "SCHEMA_NOT_FOUND",
-        format!("the schema `{name}` cannot be found: there is one, {CATALOG}.{DATABASE}"),
-    ))
 }
 
 fn not_found(class: &str, message: String) -> Error {
@@ -410,7 +418,5 @@ mod tests {
         assert_eq!(name("t", Some("default")).ok().as_deref(), Some("default/t"));
         assert_eq!(name("a.t", Some("default")).ok().as_deref(), Some("a/t"));
         assert_eq!(name("t", Some("")).ok().as_deref(), Some("t"));
-        assert!(database("spark_catalog.DEFAULT").is_ok());
-        assert_eq!(database("other").expect_err("is none").class, "SCHEMA_NOT_FOUND");
     }
 }

@@ -122,6 +122,7 @@ async fn sql(session: &Arc<Session>, message: &spark::SqlCommand) -> Result<spar
         }
         Statement::ShowTables { .. }
         | Statement::ShowFunctions { .. }
+        | Statement::Show(_)
         | Statement::ShowCreateTable(_)
         | Statement::Describe { .. }
         | Statement::Explain { .. } => {

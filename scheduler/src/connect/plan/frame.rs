@@ -11,6 +11,7 @@
 
 use super::types;
 use crate::sql::error::from_datafusion;
+use crate::sql::item_names;
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, IntervalUnit, Schema, SchemaRef, TimeUnit};
 use datafusion::common::{Column, DFSchema};
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
@@ -102,10 +103,11 @@ impl Frame {
             .schema()
             .iter()
             .map(|(qualifier, field)| {
-                let id = ids.next(field.name());
+                let name = item_names::shown(field.name());
+                let id = ids.next(name);
                 columns.push(Attribute {
                     id: id.clone(),
-                    name: field.name().clone(),
+                    name: name.to_string(),
                     qualifier: vec![],
                     metadata: field.metadata().clone(),
                 });

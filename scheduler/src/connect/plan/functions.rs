@@ -3,11 +3,11 @@
 //! What DataFusion has as syntax (operators, CASE, IN, LIKE) is made here; all else is looked up in the session's
 //! registries under Spark's name, then under the name that the same function has there.
 
-use super::expression::{unresolved_routine, unsupported, wrong_arguments};
+use super::expression::{unresolved_routine, wrong_arguments};
 use crate::sql::error::from_datafusion;
 use crate::sql::{functions as names, operators};
 use arrow::datatypes::DataType;
-use datafusion::common::{DFSchema, ScalarValue};
+use datafusion::common::DFSchema;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::expr::{AggregateFunction, BinaryExpr, Case, Cast, InList, Like, ScalarFunction};
 use datafusion::logical_expr::{Expr, ExprSchemable, Operator, lit};
@@ -134,10 +134,7 @@ fn operator(call: &mut Call<'_>) -> Result<Option<Expr>> {
         ("not" | "!", _, [one]) => Expr::Not(Box::new(one.clone())),
         ("isnull", _, [one]) => one.clone().is_null(),
         ("isnotnull", _, [one]) => one.clone().is_not_null(),
-        ("~" | "bitwise_not", _, [one]) => {
-            let all = Expr::Cast(Cast::new(Box::new(lit(-1_i8)), one.get_type(call.schema).map_err(from_datafusion)?));
-            Expr::BinaryExpr(BinaryExpr::new(Box::new(one.clone()), Operator::BitwiseXor, Box::new(all)))
-        }
+        ("~" | "bitwise_not", _, [one]) => names::call("bitwise_not", vec![one.clone()]),
         ("in", _, [one, list @ ..]) => Expr::InList(InList::new(Box::new(one.clone()), list.to_vec(), false)),
         ("when" | "case", _, branches) if branches.len() >= 2 => {
             let (pairs, default) = match branches.len() % 2 {
@@ -153,21 +150,15 @@ fn operator(call: &mut Call<'_>) -> Result<Option<Expr>> {
             Some(Box::new(no.clone())),
         )),
         ("like" | "ilike", _, [text, pattern, rest @ ..]) if rest.len() < 2 => {
-            let escape = match rest.first() {
-                None => '\\',
-                Some(Expr::Literal(ScalarValue::Utf8(Some(escape)), _)) if escape.chars().count() == 1 => {
-                    escape.chars().next().unwrap_or('\\')
-                }
-                Some(_) => return Err(unsupported("an escape of LIKE that is not one character")),
+            let pattern = match rest {
+                [escape] => names::call("like_pattern", vec![pattern.clone(), escape.clone()]),
+                _ => pattern.clone(),
             };
-            Expr::Like(Like::new(
-                false,
-                Box::new(text.clone()),
-                Box::new(pattern.clone()),
-                Some(escape),
-                lower == "ilike",
-            ))
+            Expr::Like(Like::new(false, Box::new(text.clone()), Box::new(pattern), None, lower == "ilike"))
         }
+        ("<<", _, [value, by]) => names::call("shiftleft", vec![value.clone(), by.clone()]),
+        (">>", _, [value, by]) => names::call("shiftright", vec![value.clone(), by.clone()]),
+        (">>>", _, [value, by]) => names::call("shiftrightunsigned", vec![value.clone(), by.clone()]),
         ("rlike" | "regexp" | "regexp_like", _, [text, pattern]) => {
             let function = call.state.scalar_functions().get("regexp_like");
             let function = function.ok_or_else(|| unresolved_routine("rlike"))?;

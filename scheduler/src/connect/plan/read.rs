@@ -5,7 +5,7 @@ use super::expression::{required, unsupported};
 use super::frame::Frame;
 use super::types;
 use crate::session::with_defaults;
-use crate::sql::catalog::FILE_FORMATS;
+use crate::sql::catalog::{CATALOG, FILE_FORMATS};
 use crate::sql::error::from_datafusion;
 use crate::sql::parser::{Name, Statement};
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, RecordBatchOptions, StructArray};
@@ -68,10 +68,12 @@ impl Planner<'_> {
         // A temporary view belongs to no database.
         let temporary =
             self.sql.views.contains_key(&own.to_lowercase()) || self.sql.plans.contains_key(&own.to_lowercase());
-        let qualifier = if temporary || parts.len() == 2 && !parts[0].eq_ignore_ascii_case("default") {
+        let files = parts.len() == 2 && planner.catalog().database(&parts[0]).is_none();
+        let qualifier = if temporary || files {
             parts
         } else {
-            vec!["spark_catalog".into(), "default".into(), definition.name]
+            let (database, table) = planner.catalog().split(&definition.name);
+            vec![CATALOG.into(), database, table.to_string()]
         };
         Ok(frame.aliased(&qualifier))
     }
@@ -106,6 +108,7 @@ impl Planner<'_> {
             Statement::Query(_)
             | Statement::ShowTables { .. }
             | Statement::ShowFunctions { .. }
+            | Statement::Show(_)
             | Statement::ShowCreateTable(_)
             | Statement::Describe { .. }
             | Statement::Explain { .. } => {}

@@ -2,7 +2,8 @@
 //! would be sent as: so there is one way in which names are resolved and columns are named.
 
 use super::expression::unsupported;
-use crate::sql::parser;
+use crate::sql::literals::{Length, MICROS_PER_DAY};
+use crate::sql::{dialect, literals, parser, syntax, types};
 use datafusion::sql::sqlparser::ast::{
     self, AccessExpr, BinaryOperator, CaseWhen, CastKind, CeilFloorKind, DateTimeField, DuplicateTreatment, Expr,
     FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArguments, Ident, NullTreatment, ObjectName,
@@ -13,7 +14,7 @@ use headwater_executor::functions::datetime;
 use headwater_proto::error::{Error, Result};
 use headwater_proto::spark;
 use headwater_proto::spark::expression::cast::{CastToType, EvalMode};
-use headwater_proto::spark::expression::literal::{CalendarInterval, Decimal, LiteralType};
+use headwater_proto::spark::expression::literal::{Decimal, LiteralType};
 use headwater_proto::spark::expression::sort_order::{NullOrdering, SortDirection};
 use headwater_proto::spark::expression::window::window_frame::{FrameBoundary, FrameType, frame_boundary::Boundary};
 use headwater_proto::spark::expression::{self as p, ExprType};
@@ -23,7 +24,8 @@ use headwater_proto::spark::expression::{self as p, ExprType};
 /// # Errors
 /// `PARSE_SYNTAX_ERROR`; syntax that is not served, by name.
 pub fn parse(text: &str) -> Result<spark::Expression> {
-    let query = parser::parse_query(&format!("SELECT {text}"))?;
+    let mut query = parser::parse_query(&format!("SELECT {text}"))?;
+    syntax::queries(&mut query)?;
     let SetExpr::Select(select) = query.body.as_ref() else { return Err(syntax(text)) };
     let plain = select.from.is_empty()
         && select.selection.is_none()
@@ -158,10 +160,7 @@ pub fn expression(expr: &Expr) -> Result<spark::Expression> {
             not_if(*negated, call("in", arguments))
         }
         Expr::Between { expr, negated, low, high } => {
-            let value = expression(expr)?;
-            let above = call(">=", vec![value.clone(), expression(low)?]);
-            let below = call("<=", vec![value, expression(high)?]);
-            not_if(*negated, call("and", vec![above, below]))
+            not_if(*negated, call("between", vec![expression(expr)?, expression(low)?, expression(high)?]))
         }
         Expr::BinaryOp { left, op, right } => call(binary(op)?, vec![expression(left)?, expression(right)?]),
         Expr::Like { negated, any: false, expr, pattern, escape_char } => {
@@ -175,7 +174,7 @@ pub fn expression(expr: &Expr) -> Result<spark::Expression> {
         }
         Expr::UnaryOp { op, expr } => match (op, expr.as_ref()) {
             (UnaryOperator::Minus, Expr::Value(value)) => match &value.value {
-                Value::Number(number, _) => value_literal(&Value::Number(format!("-{number}"), false))?,
+                Value::Number(number, long) => value_literal(&Value::Number(format!("-{number}"), *long))?,
                 _ => one("-", expr)?,
             },
             (UnaryOperator::Minus, _) => one("-", expr)?,
@@ -192,7 +191,7 @@ pub fn expression(expr: &Expr) -> Result<spark::Expression> {
             of(ExprType::Cast(Box::new(p::Cast {
                 expr: Some(Box::new(expression(expr)?)),
                 eval_mode: mode.into(),
-                cast_to_type: Some(CastToType::TypeStr(data_type.to_string())),
+                cast_to_type: Some(CastToType::TypeStr(types::text(data_type))),
             })))
         }
         Expr::AtTimeZone { timestamp, time_zone } => {
@@ -203,7 +202,7 @@ pub fn expression(expr: &Expr) -> Result<spark::Expression> {
         }
         Expr::Ceil { expr, field } => rounded("ceil", expr, field)?,
         Expr::Floor { expr, field } => rounded("floor", expr, field)?,
-        Expr::Position { expr, r#in } => call("position", vec![expression(expr)?, expression(r#in)?]),
+        Expr::Position { expr, r#in } => call("locate", vec![expression(expr)?, expression(r#in)?]),
         Expr::Substring { expr, substring_from, substring_for, .. } => {
             let mut arguments = vec![expression(expr)?];
             for argument in [substring_from, substring_for].into_iter().flatten() {
@@ -311,6 +310,9 @@ fn binary(operator: &BinaryOperator) -> Result<&'static str> {
         BinaryOperator::BitwiseOr => "|",
         BinaryOperator::BitwiseAnd => "&",
         BinaryOperator::BitwiseXor => "^",
+        BinaryOperator::PGBitwiseShiftLeft => "<<",
+        BinaryOperator::PGBitwiseShiftRight => ">>",
+        BinaryOperator::Custom(op) if op == dialect::UNSIGNED_SHIFT => dialect::UNSIGNED_SHIFT,
         other => return Err(unsupported(&format!("operator {other}"))),
     })
 }
@@ -339,6 +341,16 @@ fn value_literal(value: &Value) -> Result<spark::Expression> {
 /// A number: INT, BIGINT when it needs that, else a decimal; with an exponent a double.
 fn number(text: &str, long: bool) -> Result<LiteralType> {
     let bad = || Error::invalid("PARSE_SYNTAX_ERROR", format!("{text} is no number"));
+    if let Some(suffix) = literals::SUFFIXES.iter().find(|suffix| text.ends_with(**suffix)) {
+        let number = text.trim_end_matches(suffix);
+        return Ok(match *suffix {
+            "D" => LiteralType::Double(number.parse().map_err(|_| bad())?),
+            "F" => LiteralType::Float(number.parse().map_err(|_| bad())?),
+            "S" => LiteralType::Short(number.parse().map_err(|_| bad())?),
+            "Y" => LiteralType::Byte(number.parse().map_err(|_| bad())?),
+            _ => LiteralType::Decimal(Decimal { value: number.to_string(), precision: None, scale: None }),
+        });
+    }
     if text.contains(['e', 'E']) {
         return Ok(LiteralType::Double(text.parse().map_err(|_| bad())?));
     }
@@ -393,60 +405,12 @@ fn typed_string(typed: &ast::TypedString) -> Result<spark::Expression> {
 
 /// `INTERVAL '3' DAY`.
 fn interval_literal(interval: &ast::Interval) -> Result<spark::Expression> {
-    let bad = || Error::invalid("INVALID_INTERVAL_FORMAT", format!("{interval} is no interval"));
-    let text = match interval.value.as_ref() {
-        Expr::Value(value) => match &value.value {
-            Value::Number(text, _) => text.clone(),
-            other => other.clone().into_string().ok_or_else(bad)?,
-        },
-        Expr::UnaryOp { op: UnaryOperator::Minus, expr } => format!("-{expr}"),
-        _ => return Err(unsupported(&format!("{interval}: its length must be a literal"))),
-    };
-    if interval.last_field.is_some() {
-        return Err(unsupported(&format!("{interval}: an interval of several units")));
-    }
-    let units: Vec<(String, String)> = match &interval.leading_field {
-        Some(field) => vec![(text.trim().to_string(), field.to_string())],
-        None => {
-            let words: Vec<&str> = text.split_whitespace().collect();
-            if words.len() % 2 == 1 {
-                return Err(bad());
-            }
-            words.chunks(2).map(|pair| (pair[0].to_string(), pair[1].to_string())).collect()
-        }
-    };
-    let (mut months, mut days, mut micros) = (0_i64, 0_i64, 0_i64);
-    let (mut has_months, mut has_time) = (false, false);
-    for (length, unit) in &units {
-        let unit = unit.to_ascii_lowercase();
-        let whole = |factor: i64| length.parse::<i64>().ok().and_then(|n| n.checked_mul(factor)).ok_or_else(bad);
-        match unit.trim_end_matches('s') {
-            "year" => (months, has_months) = (months + whole(12)?, true),
-            "month" => (months, has_months) = (months + whole(1)?, true),
-            "week" => (days, has_time) = (days + whole(7)?, true),
-            "day" => (days, has_time) = (days + whole(1)?, true),
-            "hour" => (micros, has_time) = (micros + whole(3_600_000_000)?, true),
-            "minute" => (micros, has_time) = (micros + whole(60_000_000)?, true),
-            "second" => {
-                let seconds: f64 = length.parse().map_err(|_| bad())?;
-                (micros, has_time) = (micros + (seconds * 1e6).round() as i64, true);
-            }
-            "millisecond" => (micros, has_time) = (micros + whole(1000)?, true),
-            "microsecond" => (micros, has_time) = (micros + whole(1)?, true),
-            _ => return Err(bad()),
-        }
-    }
-    let narrow = |value: i64| i32::try_from(value).map_err(|_| bad());
-    Ok(literal(match (has_months, has_time) {
-        (true, false) => LiteralType::YearMonthInterval(narrow(months)?),
-        (false, _) => LiteralType::DayTimeInterval(
-            days.checked_mul(86_400_000_000).and_then(|days| days.checked_add(micros)).ok_or_else(bad)?,
-        ),
-        (true, true) => LiteralType::CalendarInterval(CalendarInterval {
-            months: narrow(months)?,
-            days: narrow(days)?,
-            microseconds: micros,
-        }),
+    let bad = || Error::invalid("INVALID_INTERVAL_FORMAT", format!("{interval} is out of range"));
+    Ok(literal(match literals::length(interval)? {
+        Length::Months(months) => LiteralType::YearMonthInterval(i32::try_from(months).map_err(|_| bad())?),
+        Length::Days(days) => LiteralType::DayTimeInterval(days.checked_mul(MICROS_PER_DAY).ok_or_else(bad)?),
+        Length::Micros(micros) => LiteralType::DayTimeInterval(micros),
+        Length::Mixed => return Err(bad()),
     }))
 }
 
@@ -594,7 +558,13 @@ mod tests {
             ("a + 1", "+"),
             ("NOT a", "not"),
             ("a = 1 AND b <> 'x'", "and"),
-            ("a BETWEEN 1 AND 2", "and"),
+            ("a BETWEEN 1 AND 2", "between"),
+            ("a << 1", "<<"),
+            ("a LIKE ANY ('x', 'y')", "or"),
+            ("1.5D", "Double(1.5)"),
+            ("-128Y", "Byte(-128)"),
+            ("r'\\d'", "String(\"\\\\d\")"),
+            ("dateadd(MONTH, 1, d)", "timestampadd"),
             ("a NOT IN (1, 2)", "not"),
             ("a LIKE 'x%'", "like"),
             ("a RLIKE 'x'", "rlike"),

@@ -3,7 +3,7 @@
 //! The correspondence is that of [`ddl`]; a type that Spark lacks is told as the one that holds all its values.
 
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, IntervalUnit, Schema, SchemaRef, TimeUnit};
-use headwater_executor::functions::ddl;
+use headwater_executor::functions::{ddl, interval_fields};
 use headwater_proto::error::{Error, Result};
 use headwater_proto::spark::{self, data_type::Kind};
 use std::collections::HashMap;
@@ -125,7 +125,7 @@ pub fn parse_metadata(text: &str) -> Result<HashMap<String, String>> {
 fn metadata_json(metadata: &HashMap<String, String>) -> Option<String> {
     let mut pairs: Vec<_> = metadata
         .iter()
-        .filter(|(key, _)| !key.starts_with("ARROW:") && !key.starts_with("PARQUET:"))
+        .filter(|(key, _)| !["ARROW:", "PARQUET:", "SPARK:"].iter().any(|prefix| key.starts_with(prefix)))
         .map(|(key, text)| {
             let bare = key == METADATA_COMMENT;
             let value = (!bare).then(|| serde_json::from_str(text).ok()).flatten();
@@ -212,12 +212,24 @@ fn decimal(precision: u8, scale: i8) -> Kind {
     })
 }
 
+/// The type of a column, of which an interval's fields are a part.
+fn field_type(field: &Field) -> spark::DataType {
+    use spark::data_type as p;
+    let Some(fields) = interval_fields::Fields::of(field) else { return to_proto(field.data_type()) };
+    let (start_field, end_field) = (Some(fields.first as i32), Some(fields.last as i32));
+    let kind = match fields.months {
+        true => Kind::YearMonthInterval(p::YearMonthInterval { start_field, end_field, type_variation_reference: 0 }),
+        false => Kind::DayTimeInterval(p::DayTimeInterval { start_field, end_field, type_variation_reference: 0 }),
+    };
+    spark::DataType { kind: Some(kind) }
+}
+
 fn struct_proto(fields: &Fields) -> spark::data_type::Struct {
     let fields = fields
         .iter()
         .map(|field| spark::data_type::StructField {
             name: field.name().clone(),
-            data_type: Some(to_proto(field.data_type())),
+            data_type: Some(field_type(field)),
             nullable: field.is_nullable(),
             metadata: metadata_json(field.metadata()),
         })

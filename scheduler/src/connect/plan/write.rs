@@ -204,8 +204,7 @@ impl NewTable<'_> {
         let mut definition = TableDefinition::new(name, &self.format, self.options);
         if definition.is_files() {
             if definition.options.get("path").is_none() {
-                let path = format!("{}/{}", sql.catalog().warehouse(), name.to_lowercase());
-                definition.options.set("path", path);
+                definition.options.set("path", sql.catalog().place(name));
             }
             definition.schema = Some(ddl::columns_ddl(frame.schema().fields()));
         }
@@ -238,13 +237,14 @@ fn already_exists(name: &str) -> Error {
     )
 }
 
-/// The last part of a table's name, and the table.
+/// A table's name in the catalog, and the table.
 fn find_table(planner: &Planner<'_>, text: &str) -> Result<(String, Option<TableDefinition>)> {
     let name = table_name(text, None)?;
-    let last = name.0.last().cloned().unwrap_or_default();
-    match planner.session.statements().planner.lookup(&name, &planner.sql) {
-        Ok(definition) => Ok((last, Some(definition))),
-        Err(error) if error.class == "TABLE_OR_VIEW_NOT_FOUND" => Ok((last, None)),
+    let sql = &planner.session.statements().planner;
+    let own = sql.own_name(&name, &planner.sql)?;
+    match sql.lookup(&name, &planner.sql) {
+        Ok(definition) => Ok((own, Some(definition))),
+        Err(error) if error.class == "TABLE_OR_VIEW_NOT_FOUND" => Ok((own, None)),
         Err(error) => Err(error),
     }
 }

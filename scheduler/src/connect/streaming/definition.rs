@@ -42,6 +42,9 @@ pub struct DataFrameDefinition {
     /// Temporary views that SQL made, by lower-case name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub views: BTreeMap<String, TableDefinition>,
+    /// The current database of the session, unless it was the default one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database: Option<String>,
 }
 
 /// A relation holds options, and they hold secrets: it is not printed.
@@ -99,11 +102,17 @@ impl DataFrameDefinition {
                 format!("the relation of query {query_id} cannot be read: {error}; start the query again"),
             )
         })?;
-        let sql = SqlSession { conf: self.conf.clone(), views: self.views.clone(), ..SqlSession::default() };
+        let sql = SqlSession {
+            conf: self.conf.clone(),
+            views: self.views.clone(),
+            database: self.database.clone(),
+            ..SqlSession::default()
+        };
         let session = Session::detached(statements.clone(), sql);
         let plan = logical(&session, &relation).await?;
         let planner = &statements.planner;
         let (plan, sources) = planner.bind_streams(plan, &self.conf, query_id, checkpoint).await?;
+        let plan = streaming::with_batch_time(plan)?;
         streaming::check(&plan)?;
         let plan = match self.fitted {
             true => planner.fit_by_name(plan, &self.target, &self.conf).await?,
@@ -165,6 +174,7 @@ mod tests {
             mode: WriteMode::Append,
             conf: [("spark.cassandra.auth.password".to_string(), "hunter2".to_string())].into(),
             views: BTreeMap::new(),
+            database: None,
         };
         let text = serde_json::to_string(&definition).expect("JSON");
         assert!(text.contains("\"00ff68756e74657232\""), "{text}");

@@ -30,9 +30,9 @@ pub async fn read(session: &Session, read: &spark::Read) -> Result<LogicalPlan> 
     let table = match &read.read_type {
         Some(ReadType::DataSource(source)) => of_source(source, &conf)?,
         Some(ReadType::NamedTable(named)) => {
-            let parts = crate::connect::plan::parse_name(&named.unparsed_identifier)?;
-            let name = parts.last().map_or("", String::as_str);
-            let found = planner.catalog().get(name).ok_or_else(|| not_found(&Name(parts.clone()), &known()))?;
+            let name = Name(crate::connect::plan::parse_name(&named.unparsed_identifier)?);
+            let own = planner.own_name(&name, &session.sql())?;
+            let found = planner.catalog().get(&own).ok_or_else(|| not_found(&name, &known()))?;
             with_options(found, &named.options)?
         }
         None => return Err(Error::invalid("CONNECT_INVALID_PLAN", "the plan has a read that says nothing to read")),

@@ -6,6 +6,7 @@ use crate::connect::plan;
 use crate::connect::sessions::Session;
 use crate::session::Session as SqlSession;
 use crate::sql::catalog::{TableDefinition, Taken};
+use crate::sql::parser::Name;
 use crate::sql::streaming::is_streaming;
 use crate::streaming::manager::StartOptions;
 use crate::streaming::trigger::{Trigger, parse_interval};
@@ -88,6 +89,7 @@ pub async fn start(
         mode,
         conf: conf.clone(),
         views: session.sql().views,
+        database: session.sql().database,
     };
     let options = StartOptions {
         name: request.name.clone(),
@@ -195,21 +197,7 @@ impl Request {
             return Ok((target, OfTable::No));
         };
         let parts = crate::connect::plan::parse_name(name)?;
-        let name = match parts.as_slice() {
-            [name] => name,
-            [schema, name] if schema.eq_ignore_ascii_case("default") => name,
-            [catalog, schema, name]
-                if catalog.eq_ignore_ascii_case("spark_catalog") && schema.eq_ignore_ascii_case("default") =>
-            {
-                name
-            }
-            _ => {
-                return Err(Error::invalid(
-                    "SCHEMA_NOT_FOUND",
-                    format!("{name}: there is one schema, spark_catalog.default: use the table's name alone"),
-                ));
-            }
-        };
+        let name = &session.statements().planner.own_name(&Name(parts), &session.sql())?;
         let catalog = session.statements().planner.catalog();
         if let Some(mut known) = catalog.get(name) {
             if known.is_view() {

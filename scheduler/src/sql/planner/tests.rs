@@ -357,7 +357,7 @@ async fn names_ignore_case() {
         actual,
         "\
 +------+--------+
-| Kind | offset |
+| KIND | offset |
 +------+--------+
 | 0    | 0      |
 +------+--------+"
@@ -379,8 +379,6 @@ async fn streams_of_no_state_alone() {
             format!("SELECT a.topic FROM users_created a LEFT JOIN {stream} b ON a.key = b.key"),
             "Left join with the stream",
         ),
-        (format!("SELECT topic, current_timestamp() AS at FROM {stream}"), "timestamp column"),
-        (format!("SELECT topic FROM {stream} WHERE timestamp < now()"), "timestamp column"),
         (format!("SELECT topic FROM {stream} UNION SELECT topic FROM {stream}"), "UNSUPPORTED_STREAMING_OPERATOR"),
         (format!("SELECT topic FROM {stream} UNION ALL SELECT topic FROM users_created"), "UNION ALL of a stream"),
         (format!("SELECT topic FROM {stream} EXCEPT SELECT id FROM created_users"), "UNSUPPORTED_STREAMING_OPERATOR"),
@@ -740,4 +738,94 @@ async fn streams_of_files_keep_their_log_in_the_checkpoint() {
     let told = bench.told.lock().expect("told");
     let logs: Vec<_> = told.iter().filter_map(|options| options.get(SOURCE_LOG)).collect();
     assert_eq!(logs, ["/checkpoint/sources/1/files"], "the topic, source 0, is not told");
+}
+
+#[tokio::test]
+async fn databases_hold_tables() {
+    let mut bench = Bench::new().await;
+    bench.run("CREATE DATABASE Sales COMMENT 'of sales'").await;
+    bench.run("CREATE TABLE sales.t (a INT) USING parquet; USE sales; CREATE TABLE u (b INT) USING parquet").await;
+    let shown = bench.rows("SHOW TABLES").await;
+    assert!(shown.contains("| Sales     | t ") && shown.contains("| Sales     | u "), "{shown}");
+    assert!(!shown.contains("users_created"), "{shown}");
+    for text in ["SELECT a FROM t", "SELECT a FROM SALES.T", "SELECT b FROM spark_catalog.sales.u"] {
+        bench.rows(text).await;
+    }
+    let current = bench.rows("SELECT current_database()").await;
+    assert!(current.contains("current_schema()") && current.contains("Sales"), "{current}");
+    bench.check_error("SELECT * FROM users_created", "[TABLE_OR_VIEW_NOT_FOUND]").await;
+    bench.rows("SELECT topic FROM default.users_created").await;
+    let path = bench.planner.catalog().get("sales.u").and_then(|table| table.options.get("path").map(str::to_string));
+    assert!(path.as_deref().is_some_and(|path| path.ends_with("/sales.db/u")), "{path:?}");
+    assert!(bench.rows("SHOW DATABASES LIKE 's*'").await.contains("Sales"));
+    assert!(bench.rows("DESCRIBE DATABASE sales").await.contains("of sales"));
+    assert!(bench.rows("DESCRIBE EXTENDED u").await.contains("spark_catalog.Sales.u"));
+    assert!(bench.rows("SHOW CREATE TABLE u").await.contains("CREATE TABLE Sales.u"));
+    bench.check_error("CREATE DATABASE sales", "[SCHEMA_ALREADY_EXISTS]").await;
+    bench.check_error("USE nope", "[SCHEMA_NOT_FOUND]").await;
+    bench.check_error("DROP DATABASE sales", "[SCHEMA_NOT_EMPTY]").await;
+    bench.run("USE default; DROP DATABASE sales CASCADE").await;
+    bench.check_error("SELECT * FROM sales.t", "[SCHEMA_NOT_FOUND]").await;
+    bench.run("DROP DATABASE IF EXISTS sales").await;
+    bench.check_error("DROP DATABASE default", "[UNSUPPORTED_FEATURE.DROP_DATABASE]").await;
+}
+
+#[tokio::test]
+async fn tables_are_altered() {
+    let mut bench = Bench::new().await;
+    bench
+        .run("ALTER TABLE files SET TBLPROPERTIES (a = 'b', c = 'd'); ALTER TABLE files UNSET TBLPROPERTIES (c)")
+        .await;
+    let shown = bench.rows("SHOW TBLPROPERTIES files").await;
+    assert!(shown.contains("| a   | b     |") && !shown.contains("| c "), "{shown}");
+    bench.check_error("ALTER TABLE files UNSET TBLPROPERTIES (z)", "[UNSET_NONEXISTENT_PROPERTIES]").await;
+    bench.run("ALTER TABLE files ADD COLUMNS (more STRING, n BIGINT)").await;
+    assert!(bench.rows("SHOW COLUMNS IN files").await.contains("more"));
+    bench.check_error("ALTER TABLE files ADD COLUMN (AGE INT)", "[COLUMN_ALREADY_EXISTS]").await;
+    bench.check_error("ALTER TABLE nowhere ADD COLUMNS (a INT)", "[UNSUPPORTED_FEATURE.TABLE_OPERATION]").await;
+    bench.run("ALTER TABLE files RENAME TO others; COMMENT ON TABLE others IS 'told'").await;
+    assert!(bench.rows("DESCRIBE EXTENDED others").await.contains("told"));
+    bench.check_error("SELECT * FROM files", "[TABLE_OR_VIEW_NOT_FOUND]").await;
+    bench.check_error("ALTER TABLE others RENAME TO nowhere", "[TABLE_OR_VIEW_ALREADY_EXISTS]").await;
+    bench
+        .run("CREATE VIEW v AS SELECT topic FROM users_created; ALTER VIEW v AS SELECT offset FROM users_created")
+        .await;
+    assert!(bench.rows("DESCRIBE v").await.contains("bigint"));
+    bench.check_error("ALTER VIEW v AS SELECT * FROM v", "[RECURSIVE_VIEW]").await;
+    bench.check_error("ALTER TABLE v RENAME TO w", "[WRONG_COMMAND_FOR_OBJECT_TYPE]").await;
+    bench.run("CACHE TABLE cached AS SELECT 1 AS one; UNCACHE TABLE cached; CLEAR CACHE; REFRESH TABLE others").await;
+}
+
+#[tokio::test]
+async fn streams_have_the_time_of_the_batch() {
+    let mut bench = Bench::new().await;
+    let flow = bench
+        .flow(
+            "CREATE FLOW f AS INSERT INTO nowhere SELECT topic, current_timestamp() AS t, date_format(now(), 'yyyy') AS y \
+             FROM STREAM(users_created) WHERE timestamp > current_timestamp() - INTERVAL 1 DAY",
+        )
+        .await
+        .expect("plans");
+    assert!(text_of(&flow.plan).contains("batch_time"), "{}", text_of(&flow.plan));
+    let put = |ms: i64| text_of(&crate::streaming::batch_time::put(Arc::clone(&flow.plan), ms).expect("is put"));
+    let (one, two) = (put(1000), put(2000));
+    assert!(!one.contains("batch_time") && one != two, "{one}\n{two}");
+    assert_eq!(one, put(1000));
+}
+
+#[tokio::test]
+async fn columns_may_have_the_same_name() {
+    let mut bench = Bench::new().await;
+    let Planned::Rows(plan) = bench.run("SELECT 1, 1, topic, topic FROM users_created").await else {
+        panic!("are rows")
+    };
+    let names: Vec<&str> =
+        plan.schema().fields().iter().map(|field| crate::sql::item_names::shown(field.name())).collect();
+    assert_eq!(names, ["1", "1", "topic", "topic"]);
+    for text in
+        ["CREATE VIEW v AS SELECT 1, 1", "CREATE TABLE t USING parquet AS SELECT topic, topic FROM users_created"]
+    {
+        bench.check_error(text, "[COLUMN_ALREADY_EXISTS]").await;
+    }
+    bench.run("INSERT INTO files SELECT '1', 2, NULL").await;
 }
