@@ -601,7 +601,7 @@ mod tests {
              GROUP BY b) ORDER BY n) LIMIT 2",
         );
         check(
-            "TABLE t |> SELECT a |> EXTEND a + 1 AS b",
+            "FROM t |> SELECT a |> EXTEND a + 1 AS b",
             "SELECT *, a + 1 AS b FROM (SELECT a FROM (SELECT * FROM t))",
         );
     }
