@@ -600,10 +600,7 @@ mod tests {
             "SELECT * FROM (SELECT * FROM (SELECT b, count(*) AS n FROM (SELECT * FROM (SELECT * FROM t) WHERE a > 1) \
              GROUP BY b) ORDER BY n) LIMIT 2",
         );
-        check(
-            "FROM t |> SELECT a |> EXTEND a + 1 AS b",
-            "SELECT *, a + 1 AS b FROM (SELECT a FROM (SELECT * FROM t))",
-        );
+        check("FROM t |> SELECT a |> EXTEND a + 1 AS b", "SELECT *, a + 1 AS b FROM (SELECT a FROM (SELECT * FROM t))");
     }
 
     #[test]
