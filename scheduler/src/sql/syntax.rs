@@ -338,7 +338,7 @@ fn sampled(factor: &mut TableFactor) -> Result<()> {
     let mut query = bare_query(bare_select(vec![]));
     match amount(&sample)? {
         Amount::Rows(limit) => {
-            query.limit_clause = Some(LimitClause::LimitOffset { limit: Some(limit), offset: None, limit_by: vec![] });
+            query.limit_clause = Some(LimitClause::LimitOffset { limit: Some(*limit), offset: None, limit_by: vec![] });
         }
         Amount::Share(share) => {
             let seed = sample.seed.iter().map(|seed| Expr::Value(seed.value.clone())).collect();
@@ -355,7 +355,7 @@ fn sampled(factor: &mut TableFactor) -> Result<()> {
 }
 
 enum Amount {
-    Rows(Expr),
+    Rows(Box<Expr>),
     Share(f64),
 }
 
@@ -378,7 +378,7 @@ fn amount(sample: &TableSample) -> Result<Amount> {
     }
     let Some(quantity) = &sample.quantity else { return Err(refused()) };
     match (&quantity.unit, &quantity.value) {
-        (Some(TableSampleUnit::Rows), value) => Ok(Amount::Rows(value.clone())),
+        (Some(TableSampleUnit::Rows), value) => Ok(Amount::Rows(Box::new(value.clone()))),
         (Some(TableSampleUnit::Percent), Expr::Value(value)) => match number(value) {
             Some(percent) if (0.0..=100.0).contains(&percent) => Ok(Amount::Share(percent / 100.0)),
             _ => Err(refused()),

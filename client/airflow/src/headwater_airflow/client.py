@@ -320,7 +320,8 @@ class AsyncClient:
 
     async def cancel_ingest(self, run_id: str, owner: str = "") -> ingest_pb2.IngestRun:
         """Cancels a run; with an owner, only while it is that one's."""
-        return await self._repeat(f"cancel of ingest run {run_id}", lambda: self._ingest.Cancel, cancel_request(run_id, owner))
+        request = cancel_request(run_id, owner)
+        return await self._repeat(f"cancel of ingest run {run_id}", lambda: self._ingest.Cancel, request)
 
     async def watch_ingest(self, run_id: str) -> AsyncIterator[ingest_pb2.IngestRun]:
         """The run as it is and after each change, to its end."""

@@ -29,6 +29,10 @@ const IDLE_FOR: Duration = Duration::from_secs(120);
 const TABLE_FOR: Duration = Duration::from_secs(60);
 /// Tables that are remembered; a process that writes more starts over.
 const TABLES_MAX: usize = 1024;
+/// Statements that are waited for together: of a transaction the copy, the insert of what was copied, the commit.
+const STATEMENTS_MAX: u64 = 3;
+/// Beyond what the statements may take.
+const ANSWER_GRACE: Duration = Duration::from_secs(5);
 
 /// The connections to one database that nobody uses.
 #[derive(Default)]
@@ -164,6 +168,20 @@ impl Database {
         Ok(Conn { parts: Some(parts), database: Arc::clone(self) })
     }
 
+    /// The outcome of up to three statements. Where `queryTimeout` bounds each, a server that does not even say that it
+    /// has given one up is not waited for much longer: it hangs, and so does every idle connection to it.
+    pub async fn in_time<T>(&self, statements: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+        let seconds = self.connection.statement_timeout_s;
+        if seconds == 0 {
+            return statements.await;
+        }
+        let patience = Duration::from_secs(seconds.saturating_mul(STATEMENTS_MAX)) + ANSWER_GRACE;
+        tokio::time::timeout(patience, statements).await.unwrap_or_else(|_| {
+            lock(&self.idle).connections.clear();
+            Err(Failure::timeout(patience))
+        })
+    }
+
     /// A failed statement as an error of ours.
     pub fn error(&self, what: &str, failure: &Failure) -> Error {
         failure.error(what, &self.label)
@@ -195,7 +213,8 @@ impl Database {
         loop {
             let done = async {
                 let conn = self.get().await?;
-                conn.batch_execute(sql).await.map_err(|error| Failed::new(error.into(), what, &self.label))?;
+                let done = self.in_time(async { Ok(conn.batch_execute(sql).await?) }).await;
+                done.map_err(|failure| Failed::new(failure, what, &self.label))?;
                 conn.keep();
                 Ok(())
             };
@@ -213,7 +232,7 @@ impl Database {
         loop {
             let found = async {
                 let mut conn = self.get().await?;
-                let found = table(&mut conn, name).await;
+                let found = self.in_time(table(&mut conn, name)).await;
                 let found = found.map_err(|failure| Failed::new(failure, &what, &self.label))?;
                 conn.keep();
                 Ok(found)

@@ -34,7 +34,6 @@ use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
@@ -50,10 +49,6 @@ const LETTERS_MAX: usize = 1_000;
 const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 /// And ends with.
 const TRAILER: &[u8] = &[0xff, 0xff];
-/// Statements of a transaction that take their time: the copy, the insert of what was copied, the commit.
-const STATEMENTS_MAX: u64 = 3;
-/// Beyond what the statements may take.
-const ANSWER_GRACE: Duration = Duration::from_secs(5);
 
 /// The driver half.
 #[derive(Debug)]
@@ -319,35 +314,26 @@ impl Shared {
         }
     }
 
-    /// The outcome of some statements. Where `queryTimeout` bounds each, a server that does not even say that it has
-    /// given one up is not waited for much longer: it hangs.
-    async fn in_time<T>(&self, statements: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-        let seconds = self.config.options.connection.statement_timeout_s;
-        if seconds == 0 {
-            return statements.await;
-        }
-        let patience = Duration::from_secs(seconds.saturating_mul(STATEMENTS_MAX)) + ANSWER_GRACE;
-        tokio::time::timeout(patience, statements).await.unwrap_or_else(|_| Err(Failure::timeout(patience)))
-    }
-
     /// Writes a window; returns the rows that the server refused. `transaction`: whether the task's has begun.
     async fn write(&self, conn: &mut Conn, rows: &Sealed, transaction: bool) -> Result<Vec<(usize, String)>, Failure> {
         if let Some((name, create)) = &self.plan.temporary
             && !transaction
         {
-            self.in_time(conn.temporary(name, create)).await?;
+            self.database.in_time(conn.temporary(name, create)).await?;
         }
         if !self.plan.idempotent() && !transaction {
-            self.in_time(async { Ok(conn.batch_execute(self.config.options.isolation.begin()).await?) }).await?;
+            self.database
+                .in_time(async { Ok(conn.batch_execute(self.config.options.isolation.begin()).await?) })
+                .await?;
         }
         let mut refused = vec![];
         let mut ranges = vec![0..rows.ends.len()];
         while let Some(range) = ranges.pop() {
             let bytes = rows.rows(&range);
             let done = if self.plan.idempotent() {
-                self.in_time(self.committed(conn, bytes)).await
+                self.database.in_time(self.committed(conn, bytes)).await
             } else {
-                self.in_time(self.added(conn, bytes)).await
+                self.database.in_time(self.added(conn, bytes)).await
             };
             match done {
                 Ok(()) => {}
