@@ -148,15 +148,16 @@ impl Scan {
         let mut conn = self.database.get().await?;
         if let Some(statement) = &self.config.session_init {
             // By itself: what it did stays, whatever becomes of the read.
-            conn.batch_execute(statement).await.map_err(|error| {
-                let failed = self.failed(error.into());
+            let done = self.database.in_time(async { Ok(conn.batch_execute(statement).await?) }).await;
+            done.map_err(|failure| {
+                let failed = self.failed(failure);
                 let message = format!("option sessionInitStatement: {}", failed.error.message);
                 Failed { error: Error { message, ..failed.error }, retry: false }
             })?;
         }
         // What the statement did is not done twice for one read.
         let once = |failed: Failed| Failed { retry: failed.retry && self.config.session_init.is_none(), ..failed };
-        match self.begin(&mut conn).await {
+        match self.database.in_time(self.begin(&mut conn)).await {
             Ok((stream, rows)) => Ok(Arriving { conn, stream, rows }),
             Err(failure) => Err(once(self.failed(failure))),
         }
@@ -214,9 +215,9 @@ impl Scan {
                 }
                 bytes = 0;
             }
-            match stream.next().await {
+            let chunk = self.database.in_time(async { Ok(stream.next().await.transpose()?) }).await;
+            match chunk.map_err(|failure| self.failed(failure).error)? {
                 Some(chunk) => {
-                    let chunk = chunk.map_err(|error| self.failed(error.into()).error)?;
                     bytes += chunk.len();
                     rows.push(&chunk);
                 }

@@ -103,14 +103,14 @@ async fn ask(
     let mut conn = database.get().await?;
     let failed = |failure| Failed::new(failure, what, &database.label);
     let info = match &options.relation {
-        Relation::Table(name) => match table(&mut conn, name).await.map_err(failed)? {
+        Relation::Table(name) => match database.in_time(table(&mut conn, name)).await.map_err(failed)? {
             Some(info) => Some(info),
             None => return Err(not_found(name, &database.label, None).into()),
         },
         Relation::Query(_) => None,
     };
-    let statement = conn.prepare(&format!("SELECT * FROM {}", options.relation.sql())).await;
-    let statement = statement.map_err(|error| failed(error.into()))?;
+    let select = format!("SELECT * FROM {}", options.relation.sql());
+    let statement = database.in_time(async { Ok(conn.prepare(&select).await?) }).await.map_err(failed)?;
     let columns = statement
         .columns()
         .iter()
