@@ -12,4 +12,5 @@ pub mod operators;
 pub mod process;
 pub mod registry;
 pub mod tls;
+pub mod trace;
 pub mod web;

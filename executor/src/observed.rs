@@ -2,6 +2,7 @@
 
 use crate::metrics::METRICS;
 use crate::operators::sink::SinkExec;
+use crate::trace;
 use ballista_core::JobId;
 use ballista_core::serde::protobuf::{RuntimeStatsReport, ShuffleWritePartition, TaskColumnStats, WindowStateReport};
 use ballista_executor::execution_engine::{ExecutionEngine, QueryStageExecutor};
@@ -52,6 +53,7 @@ impl<E: ExecutionEngine> ExecutionEngine for ObservedEngine<E> {
             query_id = tracing::field::Empty,
             batch_id = tracing::field::Empty
         );
+        trace::adopt(&span, &config.options().extensions);
         if let Some((query, batch)) = batch_of(&plan) {
             span.record("query_id", query).record("batch_id", batch);
         }

@@ -17,7 +17,7 @@ use crate::engine::HeadwaterEngine;
 use crate::liveness::{BEAT, Patience, SCHEDULER_SILENT_MAX};
 use crate::metrics::METRICS;
 use crate::observed::ObservedEngine;
-use crate::{memory, web};
+use crate::{memory, trace, web};
 use anyhow::{Context, Result, anyhow};
 use arrow_flight::flight_service_server::FlightServiceServer;
 use ballista_core::extension::SessionConfigExt;
@@ -328,7 +328,7 @@ impl Registration<'_> {
         let runtime = memory::runtime(stores, &self.work_dir.join("spill"))
             .with_context(|| format!("cannot make a folder for spill files in {}", self.work_dir.display()))?;
         let runtime_producer: RuntimeProducer = Arc::new(move |_| Ok(Arc::clone(&runtime)));
-        let config_producer: ConfigProducer = Arc::new(SessionConfig::new_with_ballista);
+        let config_producer: ConfigProducer = Arc::new(|| trace::known(SessionConfig::new_with_ballista()));
         let work_dir = self.work_dir.to_string_lossy().into_owned();
         let executor = Arc::new(
             Executor::new(

@@ -515,6 +515,10 @@ variables, these above the file. ctrl-C or SIGTERM lets running batches end; a s
         #[arg(long, env = "HEADWATER_DRAIN_TIMEOUT", value_name = "INTERVAL")]
         #[serde(skip_serializing_if = "Option::is_none")]
         pub drain_timeout: Option<String>,
+        /// Send traces to this OpenTelemetry collector, by OTLP over HTTP, such as http://localhost:4318 [default: none]
+        #[arg(long, env = "HEADWATER_OTLP_ENDPOINT", value_name = "URL")]
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub otlp_endpoint: Option<String>,
     }
 
     /// `headwater standalone`.
@@ -621,6 +625,10 @@ ctrl-C or SIGTERM lets running tasks end; a second one does not wait.")]
         #[arg(long, env = "HEADWATER_DRAIN_TIMEOUT", value_name = "INTERVAL")]
         #[serde(skip_serializing_if = "Option::is_none")]
         pub drain_timeout: Option<String>,
+        /// Send traces to this OpenTelemetry collector, by OTLP over HTTP, such as http://localhost:4318 [default: none]
+        #[arg(long, env = "HEADWATER_OTLP_ENDPOINT", value_name = "URL")]
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub otlp_endpoint: Option<String>,
     }
 
     /// `headwater demo`.

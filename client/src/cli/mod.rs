@@ -19,6 +19,8 @@ mod submit;
 mod submit_python;
 #[cfg(feature = "standalone")]
 mod topic;
+#[cfg(feature = "standalone")]
+mod traces;
 
 use crate::{remote, session};
 use args::{Cli, Command, LogArgs, LogFormat};
@@ -28,8 +30,9 @@ use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 use tracing::{Event, Metadata, Subscriber, field};
-use tracing_subscriber::filter::FilterExt;
+use tracing_subscriber::filter::{FilterExt, LevelFilter};
 use tracing_subscriber::layer::{Context, Filter, Layer, SubscriberExt};
+use tracing_subscriber::registry::Registry;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, registry::LookupSpan};
 
@@ -135,7 +138,12 @@ pub fn main() -> ExitCode {
     // DataFusion walks some of a plan by recursion, and plans are as deep as clients make them.
     let outcome = match builder.thread_stack_size(STACK_BYTES).enable_all().build() {
         Ok(runtime) => {
-            let outcome = runtime.block_on(run(cli));
+            let outcome = runtime.block_on(async {
+                let outcome = run(cli).await;
+                #[cfg(feature = "standalone")]
+                traces::end().await;
+                outcome
+            });
             // A read of stdin cannot be interrupted: its thread ends with the process.
             runtime.shutdown_background();
             outcome
@@ -250,6 +258,11 @@ impl field::Visit for Line {
 
 /// Logs to stderr from here on.
 fn start_log(log: &LogArgs, default: &str) -> Result<(), Error> {
+    start_tracing(log, default, None::<LevelFilter>)
+}
+
+/// The same, and what else is to see spans and events.
+fn start_tracing(log: &LogArgs, default: &str, other: Option<impl Layer<Registry> + Send + Sync>) -> Result<(), Error> {
     let level = log.log.as_deref().unwrap_or(default);
     let filter = EnvFilter::builder().parse(filter(level)).map_err(|error| {
         Error::Usage(format!(
@@ -261,7 +274,7 @@ fn start_log(log: &LogArgs, default: &str) -> Result<(), Error> {
         io::IsTerminal::is_terminal(&io::stderr()) && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(colours);
     let filter = filter.and(WithoutHarmless);
-    let subscriber = tracing_subscriber::registry();
+    let subscriber = tracing_subscriber::registry().with(other);
     let started = match log.log_format.unwrap_or(LogFormat::Text) {
         LogFormat::Text => subscriber.with(lines.with_filter(filter)).try_init(),
         LogFormat::Json => subscriber.with(lines.json().with_filter(filter)).try_init(),

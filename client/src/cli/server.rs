@@ -7,7 +7,7 @@
 //! ```
 
 use super::args::{ExecutorArgs, LogArgs, LogFormat, SchedulerArgs, StandaloneArgs};
-use super::{Error, interrupted, start_log, unless_interrupted};
+use super::{Error, interrupted, traces, unless_interrupted};
 use crate::remote::DEFAULT_SCHEDULER;
 use crate::standalone::{Cluster, Options, again};
 use figment::Figment;
@@ -54,6 +54,8 @@ struct SchedulerSettings {
     #[serde(skip_serializing_if = "Option::is_none")]
     advertise: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    otlp_endpoint: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     log: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     log_format: Option<LogFormat>,
@@ -75,6 +77,7 @@ impl Default for SchedulerSettings {
             advertise: None,
             secrets_dir: DEFAULT_FOLDER.into(),
             drain_timeout: None,
+            otlp_endpoint: None,
             log: None,
             log_format: None,
         }
@@ -108,6 +111,8 @@ struct StandaloneSettings {
     #[serde(skip_serializing_if = "Option::is_none")]
     memory_limit: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    otlp_endpoint: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     log: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     log_format: Option<LogFormat>,
@@ -127,6 +132,7 @@ impl Default for StandaloneSettings {
             postgres,
             secrets_dir,
             drain_timeout,
+            otlp_endpoint,
             log,
             log_format,
             ..
@@ -147,6 +153,7 @@ impl Default for StandaloneSettings {
             task_slots: cores(),
             work_dir: None,
             memory_limit: None,
+            otlp_endpoint,
             log,
             log_format,
         }
@@ -171,6 +178,8 @@ struct ExecutorSettings {
     #[serde(skip_serializing_if = "Option::is_none")]
     drain_timeout: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    otlp_endpoint: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     log: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     log_format: Option<LogFormat>,
@@ -187,6 +196,7 @@ impl Default for ExecutorSettings {
             http_port: None,
             memory_limit: None,
             drain_timeout: None,
+            otlp_endpoint: None,
             log: None,
             log_format: None,
         }
@@ -243,14 +253,21 @@ fn positive(name: &str, value: usize) -> Result<usize, Error> {
     Ok(value)
 }
 
-fn log_of(log: Option<String>, log_format: Option<LogFormat>) -> LogArgs {
-    LogArgs { log, log_format }
+/// Logs, and exports traces when told to.
+fn start_tracing(
+    service: &'static str,
+    otlp_endpoint: Option<&str>,
+    log: Option<String>,
+    log_format: Option<LogFormat>,
+) -> Result<(), Error> {
+    let exported = otlp_endpoint.map(|endpoint| traces::start(endpoint, service)).transpose()?;
+    super::start_tracing(&LogArgs { log, log_format }, "info", exported)
 }
 
 /// Runs `headwater scheduler`.
 pub async fn scheduler(args: SchedulerArgs, log: &LogArgs) -> Result<(), Error> {
     let settings: SchedulerSettings = settings(args.config.as_deref(), &args.flags, log)?;
-    start_log(&log_of(settings.log, settings.log_format), "info")?;
+    start_tracing("headwater-scheduler", settings.otlp_endpoint.as_deref(), settings.log, settings.log_format)?;
     let options = SchedulerOptions {
         state_dir: settings.state_dir,
         bind: settings.bind,
@@ -281,7 +298,7 @@ pub async fn scheduler(args: SchedulerArgs, log: &LogArgs) -> Result<(), Error> 
 /// Runs `headwater standalone`.
 pub async fn standalone(args: StandaloneArgs, log: &LogArgs) -> Result<(), Error> {
     let settings: StandaloneSettings = settings(args.config.as_deref(), &args.flags, log)?;
-    start_log(&log_of(settings.log, settings.log_format), "info")?;
+    start_tracing("headwater-standalone", settings.otlp_endpoint.as_deref(), settings.log, settings.log_format)?;
     let options = Options {
         scheduler: SchedulerOptions {
             state_dir: settings.state_dir,
@@ -320,7 +337,7 @@ pub async fn standalone(args: StandaloneArgs, log: &LogArgs) -> Result<(), Error
 /// Runs `headwater executor`.
 pub async fn executor(args: ExecutorArgs, log: &LogArgs) -> Result<(), Error> {
     let settings: ExecutorSettings = settings(args.config.as_deref(), &args.flags, log)?;
-    start_log(&log_of(settings.log, settings.log_format), "info")?;
+    start_tracing("headwater-executor", settings.otlp_endpoint.as_deref(), settings.log, settings.log_format)?;
     let schedulers: Vec<_> =
         settings.scheduler.split(',').map(|address| address.trim().to_string()).filter(|a| !a.is_empty()).collect();
     if schedulers.is_empty() {

@@ -38,6 +38,7 @@ use datafusion_proto::protobuf::{LogicalPlanNode, PhysicalPlanNode};
 use fifo::FirstInFirstOut;
 use futures::{Stream, StreamExt, TryStreamExt};
 use headwater_executor::process::SCHEDULER_ALIAS;
+use headwater_executor::trace;
 use headwater_proto::error::{Error, Result};
 use job_state::RecordingJobState;
 use rows::Outputs;
@@ -45,6 +46,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 use tonic::transport::Endpoint;
+use tracing::Instrument;
 
 type Ballista = SchedulerServer<LogicalPlanNode, PhysicalPlanNode>;
 
@@ -209,6 +211,12 @@ impl Cluster {
 
     /// [`Cluster::run`], telling what is there of the result meanwhile.
     async fn watched(&self, job: Job, outputs: Option<&watch::Sender<Outputs>>) -> Result<JobOutcome> {
+        let span = tracing::debug_span!("job", job.name = job.name, job.id = tracing::field::Empty);
+        self.to_end(job, outputs).instrument(span).await
+    }
+
+    async fn to_end(&self, job: Job, outputs: Option<&watch::Sender<Outputs>>) -> Result<JobOutcome> {
+        trace::carry(&job.session);
         // Ballista sends with `try_send`: room for every status a job can have, so that none is lost.
         let (subscriber, mut statuses): (JobStatusSubscriber, _) = tokio::sync::mpsc::channel(1024);
         let job_id = self
@@ -216,6 +224,7 @@ impl Cluster {
             .submit_physical_plan(&job.name, job.session, job.plan, Some(subscriber))
             .await
             .map_err(|e| Error::transient("JOB_SUBMISSION_FAILED", e))?;
+        tracing::Span::current().record("job.id", job_id.as_str());
         let mut running = CancelOnDrop { cluster: self.clone(), job_id: Some(job_id.clone()) };
         let finished = async {
             let mut grown = self.jobs.grown();

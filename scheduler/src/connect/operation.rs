@@ -33,6 +33,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
+use tracing::Instrument;
 
 /// Bounds of an operation. The first four are Spark's `spark.connect.execute.reattachable.*`, with its defaults.
 #[derive(Debug, Clone)]
@@ -288,7 +289,9 @@ impl Operation {
     ) {
         let operation = Arc::downgrade(self);
         let id = self.identity.id.clone();
-        let task = tokio::spawn(async move {
+        let span =
+            tracing::debug_span!("operation", operation_id = self.identity.id, session_id = self.identity.session_id);
+        let work = async move {
             let ended = AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|_| {
                 Err(Error::internal("the execution panicked: see the scheduler's log, and please report it"))
             });
@@ -306,7 +309,8 @@ impl Operation {
             if let Some(operation) = operation.upgrade() {
                 operation.end(end);
             }
-        });
+        };
+        let task = tokio::spawn(work.instrument(span));
         *lock(&self.task) = Some(task.abort_handle());
         // Cancelled before it was known what to abort.
         if self.state() == State::Cancelled {

@@ -35,12 +35,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
-use tracing::Instrument;
+use tracing::{Instrument, Span};
 
 /// Between two looks for new data: Spark's `spark.sql.streaming.pollingDelay`.
 const POLLING_DELAY: Duration = Duration::from_millis(10);
 /// Between two reports of an idle query: Spark's `spark.sql.streaming.noDataProgressEventInterval`.
 const IDLE_REPORT_INTERVAL: Duration = Duration::from_secs(10);
+/// Name of the span of a batch.
+const BATCH_SPAN: &str = "batch";
 /// First pause after a transient failure; doubled up to [`RETRY_MAX`].
 const RETRY_MIN: Duration = Duration::from_millis(500);
 const RETRY_MAX: Duration = Duration::from_secs(30);
@@ -331,9 +333,17 @@ impl Phases {
     }
     async fn time<T>(&mut self, phase: &'static str, work: impl Future<Output = T>) -> T {
         let began = Instant::now();
-        let done = work.await;
+        let done = work.instrument(phase_span(phase)).await;
         *self.phases.entry(phase).or_default() += began.elapsed();
         done
+    }
+}
+
+/// A span for a phase of a batch. Before it there is none, or each look at the sources would be a trace of its own.
+fn phase_span(phase: &'static str) -> Span {
+    match Span::current().metadata() {
+        Some(outer) if outer.name() == BATCH_SPAN => tracing::debug_span!("phase", otel.name = phase),
+        _ => Span::none(),
     }
 }
 
@@ -469,7 +479,7 @@ impl Batches<'_> {
         committed: &mut bool,
     ) -> Result<Vec<Offset>> {
         let options = &self.run.options;
-        let span = tracing::info_span!("batch", query_id = %options.id, run_id = %options.run, batch_id = batch.id);
+        let span = tracing::info_span!(BATCH_SPAN, query_id = %options.id, run_id = %options.run, batch_id = batch.id);
         let _busy = Busy::begin(&self.run.busy);
         self.to_commit(batch, latest, phases, committed).instrument(span).await
     }
