@@ -770,6 +770,36 @@ async fn what_may_pass_is_tried_again_and_what_will_not_is_kept() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_batch_that_passes_its_deadline_runs_again() {
+    let test = TestCluster::start(1, 2).await;
+    let (dir, ledger, topic) = (tempfile::tempdir().unwrap(), Ledger::new(), Topic::new());
+    topic.produce(0..10).await;
+    ledger.held.send_replace(true);
+    let scheduler = Scheduler::open(dir.path(), &test.cluster, None).await;
+    let deadline = "SET headwater.batch.deadline = '500 milliseconds';";
+    let sql = [deadline, &topic.table(""), &ledger.table(), KAFKA_FLOW].concat();
+    let checkpoint = scheduler.start(&sql, "default").await.checkpoint;
+    let status = scheduler.until_state("RETRYING").await;
+    assert!(status.message.starts_with("[JOB_DEADLINE_EXCEEDED]"), "{status:?}");
+    assert!(*ledger.halves.borrow() > 0, "it was in the middle");
+    // More than the batch may read when it runs again.
+    topic.produce(10..20).await;
+    let decided = entries(&checkpoint, "offsets");
+    assert_eq!(decided.keys().collect::<Vec<_>>(), [&0]);
+    assert_eq!(ids(&checkpoint, "commits"), [0; 0]);
+    // The tasks of the next attempt are there, and go on to the end.
+    ledger.stopped_half_way(4).await;
+    ledger.held.send_replace(false);
+    scheduler.until_idle_after(1).await;
+    assert_eq!(entries(&checkpoint, "offsets")[&0], decided[&0], "the same offsets");
+    assert_eq!(ids(&checkpoint, "commits"), [0, 1]);
+    assert_eq!(ledger.rows_by_batch(), BTreeMap::from([(0, 10), (1, 10)]));
+    assert_eq!(ledger.table_rows(), (0..20).collect::<Vec<_>>());
+    scheduler.manager.shutdown().await;
+    test.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_bug_in_a_run_fails_its_query_and_no_other() {
     let test = TestCluster::start(1, 2).await;
     let (dir, ledger) = (tempfile::tempdir().unwrap(), Ledger::new());
