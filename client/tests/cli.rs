@@ -678,3 +678,99 @@ async fn health_is_the_exit_code() {
     check("+OK POP3\r\n", 1, "", "does not speak HTTP").await;
     ran(headwater(&["health", "--http", "127.0.0.1:1"])).await.check(1, "", "127.0.0.1:1 is not reached");
 }
+
+/// The command lines of README.md and docs/: each must be one that the binary takes.
+#[cfg(feature = "standalone")]
+mod documentation {
+    use clap::Parser;
+    use headwater::cli::args::Cli;
+    use std::path::Path;
+
+    /// Lines of fenced blocks, those that end with a backslash joined with the next.
+    fn fenced(text: &str) -> Vec<String> {
+        let mut lines: Vec<String> = vec![];
+        let (mut inside, mut goes_on) = (false, false);
+        for line in text.lines().map(str::trim) {
+            if line.starts_with("```") {
+                (inside, goes_on) = (!inside, false);
+            } else if inside {
+                let part = line.strip_suffix('\\');
+                let text = part.unwrap_or(line);
+                match lines.last_mut().filter(|_| goes_on) {
+                    Some(before) => before.push_str(text),
+                    None => lines.push(text.into()),
+                }
+                goes_on = part.is_some();
+            }
+        }
+        lines
+    }
+
+    /// The words of a shell's line up to the end of its first command.
+    fn words(line: &str) -> Vec<String> {
+        let (mut words, mut word, mut quote) = (vec![], None::<String>, None);
+        for c in line.chars() {
+            match (quote, c) {
+                (Some(open), c) if c == open => quote = None,
+                (None, '"' | '\'') => {
+                    quote = Some(c);
+                    word.get_or_insert_default();
+                }
+                (None, '|' | '&' | ';' | '<' | '>') => break,
+                (None, '#') if word.is_none() => break,
+                (None, c) if c.is_whitespace() => words.extend(word.take()),
+                (_, c) => word.get_or_insert_default().push(c),
+            }
+        }
+        words.extend(word);
+        words
+    }
+
+    /// The arguments of `headwater` on a line, perhaps behind variables or `docker … exec SERVICE`.
+    fn arguments(line: &str) -> Option<Vec<String>> {
+        let words = words(line);
+        let at = words.iter().position(|word| word == "headwater")?;
+        let is_variable = |word: &String| word.split_once('=').is_some_and(|(name, _)| name.starts_with("HEADWATER_"));
+        let in_container = words[0] == "docker" && words[..at].iter().any(|word| word == "exec");
+        (in_container || words[..at].iter().all(is_variable)).then(|| words[at..].to_vec())
+    }
+
+    #[test]
+    fn its_commands_are_taken() {
+        let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+        let mut files = vec![root.join("README.md")];
+        for entry in std::fs::read_dir(root.join("docs")).expect("docs is there") {
+            files
+                .extend(Some(entry.expect("it is read").path()).filter(|path| path.extension() == Some("md".as_ref())));
+        }
+        let mut found = 0;
+        for file in files {
+            let text = std::fs::read_to_string(&file).expect("it is text");
+            for (line, arguments) in fenced(&text).iter().filter_map(|line| Some((line, arguments(line)?))) {
+                found += 1;
+                if let Err(error) = Cli::try_parse_from(arguments) {
+                    panic!("{}: {line}\n{error}", file.display());
+                }
+            }
+        }
+        assert!(found > 15, "only {found} commands were found");
+    }
+
+    #[test]
+    fn commands_are_cut_out_of_lines() {
+        let check = |line: &str, expect: &[&str]| {
+            let expect = (!expect.is_empty()).then(|| expect.iter().map(|word| word.to_string()).collect::<Vec<_>>());
+            assert_eq!(arguments(line), expect, "{line}");
+        };
+        check("headwater sql \"SELECT 'a' AS b\" # why", &["headwater", "sql", "SELECT 'a' AS b"]);
+        check("HEADWATER_LOG=warn headwater query list | less", &["headwater", "query", "list"]);
+        check("docker compose exec -T scheduler headwater submit - < a.sql", &["headwater", "submit", "-"]);
+        check("headwater standalone &", &["headwater", "standalone"]);
+        check("cd headwater", &[]);
+        check("CREATE TABLE headwater (a INT)", &[]);
+        let text = "headwater outside\n```sh\n  headwater query \\\n    list --jsn\n```\nheadwater outside";
+        let lines = fenced(text);
+        assert_eq!(lines, ["headwater query list --jsn"]);
+        assert!(Cli::try_parse_from(words(&lines[0])).is_err(), "there is no such flag");
+    }
+}

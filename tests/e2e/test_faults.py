@@ -150,6 +150,49 @@ class Growth(unittest.TestCase):
         cluster.wait_for_executors(1)
 
 
+def small_disk(test, folder, size):
+    """A file system of so many bytes, mounted at `folder` until the test ends."""
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], check=True)
+    test.addCleanup(subprocess.run, ["umount", "-l", folder], check=True)
+
+
+@unittest.skipUnless(os.geteuid() == 0, "a small file system is mounted, which takes root")
+class FullDiskOfFiles(unittest.TestCase):
+    def test_a_table_of_files_grows_on_once_there_is_room(self):
+        cluster = Cluster(self._testMethodName)
+        self.addCleanup(cluster.stop)
+        disk = cluster.folder / "disk"
+        small_disk(self, disk, "1m")
+        kept = (disk / "kept").as_uri()
+        cluster.submit_text(
+            "keep",
+            f"""CREATE TABLE made USING `rate-micro-batch` OPTIONS (rowsPerBatch '10000', numPartitions '2');
+            CREATE TABLE kept USING parquet OPTIONS (path '{kept}');
+            CREATE FLOW keep AS INSERT INTO kept SELECT value FROM STREAM(made);""",
+        )
+        query = lambda: cluster.queries()["keep"]  # noqa: E731
+
+        def retrying():
+            found = query()
+            self.assertIn(found["state"], ("RUNNING", "WAITING", "RETRYING"), found["message"])
+            return found if found["state"] == "RETRYING" and found["trouble"] else None
+
+        found = wait_until("the disk is full", retrying)
+        self.assertEqual(found["trouble"]["errorClass"], "STORAGE_FULL", found)
+        self.assertEqual(found["trouble"]["system"], "storage", found)
+        self.assertIn("free space on the full disk", found["trouble"]["remedy"])
+        before = found["batchId"]
+        self.assertGreaterEqual(before, 0, "some batches had room")
+
+        subprocess.run(["mount", "-o", "remount,size=256m", disk], check=True)
+        wait_until("three more batches", lambda: query()["batchId"] >= before + 3)
+        cluster.ok("query", "stop", "keep")
+        [row] = cluster.sql("SELECT count(*) AS n, count(DISTINCT value) AS d, max(value) AS m FROM kept")
+        self.assertEqual((row["d"], row["m"]), (row["n"], row["n"] - 1), "no row twice, none missing")
+        self.assertGreaterEqual(row["n"], 10_000 * (query()["batchId"] + 1))
+
+
 @unittest.skipUnless(os.geteuid() == 0, "a small file system is mounted, which takes root")
 class FullDisk(unittest.TestCase):
     needs = ("KAFKA_ADDRESS", "CASSANDRA_ADDRESS")
@@ -158,9 +201,7 @@ class FullDisk(unittest.TestCase):
         cluster = Cluster(self._testMethodName)
         self.addCleanup(cluster.stop)
         disk = cluster.folder / "disk"
-        disk.mkdir()
-        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", disk], check=True)
-        self.addCleanup(subprocess.run, ["umount", "-l", disk], check=True)
+        small_disk(self, disk, "256k")
         flow = Flow("full")
         flow.set_up(cluster)
         cluster.submit(flow, "--checkpoint", (disk / "checkpoint").as_uri())

@@ -313,7 +313,7 @@ class ObjectStore(OutageCase):
         for away, back in ((refuse, allow), (s3.freeze, s3.thaw)):
             away()
             # The checkpoint lies in the state directory: what fails is whichever is asked first, it or the leadership.
-            self.assert_says_so("keep", ["state directory", "checkpoint"])
+            self.assert_says_so("keep", ["state directory", "checkpoint storage"])
             back()
             self.assert_goes_on("keep")
             self.assert_bounded(before)

@@ -188,10 +188,14 @@ fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     rules
 }
 
+/// Settings in lower case that the format `kafka` knows, though their names do not say so.
+const OF_KAFKA: [&str; 2] = ["spark.network.timeout", "spark.sql.streaming.kafka.usedeprecatedoffsetfetching"];
+
 /// Options of a connector: those of the table, and beneath them what the session sets for its format.
 ///
 /// `spark.cassandra.*` reaches the format `org.apache.spark.sql.cassandra` under its own name, and
-/// `spark.datasource.cassandra.key` as `key`, as Spark does for every source.
+/// `spark.datasource.cassandra.key` as `key`, as Spark does for every source. [`OF_KAFKA`] are
+/// Spark's settings that its Kafka sources read.
 pub fn with_defaults(format: &str, options: &Options, conf: &BTreeMap<String, String>) -> Options {
     let short = format.rsplit('.').next().unwrap_or(format).to_ascii_lowercase();
     let (own, datasource) = (format!("spark.{short}."), format!("spark.datasource.{short}."));
@@ -200,7 +204,7 @@ pub fn with_defaults(format: &str, options: &Options, conf: &BTreeMap<String, St
         let lower = key.to_ascii_lowercase();
         if lower.starts_with(&datasource) {
             all.set(&key[datasource.len()..], value);
-        } else if lower.starts_with(&own) {
+        } else if lower.starts_with(&own) || (short == "kafka" && OF_KAFKA.contains(&lower.as_str())) {
             all.set(key, value);
         }
     }
@@ -258,6 +262,7 @@ mod tests {
             ("spark.cassandra.auth.username", "u"),
             ("spark.datasource.cassandra.keyspace", "k"),
             ("spark.kafka.consumer.cache.capacity", "3"),
+            ("spark.network.timeout", "90s"),
         ]);
         let options = Options::new([("spark.cassandra.connection.HOST", "from-table")]);
         for format in ["cassandra", "org.apache.spark.sql.cassandra"] {
@@ -271,7 +276,10 @@ mod tests {
                 ]
             );
         }
-        assert_eq!(with_defaults("kafka", &Options::default(), &conf).iter().count(), 1);
+        assert_eq!(
+            with_defaults("kafka", &Options::default(), &conf).iter().collect::<Vec<_>>(),
+            [("spark.kafka.consumer.cache.capacity", "3"), ("spark.network.timeout", "90s")]
+        );
         assert_eq!(with_defaults("parquet", &options, &conf), options);
     }
 }

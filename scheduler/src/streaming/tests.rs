@@ -770,6 +770,76 @@ async fn what_may_pass_is_tried_again_and_what_will_not_is_kept() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_batch_that_passes_its_deadline_runs_again() {
+    let test = TestCluster::start(1, 2).await;
+    let (dir, ledger, topic) = (tempfile::tempdir().unwrap(), Ledger::new(), Topic::new());
+    topic.produce(0..10).await;
+    ledger.held.send_replace(true);
+    let scheduler = Scheduler::open(dir.path(), &test.cluster, None).await;
+    let deadline = "SET headwater.batch.deadline = '500 milliseconds';";
+    let sql = [deadline, &topic.table(""), &ledger.table(), KAFKA_FLOW].concat();
+    let checkpoint = scheduler.start(&sql, "default").await.checkpoint;
+    let status = scheduler.until_state("RETRYING").await;
+    assert!(status.message.starts_with("[JOB_DEADLINE_EXCEEDED]"), "{status:?}");
+    assert!(*ledger.halves.borrow() > 0, "it was in the middle");
+    // More than the batch may read when it runs again.
+    topic.produce(10..20).await;
+    let decided = entries(&checkpoint, "offsets");
+    assert_eq!(decided.keys().collect::<Vec<_>>(), [&0]);
+    assert_eq!(ids(&checkpoint, "commits"), [0; 0]);
+    // The tasks of the next attempt are there, and go on to the end.
+    ledger.stopped_half_way(4).await;
+    ledger.held.send_replace(false);
+    scheduler.until_idle_after(1).await;
+    assert_eq!(entries(&checkpoint, "offsets")[&0], decided[&0], "the same offsets");
+    assert_eq!(ids(&checkpoint, "commits"), [0, 1]);
+    assert_eq!(ledger.rows_by_batch(), BTreeMap::from([(0, 10), (1, 10)]));
+    assert_eq!(ledger.table_rows(), (0..20).collect::<Vec<_>>());
+    scheduler.manager.shutdown().await;
+    test.stop().await;
+}
+
+/// Records that were dropped while the query was stopped: it fails, and goes on without them when told to.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_whose_records_are_gone_fails_unless_told_otherwise() {
+    const FLOW: &str = "CREATE FLOW numbers AS INSERT INTO target SELECT offset FROM STREAM(source);";
+    let test = TestCluster::start(1, 2).await;
+    let (dir, ledger) = (tempfile::tempdir().unwrap(), Ledger::new());
+    let topic = Topic(EmbeddedBroker::start([("numbers", 1)]).unwrap());
+    let record = |size: usize| NewRecord { partition: Some(0), ..NewRecord::of_value("x".repeat(size)) };
+    let admin = Admin::new(topic.0.address()).unwrap();
+    admin.produce("numbers", (0..10).map(|_| record(1))).await.unwrap();
+    let scheduler = Scheduler::open(dir.path(), &test.cluster, None).await;
+    let started = scheduler.start(&[&topic.table(""), &ledger.table(), FLOW].concat(), "default").await;
+    scheduler.until_idle_after(0).await;
+    scheduler.manager.stop("numbers").await.unwrap();
+    // Or its consumer reads ahead while the records are still there.
+    connectors::kafka::forget_query(&started.id);
+
+    // Overflows the partition. Whole message sets are dropped: each of these is one.
+    for _ in 0..100 {
+        admin.produce("numbers", [record(100_000)]).await.unwrap();
+    }
+    let log = &admin.describe_topic("numbers").await.unwrap().partitions[0];
+    let (begin, end) = (log.earliest.unwrap(), log.latest.unwrap());
+    assert!(begin > 10 && end == 110, "nothing was dropped: {begin}..{end}");
+    scheduler.manager.restart("numbers").await.unwrap();
+    let status = scheduler.until_state("FAILED").await;
+    assert!(status.message.contains("[KAFKA_DATA_LOSS]"), "{status:?}");
+    assert!(status.message.contains("topic numbers partition 0"), "{status:?}");
+    assert_eq!(ids(&started.checkpoint, "commits"), [0]);
+    assert_eq!(ledger.values(), (0..10).collect::<Vec<_>>());
+
+    let table = topic.table(", failOnDataLoss 'false'").replace("CREATE TABLE", "CREATE OR REPLACE TABLE");
+    let again = scheduler.start(&[&table, FLOW].concat(), "default").await;
+    assert_eq!((&again.id, &again.checkpoint), (&started.id, &started.checkpoint));
+    scheduler.until_idle_after(1).await;
+    assert_eq!(ledger.table_rows(), (0..10).chain(begin..end).collect::<Vec<_>>());
+    scheduler.manager.shutdown().await;
+    test.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_bug_in_a_run_fails_its_query_and_no_other() {
     let test = TestCluster::start(1, 2).await;
     let (dir, ledger) = (tempfile::tempdir().unwrap(), Ledger::new());
@@ -877,7 +947,7 @@ async fn a_report_says_what_a_batch_did() {
         assert_eq!(report["sink"], sink);
         let duration = report["batchDuration"].as_i64().unwrap();
         assert_eq!(report["durationMs"]["triggerExecution"], duration);
-        let phases = ["walCommit", "getBatch", "queryPlanning", "addBatch", "commitOffsets"];
+        let phases = ["getOffset", "walCommit", "getBatch", "queryPlanning", "addBatch", "commitOffsets"];
         let took: i64 = phases.iter().map(|phase| report["durationMs"][*phase].as_i64().expect(phase)).sum();
         assert!(took <= duration, "{report}");
         assert!(report["processedRowsPerSecond"].as_f64().unwrap() > 0.0, "{report}");

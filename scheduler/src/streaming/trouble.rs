@@ -72,7 +72,7 @@ fn system(class: &str) -> &'static str {
 /// What a person can do. The query itself goes on trying, whatever they do.
 fn remedy(error: &Error) -> &'static str {
     let says = |words: &[&str]| words.iter().any(|word| error.message.contains(word));
-    if says(&["No space left", "os error 28", "QuotaExceeded", "disk full"]) {
+    if error.class == "STORAGE_FULL" || says(&["No space left", "os error 28", "QuotaExceeded", "disk full"]) {
         return "free space on the full disk; the query goes on by itself";
     }
     if says(&["Name or service not known", "failed to lookup address", "Failed to resolve", "name resolution"]) {
@@ -117,6 +117,9 @@ mod tests {
         check("KAFKA_UNREACHABLE", "brokers h:9092 do not answer", "kafka", "kafka.bootstrap.servers");
         check("CASSANDRA_UNREACHABLE", "h: Name or service not known", "cassandra", "name resolution");
         check("CHECKPOINT_UNAVAILABLE", "failed to write: No space left on device", "checkpoint storage", "free space");
+        let full = "failed to write file:///t/part-0.parquet: no space left there";
+        check("STORAGE_FULL", full, "storage", "free space on the full disk");
+        check("STORAGE_UNAVAILABLE", "no answer", "storage", "reachable again");
         check("JOB_DEADLINE_EXCEEDED", "job q batch 1", "executors", "headwater.batch.deadline");
         check("LEADERSHIP_UNCONFIRMED", "it is not certain that this scheduler leads", "state directory", "writable");
         check("ODD", "odd", "headwater", "message");

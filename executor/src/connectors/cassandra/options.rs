@@ -27,10 +27,10 @@ use std::str::FromStr;
 enum Support {
     /// It means what the connector's documentation says.
     Honoured,
-    /// Accepted; here it has nothing to act on, and no result depends on it.
+    /// Accepted with a warning; here it has nothing to act on, and no result depends on it.
     NoEffect,
-    /// Refused unless it has this value, with the reason.
-    Only(&'static str, &'static str),
+    /// Refused unless it has one of these values, with the reason.
+    Only(&'static [&'static str], &'static str),
     /// Refused, with the reason.
     Refused(&'static str),
 }
@@ -50,12 +50,12 @@ const NAMES: &[(&str, Support)] = &[
     ("writetime", Honoured),
     ("ttl.*", Honoured),
     ("writetime.*", Honoured),
-    ("directjoinsetting", NoEffect),
+    ("directjoinsetting", Only(&["auto", "off"], "no join asks Cassandra for the keys of its other side")),
     ("directjoinsizeratio", NoEffect),
-    ("ignoremissingmetacolumns", Only("false", "a missing column is always an error")),
-    // What Spark's readers and writers hand to every source.
-    ("checkpointlocation", NoEffect),
-    ("queryname", NoEffect),
+    ("ignoremissingmetacolumns", Only(&["false"], "a missing column is always an error")),
+    // What Spark's readers and writers hand to every source: whoever starts the query has honoured them.
+    ("checkpointlocation", Honoured),
+    ("queryname", Honoured),
     ("spark.cassandra.output.consistency.level", Honoured),
     ("spark.cassandra.output.batch.size.rows", Honoured),
     ("spark.cassandra.output.batch.size.bytes", Honoured),
@@ -539,8 +539,9 @@ fn wrong_value(name: &str, value: &str, expected: &str) -> Error {
     Error::invalid("CASSANDRA_INVALID_OPTION", format!("option {name} is '{value}': expected {expected}"))
 }
 
-/// Refuses what is unknown and what cannot be honoured.
-fn check_names(options: &Options) -> Result<()> {
+/// Refuses what is unknown and what cannot be honoured; those that have no effect.
+fn check_names(options: &Options) -> Result<Vec<&str>> {
+    let mut without_effect = vec![];
     for (given, value) in options.iter() {
         let lower = given.to_ascii_lowercase();
         // `cluster:keyspace/setting`
@@ -554,12 +555,13 @@ fn check_names(options: &Options) -> Result<()> {
         };
         let support = NAMES.iter().find(|(known, _)| matches(known)).map(|(_, support)| *support);
         match support {
-            Some(Honoured | NoEffect) => {}
-            Some(Only(allowed, _)) if value.trim().eq_ignore_ascii_case(allowed) => {}
+            Some(Honoured) => {}
+            Some(NoEffect) => without_effect.push(given),
+            Some(Only(allowed, _)) if allowed.iter().any(|allowed| value.trim().eq_ignore_ascii_case(allowed)) => {}
             Some(Only(allowed, why)) => {
                 return Err(Error::invalid(
                     "CASSANDRA_UNSUPPORTED_OPTION",
-                    format!("option {given} can only be {allowed}: {why}"),
+                    format!("option {given} can only be {}: {why}", allowed.join(" or ")),
                 ));
             }
             Some(Refused(why)) => {
@@ -590,7 +592,13 @@ fn check_names(options: &Options) -> Result<()> {
             }
         }
     }
-    Ok(())
+    Ok(without_effect)
+}
+
+fn warn(without_effect: &[&str]) {
+    if !without_effect.is_empty() {
+        tracing::warn!(options = without_effect.join(", "), "options have no effect here");
+    }
 }
 
 fn table_name(options: &Options) -> Result<TableName> {
@@ -746,7 +754,7 @@ impl SinkOptions {
     /// # Errors
     /// A name that is unknown or cannot be honoured, or a value that does not parse; the message names it.
     pub fn parse(options: &Options) -> Result<Self> {
-        check_names(options)?;
+        warn(&check_names(options)?);
         let name = table_name(options)?;
         let lookup = lookup(options, &name.keyspace);
         let grouping_option = "spark.cassandra.output.batch.grouping.key";
@@ -825,7 +833,7 @@ impl TableOptions {
     /// # Errors
     /// As [`SinkOptions::parse`].
     pub fn parse(options: &Options) -> Result<Self> {
-        check_names(options)?;
+        warn(&check_names(options)?);
         let name = table_name(options)?;
         let lookup = lookup(options, &name.keyspace);
         let metadata = options
@@ -933,6 +941,24 @@ mod tests {
         sink(&[("spark.cassandra.connection.ssl.enabled", "false")]).unwrap();
         let none = SinkOptions::parse(&Options::new([("table", "t")])).unwrap_err();
         assert!(none.message.contains("needs option keyspace"), "{none}");
+    }
+
+    #[test]
+    fn what_has_no_effect_is_known_as_such() {
+        let check = |given: &str, expect: &[&str]| {
+            let options = Options::new([("keyspace", "k"), ("table", "t"), (given, "auto")]);
+            assert_eq!(check_names(&options).unwrap(), expect);
+        };
+        check("directJoinSizeRatio", &["directJoinSizeRatio"]);
+        check("c/spark.cassandra.connection.keepAliveMS", &["c/spark.cassandra.connection.keepAliveMS"]);
+        check("directJoinSetting", &[]);
+        check("queryName", &[]);
+        refused(
+            &[("directJoinSetting", "on")],
+            "CASSANDRA_UNSUPPORTED_OPTION",
+            "directJoinSetting can only be auto or off",
+        );
+        refused(&[("ignoreMissingMetaColumns", "true")], "CASSANDRA_UNSUPPORTED_OPTION", "can only be false");
     }
 
     #[test]

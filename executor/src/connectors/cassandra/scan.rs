@@ -120,9 +120,15 @@ impl SerializeRow for Raw {
     }
 }
 
-/// The query of a descriptor's kind.
-fn statement(config: &ReaderConfig, selected: &[&str], by_range: bool) -> String {
+/// The query of a descriptor's kind, for these fields of the full schema.
+fn statement(config: &ReaderConfig, projection: Option<&[usize]>, by_range: bool) -> String {
     let key: Vec<String> = config.partition_key.iter().map(|column| quoted(column)).collect();
+    let selected: Vec<&str> = match projection {
+        // Rows are counted even where no column is wanted.
+        Some([]) => vec![&key[0]],
+        Some(projection) => projection.iter().map(|at| config.selected[*at].as_str()).collect(),
+        None => config.selected.iter().map(String::as_str).collect(),
+    };
     let mut conditions = if by_range {
         let key = key.join(", ");
         vec![format!("token({key}) > ?"), format!("token({key}) <= ?")]
@@ -194,16 +200,13 @@ impl Reader for CassandraReader {
         let descriptor: Descriptor =
             serde_json::from_str(descriptor).map_err(|e| Error::internal(format!("cassandra descriptor: {e}")))?;
         let config = Arc::clone(&self.config);
-        let selected: Vec<String> = match projection {
-            Some(projection) => projection.iter().map(|at| config.selected[*at].clone()).collect(),
-            None => config.selected.clone(),
-        };
+        let cql = statement(&config, projection, matches!(descriptor, Descriptor::Ranges(_)));
         let batch_rows = context.session_config().batch_size();
         let mut builder = RecordBatchReceiverStreamBuilder::new(Arc::clone(&schema), BATCHES_AHEAD);
         let out = builder.tx();
         builder.spawn(async move {
             let queries = queries(&config, &descriptor).map_err(to_datafusion)?;
-            let scan = Scan::open(config, selected, schema, batch_rows, matches!(descriptor, Descriptor::Ranges(_)));
+            let scan = Scan::open(config, &cql, schema, batch_rows, matches!(descriptor, Descriptor::Ranges(_)));
             let mut scan = scan.await.map_err(to_datafusion)?;
             scan.run(queries, &out).await.map_err(to_datafusion)
         });
@@ -259,17 +262,13 @@ struct Scan {
 impl Scan {
     async fn open(
         config: Arc<ReaderConfig>,
-        selected: Vec<String>,
+        cql: &str,
         schema: SchemaRef,
         batch_rows: usize,
         by_range: bool,
     ) -> Result<Self> {
         let cluster = cluster(&config.connection).await?;
-        // Rows are counted even where no column is wanted.
-        let counted = quoted(&config.partition_key[0]);
-        let columns: Vec<&str> =
-            if selected.is_empty() { vec![&counted] } else { selected.iter().map(String::as_str).collect() };
-        let mut prepared = cluster.prepare(&statement(&config, &columns, by_range)).await?;
+        let mut prepared = cluster.prepare(cql).await?;
         prepared.set_consistency(config.read.consistency.0);
         prepared.set_is_idempotent(true);
         prepared.set_page_size(config.read.fetch_rows);
@@ -277,7 +276,7 @@ impl Scan {
         let decoders = specs
             .get()
             .iter()
-            .take(selected.len())
+            .take(schema.fields().len())
             .map(|spec| Decoder::new(spec.typ()))
             .collect::<Result<Vec<_>, _>>()
             .map_err(|reason| {
@@ -395,6 +394,57 @@ impl Scan {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::connectors::Options;
+    use crate::connectors::cassandra::options::TableOptions;
+    use crate::connectors::cassandra::pushdown::{Predicate, predicate};
+    use crate::connectors::cassandra::schema::{TableColumn, TableSchema};
+    use crate::connectors::cassandra::table::condition;
+    use datafusion::prelude::{Expr, col, lit};
+    use scylla::cluster::metadata::{ColumnType, NativeType};
+
+    /// Key p, q; clustering c; x.
+    fn config(filters: &[Expr], limit: Option<usize>) -> ReaderConfig {
+        let options = TableOptions::parse(&Options::new([("keyspace", "k"), ("table", "T")])).unwrap();
+        let column = |name: &str| TableColumn { name: name.into(), cql: ColumnType::Native(NativeType::Int) };
+        let table = TableSchema {
+            name: options.name.clone(),
+            columns: ["p", "q", "c", "X"].map(column).into(),
+            partition_key: vec!["p".into(), "q".into()],
+            clustering: vec!["c".into()],
+            view: false,
+        };
+        let predicates: Vec<Predicate> = filters.iter().map(|filter| predicate(filter, &table).unwrap()).collect();
+        ReaderConfig {
+            selected: table.selected(&options),
+            connection: options.connection,
+            name: options.name,
+            read: options.read,
+            partition_key: table.partition_key,
+            filter: condition(&predicates.iter().collect::<Vec<_>>()),
+            limit,
+        }
+    }
+
+    #[test]
+    fn statements() {
+        let check = |config: &ReaderConfig, projection: Option<&[usize]>, by_range: bool, expect: &str| {
+            assert_eq!(statement(config, projection, by_range), expect);
+        };
+        let ring = r#"token("p", "q") > ? AND token("p", "q") <= ?"#;
+        let all = config(&[], None);
+        check(&all, None, true, &format!(r#"SELECT "p", "q", "c", "X" FROM "k"."T" WHERE {ring}"#));
+        check(&all, Some(&[3]), true, &format!(r#"SELECT "X" FROM "k"."T" WHERE {ring}"#));
+        check(&all, Some(&[]), true, &format!(r#"SELECT "p" FROM "k"."T" WHERE {ring}"#));
+        check(&all, Some(&[2, 0]), false, r#"SELECT "c", "p" FROM "k"."T" WHERE "p" = ? AND "q" = ?"#);
+        check(&config(&[], Some(5)), Some(&[2]), true, &format!(r#"SELECT "c" FROM "k"."T" WHERE {ring} LIMIT 5"#));
+        let from_seven = config(&[col("c").gt_eq(lit(7))], None);
+        let expect = format!(r#"SELECT "X" FROM "k"."T" WHERE {ring} AND "c" >= ? ALLOW FILTERING"#);
+        check(&from_seven, Some(&[3]), true, &expect);
+        assert_eq!(from_seven.filter.values, [vec![0, 0, 0, 7]]);
+        let some = config(&[col("c").in_list(vec![lit(1), lit(2)], false)], None);
+        let expect = r#"SELECT "X" FROM "k"."T" WHERE "p" = ? AND "q" = ? AND "c" IN (?, ?) ALLOW FILTERING"#;
+        check(&some, Some(&[3]), false, expect);
+    }
 
     #[test]
     fn descriptors_survive_the_journey() {

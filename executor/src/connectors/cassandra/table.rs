@@ -156,7 +156,7 @@ async fn indexed_columns(cluster: &Cluster, table: &TableSchema) -> Result<Vec<S
 }
 
 /// Conditions beyond the partition key, as text and values.
-fn condition(predicates: &[&Predicate]) -> Where {
+pub fn condition(predicates: &[&Predicate]) -> Where {
     let mut conditions = vec![];
     let mut values = vec![];
     for predicate in predicates {

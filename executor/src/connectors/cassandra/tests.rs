@@ -334,6 +334,33 @@ async fn what_is_missing_is_named() {
     assert!(error.kind == ErrorKind::InvalidRequest && error.message.contains("datacenter1"), "{error}");
 }
 
+/// One node, one copy: what asks for more cannot be served.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn consistency_levels_are_asked_for() {
+    let Some(space) = Space::new("consistency").await else { return };
+    space.run("CREATE TABLE KS.users (id uuid PRIMARY KEY, name text)").await;
+    let (first, once) = (id(1), ("spark.cassandra.query.retry.count", "0"));
+    let rows = [users(&[Some(&first)], &[Some("a")])];
+    let level = "spark.cassandra.output.consistency.level";
+    let error = space.write("users", &[(level, "THREE"), once], &rows).await.unwrap_err();
+    assert_eq!((error.kind, error.class.as_str()), (ErrorKind::Transient, "CASSANDRA_WRITE_FAILED"));
+    assert!(error.message.to_uppercase().contains("CONSISTENCY: THREE"), "{error}");
+    assert_eq!(space.count("users").await, 0);
+    space.write("users", &[(level, "ONE"), once], &rows).await.unwrap();
+
+    let level = "spark.cassandra.input.consistency.level";
+    let read = async |name: &str| {
+        let context = SessionContext::new();
+        let options = space.options("users", &[(level, name), once]);
+        context.register_table("users", Cassandra.table(&options, None).await.unwrap()).unwrap();
+        context.sql("SELECT id FROM users").await.unwrap().collect().await
+    };
+    assert_eq!(read("ONE").await.unwrap().iter().map(RecordBatch::num_rows).sum::<usize>(), 1);
+    let error = read("TWO").await.unwrap_err().to_string();
+    assert!(error.contains("CASSANDRA_READ_FAILED"), "{error}");
+    assert!(error.to_uppercase().contains("CONSISTENCY: TWO"), "{error}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_batch_that_is_too_large_goes_row_by_row() {
     let Some(space) = Space::new("large").await else { return };

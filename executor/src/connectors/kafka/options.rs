@@ -19,50 +19,71 @@ use std::time::Duration;
 
 const INVALID: &str = "KAFKA_INVALID_OPTION";
 
-/// Options of a source (batch and stream).
-const SOURCE_OPTIONS: &[&str] = &[
-    "assign",
-    "subscribe",
-    "subscribePattern",
-    "startingTimestamp",
-    "startingOffsetsByTimestamp",
-    "startingOffsets",
-    "endingTimestamp",
-    "endingOffsetsByTimestamp",
-    "endingOffsets",
-    "startingOffsetsByTimestampStrategy",
-    "failOnDataLoss",
-    "kafkaConsumer.pollTimeoutMs",
-    "fetchOffset.numRetries",
-    "fetchOffset.retryIntervalMs",
-    "maxOffsetsPerTrigger",
-    "minOffsetsPerTrigger",
-    "maxTriggerDelay",
-    "minPartitions",
-    "maxRecordsPerPartition",
-    "groupIdPrefix",
-    "includeHeaders",
-    "headwater.commit.group.id",
-    "spark.kafka.consumer.cache.capacity",
-    "spark.kafka.consumer.cache.timeout",
-    "spark.kafka.consumer.cache.evictorThreadRunInterval",
-    "spark.kafka.consumer.cache.jmx.enable",
-    "spark.kafka.consumer.fetchedData.cache.timeout",
-    "spark.kafka.consumer.fetchedData.cache.evictorThreadRunInterval",
-    "spark.sql.streaming.kafka.useDeprecatedOffsetFetching",
+/// What is done about an option name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Support {
+    /// It means what Spark's documentation says.
+    Honoured,
+    /// A time is accepted, with a warning; here it has nothing to act on, and no result depends on it.
+    NoEffect,
+    /// `false` alone, with the reason.
+    False(&'static str),
+}
+use Support::{False, Honoured, NoEffect};
+
+/// Every option of a source (batch and stream) and of a sink. A catalog table may be read and written, so either half
+/// takes the other's and leaves them be.
+const NAMES: &[(&str, Support)] = &[
+    ("assign", Honoured),
+    ("subscribe", Honoured),
+    ("subscribePattern", Honoured),
+    ("startingTimestamp", Honoured),
+    ("startingOffsetsByTimestamp", Honoured),
+    ("startingOffsets", Honoured),
+    ("endingTimestamp", Honoured),
+    ("endingOffsetsByTimestamp", Honoured),
+    ("endingOffsets", Honoured),
+    ("startingOffsetsByTimestampStrategy", Honoured),
+    ("failOnDataLoss", Honoured),
+    ("kafkaConsumer.pollTimeoutMs", Honoured),
+    // Beneath it, as in Spark.
+    (NETWORK_TIMEOUT, Honoured),
+    ("fetchOffset.numRetries", Honoured),
+    ("fetchOffset.retryIntervalMs", Honoured),
+    ("maxOffsetsPerTrigger", Honoured),
+    ("minOffsetsPerTrigger", Honoured),
+    ("maxTriggerDelay", Honoured),
+    ("minPartitions", Honoured),
+    ("maxRecordsPerPartition", Honoured),
+    ("groupIdPrefix", Honoured),
+    ("includeHeaders", Honoured),
+    ("headwater.commit.group.id", Honoured),
+    ("spark.kafka.consumer.cache.capacity", Honoured),
+    ("spark.kafka.consumer.cache.timeout", Honoured),
+    // An idle client is closed when its time is up, and nobody goes round to look.
+    ("spark.kafka.consumer.cache.evictorThreadRunInterval", NoEffect),
+    ("spark.kafka.consumer.cache.jmx.enable", False("there is no JVM that could show it")),
+    // What a consumer has fetched stays with the consumer.
+    ("spark.kafka.consumer.fetchedData.cache.timeout", NoEffect),
+    ("spark.kafka.consumer.fetchedData.cache.evictorThreadRunInterval", NoEffect),
+    (
+        "spark.sql.streaming.kafka.useDeprecatedOffsetFetching",
+        False("offsets are asked of the brokers, never of a consumer that was assigned the partitions"),
+    ),
+    ("topic", Honoured),
+    ("spark.kafka.producer.cache.timeout", Honoured),
+    ("spark.kafka.producer.cache.evictorThreadRunInterval", NoEffect),
 ];
 
-/// Options of a sink. A catalog table may be read and written, so either half takes the other's and leaves them be.
-const SINK_OPTIONS: &[&str] = &[
-    "topic",
-    "includeHeaders",
-    "spark.kafka.producer.cache.timeout",
-    "spark.kafka.producer.cache.evictorThreadRunInterval",
-];
+/// Spark's bound on every wait for a network, in seconds where it has no unit.
+const NETWORK_TIMEOUT: &str = "spark.network.timeout";
 
 /// How long a broker may stay silent before an offset or metadata request gives up; the user's
 /// `kafka.default.api.timeout.ms` replaces it. Java waits 60 s, which is a long time to look at nothing.
 const API_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a task waits for a record unless it is told otherwise: Spark's.
+const POLL_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Which topic partitions a source reads.
 #[derive(Debug, Clone)]
@@ -343,13 +364,21 @@ impl SourceOptions {
     }
 
     fn parse(options: &Options, starting: Bound) -> Result<Self> {
-        refuse_unknown(options)?;
+        warn(&check_names(options)?);
         let strategy = strategy(options)?;
         let mut properties = properties(options, Half::Source)?;
         // Partitions are read by plan, never by group membership, so no consumer joins a group and there is none to
         // authorise; the name shows in the brokers' logs and quotas all the same.
         let prefix = options.get("groupIdPrefix").unwrap_or("spark-kafka-source");
-        let name = properties.remove("group.id").unwrap_or_else(|| prefix.to_string());
+        let group = properties.remove("group.id");
+        if let Some(group) = &group {
+            tracing::warn!(
+                group,
+                "option kafka.group.id is not recommended: no consumer joins the group here, its name becomes the \
+                 client.id, and groupIdPrefix is ignored"
+            );
+        }
+        let name = group.unwrap_or_else(|| prefix.to_string());
         properties.set_default("client.id", name);
         // Java's default; librdkafka's is read_committed.
         properties.set_default("isolation.level", "read_uncommitted");
@@ -364,7 +393,9 @@ impl SourceOptions {
                 return Err(invalid("startingOffsetsByTimestampStrategy", &format!("'{other}': use error or latest")));
             }
         };
-        let poll_timeout = number(options, "kafkaConsumer.pollTimeoutMs", 0)?.unwrap_or(120_000);
+        let network_timeout = duration_in(options, NETWORK_TIMEOUT, "s")?.unwrap_or(POLL_TIMEOUT);
+        let poll_timeout =
+            number(options, "kafkaConsumer.pollTimeoutMs", 0)?.map_or(network_timeout, Duration::from_millis);
         let capacity = number(options, "spark.kafka.consumer.cache.capacity", 1)?.unwrap_or(64);
         Ok(Self {
             strategy,
@@ -373,7 +404,7 @@ impl SourceOptions {
             ending: bound(options, "ending", Bound::Latest)?,
             timestamp_strategy,
             fail_on_data_loss: boolean(options, "failOnDataLoss")?.unwrap_or(true),
-            poll_timeout: Duration::from_millis(poll_timeout),
+            poll_timeout,
             fetch_retries: number(options, "fetchOffset.numRetries", 1)?.unwrap_or(3).min(u64::from(u32::MAX)) as u32,
             fetch_retry_interval: Duration::from_millis(
                 number(options, "fetchOffset.retryIntervalMs", 0)?.unwrap_or(10),
@@ -411,7 +442,7 @@ impl SinkOptions {
     /// # Errors
     /// `KAFKA_INVALID_OPTION` names the option, and what is expected of it.
     pub fn parse(options: &Options) -> Result<Self> {
-        refuse_unknown(options)?;
+        warn(&check_names(options)?);
         boolean(options, "includeHeaders")?;
         let mut properties = properties(options, Half::Sink)?;
         properties.set_default("enable.idempotence", "true");
@@ -458,20 +489,26 @@ fn boolean(options: &Options, key: &str) -> Result<Option<bool>> {
 }
 
 fn duration(options: &Options, key: &str) -> Result<Option<Duration>> {
-    let Some(text) = options.get(key) else { return Ok(None) };
-    parse_duration(text)
-        .map(Some)
-        .ok_or_else(|| invalid(key, &format!("'{text}' must be a time such as 500ms, 10s, 15m, 1h or milliseconds")))
+    duration_in(options, key, "ms")
 }
 
-/// Spark's time strings: a number and a unit, milliseconds without.
-fn parse_duration(text: &str) -> Option<Duration> {
+/// `unit` is that of a bare number.
+fn duration_in(options: &Options, key: &str, unit: &str) -> Result<Option<Duration>> {
+    let Some(text) = options.get(key) else { return Ok(None) };
+    parse_duration(text, unit).map(Some).ok_or_else(|| {
+        invalid(key, &format!("'{text}' must be a time such as 500ms, 10s, 15m, 1h, or a number ({unit})"))
+    })
+}
+
+/// Spark's time strings: a number and a unit.
+fn parse_duration(text: &str, default_unit: &str) -> Option<Duration> {
     let text = text.trim().to_ascii_lowercase();
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let value: u64 = text[..digits].parse().ok()?;
-    let micros = match text[digits..].trim() {
+    let unit = text[digits..].trim();
+    let micros = match if unit.is_empty() { default_unit } else { unit } {
         "us" => 1,
-        "" | "ms" => 1_000,
+        "ms" => 1_000,
         "s" => 1_000_000,
         "m" | "min" => 60_000_000,
         "h" => 3_600_000_000,
@@ -566,27 +603,49 @@ fn bound(options: &Options, which: &str, default: Bound) -> Result<Bound> {
     }
 }
 
-fn refuse_unknown(options: &Options) -> Result<()> {
-    let known = || SOURCE_OPTIONS.iter().chain(SINK_OPTIONS).copied();
+/// Refuses what is unknown and what cannot be honoured; those that have no effect.
+fn check_names(options: &Options) -> Result<Vec<&str>> {
+    let mut without_effect = vec![];
     for (key, _) in options.iter() {
         if key.len() > 6 && key[..6].eq_ignore_ascii_case("kafka.") {
             continue;
         }
-        if known().any(|name| name.eq_ignore_ascii_case(key)) {
-            continue;
+        match NAMES.iter().find(|(name, _)| name.eq_ignore_ascii_case(key)) {
+            Some((_, Honoured)) => {}
+            Some((_, NoEffect)) => {
+                duration(options, key)?;
+                without_effect.push(key);
+            }
+            Some((_, False(why))) => {
+                if boolean(options, key)? == Some(true) {
+                    return Err(invalid(key, &format!("true is not supported: {why}")));
+                }
+            }
+            None => return Err(unknown(key)),
         }
-        let hint = known()
-            .chain(["kafka.bootstrap.servers"])
-            .map(|name| (distance(&name.to_ascii_lowercase(), &key.to_ascii_lowercase()), name))
-            .min()
-            .filter(|(distance, _)| *distance <= 1 + key.len() / 3)
-            .map_or(String::new(), |(_, name)| format!("; did you mean {name}?"));
-        return Err(Error::invalid(
-            "KAFKA_UNKNOWN_OPTION",
-            format!("option {key} is not known to format kafka (properties of the client begin with kafka.){hint}"),
-        ));
     }
-    Ok(())
+    Ok(without_effect)
+}
+
+fn warn(without_effect: &[&str]) {
+    if !without_effect.is_empty() {
+        tracing::warn!(options = without_effect.join(", "), "options have no effect here");
+    }
+}
+
+fn unknown(key: &str) -> Error {
+    let hint = NAMES
+        .iter()
+        .map(|(name, _)| *name)
+        .chain(["kafka.bootstrap.servers"])
+        .map(|name| (distance(&name.to_ascii_lowercase(), &key.to_ascii_lowercase()), name))
+        .min()
+        .filter(|(distance, _)| *distance <= 1 + key.len() / 3)
+        .map_or(String::new(), |(_, name)| format!("; did you mean {name}?"));
+    Error::invalid(
+        "KAFKA_UNKNOWN_OPTION",
+        format!("option {key} is not known to format kafka (properties of the client begin with kafka.){hint}"),
+    )
 }
 
 /// Edits between two names (Levenshtein).
@@ -969,7 +1028,7 @@ mod tests {
     #[test]
     fn times() {
         let check = |text: &str, expect: Option<u64>| {
-            assert_eq!(parse_duration(text), expect.map(Duration::from_millis), "{text}");
+            assert_eq!(parse_duration(text, "ms"), expect.map(Duration::from_millis), "{text}");
         };
         check("15m", Some(900_000));
         check(" 10 s ", Some(10_000));
@@ -977,5 +1036,116 @@ mod tests {
         check("2h", Some(7_200_000));
         check("ten", None);
         check("5 fortnights", None);
+    }
+
+    #[test]
+    fn a_wait_for_a_record_falls_back_to_that_for_the_network() {
+        let check = |pairs: &[(&str, &str)], seconds: u64| {
+            let all = [&[("subscribe", "a")], pairs].concat();
+            let stream = SourceOptions::stream(&options(&all)).unwrap();
+            assert_eq!(stream.poll_timeout, Duration::from_secs(seconds), "{pairs:?}");
+        };
+        check(&[], 120);
+        check(&[("spark.network.timeout", "90")], 90);
+        check(&[("spark.network.timeout", "5m")], 300);
+        check(&[("spark.network.timeout", "5m"), ("kafkaConsumer.pollTimeoutMs", "7000")], 7);
+        let wrong = options(&[("subscribe", "a"), ("spark.network.timeout", "long")]);
+        refused(SourceOptions::stream(&wrong), "option spark.network.timeout: 'long' must be a time");
+    }
+
+    /// What becomes of an option.
+    enum Fate {
+        /// What is parsed is another than without it.
+        Stream,
+        /// The same, of a batch read.
+        Batch,
+        /// Refused, with these words.
+        Refused(&'static str),
+        /// Accepted with a warning.
+        Warned,
+        /// Accepted, and nothing else would be.
+        AsItIs,
+    }
+
+    /// Each with a value that is not its default.
+    #[test]
+    fn every_option_of_sparks_kafka_source_is_honoured_or_refused() {
+        use Fate::{AsItIs, Batch, Refused, Stream, Warned};
+        let partitions = r#"{"a":{"0":5}}"#;
+        let cases = [
+            ("assign", r#"{"a":[0]}"#, Stream),
+            ("subscribe", "b", Stream),
+            ("subscribePattern", "a.*", Stream),
+            ("startingTimestamp", "5", Stream),
+            ("startingOffsetsByTimestamp", partitions, Stream),
+            ("startingOffsets", partitions, Stream),
+            ("endingTimestamp", "5", Batch),
+            ("endingTimestamp", "5", Refused("not valid in streaming queries")),
+            ("endingOffsetsByTimestamp", partitions, Batch),
+            ("endingOffsetsByTimestamp", partitions, Refused("not valid in streaming queries")),
+            ("endingOffsets", partitions, Batch),
+            ("endingOffsets", partitions, Refused("not valid in streaming queries")),
+            ("startingOffsetsByTimestampStrategy", "latest", Stream),
+            ("failOnDataLoss", "false", Stream),
+            ("kafkaConsumer.pollTimeoutMs", "5", Stream),
+            ("fetchOffset.numRetries", "5", Stream),
+            ("fetchOffset.retryIntervalMs", "5", Stream),
+            ("maxOffsetsPerTrigger", "5", Stream),
+            ("minOffsetsPerTrigger", "5", Stream),
+            ("maxTriggerDelay", "5m", Stream),
+            ("minPartitions", "5", Stream),
+            ("maxRecordsPerPartition", "5", Stream),
+            ("groupIdPrefix", "g", Stream),
+            ("kafka.group.id", "g", Stream),
+            ("includeHeaders", "true", Stream),
+            ("kafka.fetch.min.bytes", "5", Stream),
+            ("kafka.auto.offset.reset", "latest", Refused("kafka.auto.offset.reset")),
+            ("kafka.key.deserializer", "x", Refused("kafka.key.deserializer")),
+            ("kafka.value.deserializer", "x", Refused("kafka.value.deserializer")),
+            ("kafka.key.serializer", "x", Refused("kafka.key.serializer")),
+            ("kafka.value.serializer", "x", Refused("kafka.value.serializer")),
+            ("kafka.enable.auto.commit", "true", Refused("kafka.enable.auto.commit")),
+            ("kafka.interceptor.classes", "x", Refused("kafka.interceptor.classes")),
+            ("spark.kafka.consumer.cache.capacity", "5", Stream),
+            ("spark.kafka.consumer.cache.timeout", "7m", Stream),
+            ("spark.kafka.consumer.cache.evictorThreadRunInterval", "5m", Warned),
+            ("spark.kafka.consumer.cache.jmx.enable", "true", Refused("jmx.enable: true is not supported")),
+            ("spark.kafka.consumer.cache.jmx.enable", "false", AsItIs),
+            ("spark.kafka.consumer.fetchedData.cache.timeout", "7m", Warned),
+            ("spark.kafka.consumer.fetchedData.cache.evictorThreadRunInterval", "5m", Warned),
+            (
+                "spark.sql.streaming.kafka.useDeprecatedOffsetFetching",
+                "true",
+                Refused("useDeprecatedOffsetFetching: true is not supported"),
+            ),
+            ("spark.sql.streaming.kafka.useDeprecatedOffsetFetching", "false", AsItIs),
+            ("spark.kafka.producer.cache.evictorThreadRunInterval", "5m", Warned),
+            ("spark.kafka.clusters.c.auth.bootstrap.servers", "h:1", Refused("spark.kafka.clusters.c.auth")),
+            ("spark.network.timeout", "5", Stream),
+        ];
+        for (name, value, fate) in cases {
+            let chooses = ["assign", "subscribe", "subscribePattern"].contains(&name);
+            let given = if chooses { vec![(name, value)] } else { vec![("subscribe", "a"), (name, value)] };
+            let (before, given) = (options(&[("subscribe", "a")]), options(&given));
+            let differs = |parse: fn(&Options) -> Result<SourceOptions>| {
+                let (before, with) = (parse(&before).unwrap(), parse(&given).expect(name));
+                format!("{before:?}") != format!("{with:?}")
+            };
+            match fate {
+                Stream => assert!(differs(SourceOptions::stream), "{name} is passed over"),
+                Batch => assert!(differs(SourceOptions::batch), "{name} is passed over"),
+                Refused(words) => refused(SourceOptions::stream(&given), words),
+                Warned => {
+                    assert_eq!(check_names(&given).unwrap(), [name]);
+                    SourceOptions::stream(&given).unwrap();
+                    refused(SourceOptions::stream(&options(&[("subscribe", "a"), (name, "soon")])), name);
+                }
+                AsItIs => {
+                    assert_eq!(check_names(&given).unwrap(), [""; 0]);
+                    assert!(!differs(SourceOptions::stream), "{name}");
+                    refused(SourceOptions::stream(&options(&[("subscribe", "a"), (name, "maybe")])), name);
+                }
+            }
+        }
     }
 }

@@ -541,6 +541,120 @@ async fn pattern(cluster: &Cluster) {
     super::forget_query(&query);
 }
 
+/// Values of a batch read.
+async fn table_values(cluster: &Cluster, pairs: &[(&str, &str)]) -> Vec<i32> {
+    let session = SessionContext::new();
+    session.register_table("k", Kafka.table(&cluster.options(pairs), None).await.unwrap()).unwrap();
+    values(&session.sql("SELECT value FROM k").await.unwrap().collect().await.unwrap())
+}
+
+/// The topic partitions that are named, and no others.
+async fn assigned(cluster: &Cluster) {
+    let topic = cluster.topic("assigned", 3).await;
+    cluster.produce(&topic, 3, 0..30).await;
+    let assign = format!("{{\"{topic}\":[0,2]}}");
+    let source = cluster.source(&[("assign", &assign), ("startingOffsets", "earliest")]).await;
+    assert_eq!(source.description(), format!("KafkaV2[Assign[{topic}-0, {topic}-2]]"));
+    let start = source.initial_offset().await.unwrap();
+    let end = source.latest_offset(&start).await.unwrap();
+    assert_eq!(end.0, format!("{{\"{topic}\":{{\"0\":10,\"2\":10}}}}"));
+    let query = query();
+    let rows = read_all(source.as_ref(), &query, &start, &end).await;
+    let expect: Vec<i32> = (0..30).filter(|value| value % 3 != 1).collect();
+    assert_eq!(values(&rows), expect);
+    assert_eq!(table_values(cluster, &[("assign", &assign)]).await, expect);
+    super::forget_query(&query);
+}
+
+/// A batch read ends before its ending offsets.
+async fn ending_offsets(cluster: &Cluster) {
+    let topic = cluster.topic("ending", 2).await;
+    cluster.produce(&topic, 2, 0..20).await;
+    let check = async |zero: i64, one: i64, expect: &[i32]| {
+        let ending = format!("{{\"{topic}\":{{\"0\":{zero},\"1\":{one}}}}}");
+        assert_eq!(
+            table_values(cluster, &[("subscribe", &topic), ("endingOffsets", &ending)]).await,
+            expect,
+            "{ending}"
+        );
+    };
+    check(2, 1, &[0, 1, 2]).await;
+    check(0, 0, &[]).await;
+    check(0, -1, &[1, 3, 5, 7, 9, 11, 13, 15, 17, 19]).await;
+}
+
+/// A large range is read by several tasks, each with so many records at most.
+async fn max_records(cluster: &Cluster) {
+    let topic = cluster.topic("max-records", 2).await;
+    cluster.produce(&topic, 2, 0..50).await;
+    let pairs = [("subscribe", topic.as_str()), ("startingOffsets", "earliest"), ("maxRecordsPerPartition", "10")];
+    let source = cluster.source(&pairs).await;
+    let (start, query) = (source.initial_offset().await.unwrap(), query());
+    let end = source.latest_offset(&start).await.unwrap();
+    let plan = source.plan(&start, &end).await.unwrap();
+    let sizes: Vec<u64> =
+        plan.iter().map(|descriptor| serde_json::from_str::<OffsetRange>(descriptor).unwrap().size()).collect();
+    assert_eq!(sizes.len(), 6, "three for each 25 records: {sizes:?}");
+    assert!(sizes.iter().all(|size| *size <= 10), "{sizes:?}");
+    assert_eq!(values(&read_all(source.as_ref(), &query, &start, &end).await), (0..50).collect::<Vec<_>>());
+    super::forget_query(&query);
+}
+
+/// The group is a name by which brokers know the client: nothing is committed to it.
+async fn groups_are_names(cluster: &Cluster) {
+    let topic = cluster.topic("groups", 1).await;
+    cluster.produce(&topic, 1, 0..10).await;
+    let group = format!("group-{}", uuid::Uuid::new_v4().simple());
+    let check = async |pairs: &[(&str, &str)]| {
+        let all = [&[("subscribe", topic.as_str()), ("startingOffsets", "earliest")], pairs].concat();
+        let source = cluster.source(&all).await;
+        let query = query();
+        let config: ReaderConfig = serde_json::from_str(&source.reader_config(&query)).unwrap();
+        assert_eq!(config.properties.get("client.id"), Some(group.as_str()), "{pairs:?}");
+        assert_eq!(config.properties.get("group.id"), None, "{pairs:?}");
+        let start = source.initial_offset().await.unwrap();
+        let end = source.latest_offset(&start).await.unwrap();
+        assert_eq!(values(&read_all(source.as_ref(), &query, &start, &end).await), (0..10).collect::<Vec<_>>());
+        source.committed(&end).await.unwrap();
+        assert_eq!(cluster.admin().group_offsets(&group, &topic).await.unwrap(), KafkaOffsets::default());
+        super::forget_query(&query);
+    };
+    check(&[("groupIdPrefix", &group)]).await;
+    check(&[("kafka.group.id", &group), ("groupIdPrefix", "another")]).await;
+}
+
+/// A row goes to the partition that it names, whatever its key.
+async fn partition_column(cluster: &Cluster) {
+    let topic = cluster.topic("partition-column", 2).await;
+    let rows = |partition: i32| {
+        let schema = Schema::new(vec![
+            Field::new("key", DataType::Utf8, true),
+            Field::new("value", DataType::Utf8, true),
+            Field::new("partition", DataType::Int32, true),
+        ]);
+        let keys: ArrayRef = Arc::new(StringArray::from_iter_values((0..20).map(|row| format!("k{row}"))));
+        let partitions: ArrayRef = Arc::new(Int32Array::from(vec![partition; 20]));
+        RecordBatch::try_new(Arc::new(schema), vec![Arc::clone(&keys), keys, partitions]).unwrap()
+    };
+    assert_eq!(write(cluster, &[("topic", &topic)], vec![rows(1)]).await.unwrap(), 20);
+    let described = cluster.admin().describe_topic(&topic).await.unwrap();
+    let ends: Vec<_> = described.partitions.iter().map(|partition| partition.latest).collect();
+    assert_eq!(ends, [Some(0), Some(20)]);
+    let error = write(cluster, &[("topic", &topic)], vec![rows(9)]).await.unwrap_err();
+    assert_eq!((error.kind, error.class.as_str()), (ErrorKind::InvalidRequest, "KAFKA_UNKNOWN_PARTITION"));
+    assert!(error.message.contains(&topic), "{error}");
+}
+
+/// More than a broker takes: refused, and not tried again.
+async fn large_record(cluster: &Cluster) {
+    let topic = cluster.topic("large", 1).await;
+    let rows = text_batch(&[("value", vec![Some("x".repeat(2_000_000))])]);
+    let error = write(cluster, &[("topic", &topic)], vec![rows]).await.unwrap_err();
+    assert_eq!((error.kind, error.class.as_str()), (ErrorKind::InvalidRequest, "KAFKA_RECORD_TOO_LARGE"));
+    assert!(error.message.contains("kafka.max.request.size"), "{error}");
+    assert_eq!(cluster.admin().describe_topic(&topic).await.unwrap().partitions[0].latest, Some(0));
+}
+
 macro_rules! suite {
     ($($name:ident),* $(,)?) => {
         mod embedded {
@@ -580,6 +694,12 @@ suite!(
     dropped_stream,
     commits_to_a_group,
     pattern,
+    assigned,
+    ending_offsets,
+    max_records,
+    groups_are_names,
+    partition_column,
+    large_record,
 );
 
 /// Overflows the partition, so that the broker drops its beginning; where it now begins.
@@ -779,6 +899,10 @@ async fn timestamps_choose_offsets() {
         session.register_table("k", Kafka.table(&options, None).await.unwrap()).unwrap();
         assert_eq!(session.sql("SELECT value FROM k").await.unwrap().count().await.unwrap(), count);
     }
+    // A time for each partition: even values before 4, odd ones before 7.
+    let ending = format!("{{\"{topic}\":{{\"0\":{},\"1\":{}}}}}", at(4), at(7));
+    let found = table_values(&cluster, &[("subscribe", &topic), ("endingOffsetsByTimestamp", &ending)]).await;
+    assert_eq!(found, [0, 1, 2, 3, 5]);
 }
 
 /// Transaction markers and aborted records take offsets and are no rows: ranges that end with one end at once.
