@@ -16,6 +16,7 @@ CREATE FLOW users AS INSERT INTO created_users BY NAME
   FROM (
     SELECT from_json(CAST(value AS STRING), 'id STRING, first_name STRING, last_name STRING, gender STRING,
              address STRING, post_code STRING, email STRING, username STRING, dob STRING, registered_date STRING,
-             phone STRING, picture STRING, country STRING, city STRING, nat STRING') AS data
+             phone STRING, picture STRING, country STRING, city STRING, nat STRING, latitude DOUBLE,
+             longitude DOUBLE') AS data
     FROM STREAM(users_created)
   );

@@ -147,6 +147,37 @@ class Stack(Cluster):
         }
 
 
+class Pair(Stack):
+    """With profile ha: whatever asks it asks the one that leads."""
+
+    PORTS = {"scheduler": (50050, 4040), "scheduler-2": (50051, 4041)}
+
+    def __init__(self, name, **options):
+        super().__init__(name, **options)
+        self.grpc = ",".join(f"127.0.0.1:{grpc}" for grpc, _ in self.PORTS.values())
+
+    def role(self, service):
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.PORTS[service][1]}/healthz", timeout=2) as answer:
+                return json.loads(answer.read())["role"]
+        except (OSError, ValueError):
+            return None
+
+    def leader(self):
+        return next((service for service in self.PORTS if self.role(service) == "leader"), None)
+
+    def standby(self):
+        return next((service for service in self.PORTS if self.role(service) == "standby"), None)
+
+    @property
+    def http(self):
+        return f"127.0.0.1:{self.PORTS[wait_until('one of the schedulers leads', self.leader)][1]}"
+
+    @http.setter
+    def http(self, _):
+        pass
+
+
 class Load:
     """Users, produced without a pause until it is left; `made` is the ledger."""
 

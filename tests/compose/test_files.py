@@ -10,7 +10,7 @@ from cluster import ROOT, cassandra, environment, kafka
 from stack import COMPOSE_FILE, COMPOSES, NO_SETTINGS, needs_engine, run
 
 FOLDER = ROOT / "compose"
-PROFILES = ("zookeeper", "control-center", "monitoring")
+PROFILES = ("ha", "zookeeper", "control-center", "monitoring")
 # They run once and end.
 ONCE = {"setup", "airflow-init"}
 
@@ -34,6 +34,13 @@ class Image(unittest.TestCase):
             for unwanted in ("# syntax", "<<", "--mount", "--link", "@sha256"):
                 self.assertNotIn(unwanted, text, name)
 
+    def test_what_the_dependencies_compile_with_is_in_it(self):
+        """C++ for librdkafka, and make and perl for the OpenSSL below it."""
+        text = (FOLDER / "Dockerfile").read_text()
+        build = text[text.index(" AS build") : text.index("FROM ${BASE_IMAGE}")]
+        installed = re.search(r"apt-get install .*?--no-install-recommends (.*?)\s*\\\n", build)[1].split()
+        self.assertLessEqual({"g++", "make", "perl"}, set(installed))
+
     def test_every_crate_is_in_it(self):
         members = re.search(r"members = \[(.*?)\]", (ROOT / "Cargo.toml").read_text())[1]
         text = (FOLDER / "Dockerfile").read_text()
@@ -44,9 +51,10 @@ class Image(unittest.TestCase):
 
 class Settings(unittest.TestCase):
     def test_every_variable_is_in_the_example(self):
-        used = set(re.findall(r"\$\{([A-Z_]+)", COMPOSE_FILE.read_text()))
-        used |= set(re.findall(r"^ +(AWS_[A-Z_]+):$", COMPOSE_FILE.read_text(), re.MULTILINE))
-        told = set(re.findall(r"^(?:# )?([A-Z_]+)=", (FOLDER / ".env.example").read_text(), re.MULTILINE))
+        used = set(re.findall(r"\$\{([A-Z0-9_]+)", COMPOSE_FILE.read_text()))
+        # Without a value: as in .env, or not at all.
+        used |= set(re.findall(r"^ +([A-Z0-9_]+):$", COMPOSE_FILE.read_text(), re.MULTILINE))
+        told = set(re.findall(r"^(?:# )?([A-Z0-9_]+)=", (FOLDER / ".env.example").read_text(), re.MULTILINE))
         self.assertEqual(used, told)
 
 
@@ -89,6 +97,9 @@ class ConfigOfEveryProfile(Config):
         else:
             self.assertEqual(service["restart"], "unless-stopped")
             self.assertTrue(service["healthcheck"]["test"])
+            # What starts is given time, and not by more tries, in which what hangs would pass for healthy.
+            self.assertLessEqual(service["healthcheck"]["retries"], 3)
+            self.assertIn(service["healthcheck"]["start_period"], ("300s", "5m", "5m0s"))
         for dependency, how in (service.get("depends_on") or {}).items():
             expected = "service_completed_successfully" if dependency in ONCE else "service_healthy"
             self.assertEqual(how["condition"], expected, dependency)
@@ -100,6 +111,39 @@ class ConfigOfEveryProfile(Config):
         example = str(FOLDER / ".env.example")
         for compose in COMPOSES:
             self.assertEqual(self.config(compose, PROFILES), self.config(compose, PROFILES, env_file=example), compose)
+
+    def test_what_is_set_arrives_and_what_is_not_is_absent(self):
+        optional = {
+            "HEADWATER_MEMORY_LIMIT": "1g",
+            "HEADWATER_OTLP_ENDPOINT": "http://traces:4318",
+            "HEADWATER_HA": "state-dir",
+        }
+        defaults = {"HEADWATER_DRAIN_TIMEOUT": "5 seconds", "HEADWATER_SCHEDULER": "scheduler:50050,scheduler-2:50050"}
+        both = {*defaults, "HEADWATER_OTLP_ENDPOINT"}
+        expected = {
+            "scheduler": {*both, "HEADWATER_HA"},
+            "scheduler-2": {*both, "HEADWATER_HA"},
+            "executor": {*both, "HEADWATER_MEMORY_LIMIT"},
+        }
+        variables = {**optional, **defaults, "STOP_GRACE_PERIOD": "10s", "KAFKA_ADVERTISED_HOST": "machine"}
+        for compose in COMPOSES:
+            unset = self.config(compose, PROFILES)["services"]
+            services = self.config(compose, PROFILES, variables)["services"]
+            for name, names in expected.items():
+                environment = services[name]["environment"]
+                for variable in names:
+                    self.assertEqual(environment[variable], variables[variable], f"{variable} of {name}")
+                for variable in optional:
+                    self.assertIsNone(unset[name]["environment"].get(variable), f"{variable} of {name}")
+                self.assertEqual(services[name]["stop_grace_period"], "10s")
+                self.assertIn(unset[name]["stop_grace_period"], ("75s", "1m15s"))
+                self.assertEqual(unset[name]["environment"]["HEADWATER_DRAIN_TIMEOUT"], "1 minute")
+            self.assertEqual(services["scheduler"]["volumes"], services["scheduler-2"]["volumes"])
+            self.assertIn("HOST://machine:9092", services["kafka"]["environment"]["KAFKA_ADVERTISED_LISTENERS"])
+            airflow = services["airflow-scheduler"]["environment"]
+            connection = json.loads(airflow["AIRFLOW_CONN_HEADWATER_DEFAULT"])
+            self.assertEqual(connection["host"], defaults["HEADWATER_SCHEDULER"])
+            self.assertEqual(airflow["AIRFLOW__CORE__TEST_CONNECTION"], "Enabled")
 
     def test_every_secret_can_be_set(self):
         """With each of them set, no default of one is left anywhere."""

@@ -8,7 +8,7 @@ import cql
 import test_files
 import users
 from cluster import Flow, cassandra, environment, wait_until
-from stack import COMPOSES, Load, Stack, docker, needs_engine, needs_http, run
+from stack import COMPOSES, Load, Pair, Stack, docker, needs_engine, needs_http, run
 
 # The sink may write this much a second and task, after a burst of 1 MiB: a task of some 2 MB takes seconds.
 SLOW = {"spark.cassandra.output.throughputMBPerSec": "0.2"}
@@ -206,6 +206,41 @@ class Running(unittest.TestCase):
                 *("--partitions", "3", "--if-not-exists", "--kafka", environment()["KAFKA_ADDRESS"]),
             )
         self.assertIn(flow.topic, self.stack.ok("topic", "list", "--kafka", environment()["KAFKA_ADDRESS"]))
+
+
+@needs_engine
+class TwoSchedulers(unittest.TestCase):
+    def test_the_other_takes_over(self):
+        stack = Pair(
+            "two",
+            services=("scheduler", "scheduler-2", "executor"),
+            COMPOSE_PROFILES="ha",
+            HEADWATER_HA="state-dir",
+            HEADWATER_SCHEDULER="scheduler:50050,scheduler-2:50050",
+        )
+        self.addCleanup(stack.stop)
+        stack.wait_for_executors(2)
+        stack.wait_healthy("scheduler", "scheduler-2", "executor")
+        flow = Flow("two")
+        flow.set_up(stack)
+        made = list(users.make(600, "compose two"))
+        query = stack.submit(flow)
+        flow.produce(stack, made[:300])
+        flow.wait_for_ledger(stack, users.ids(made[:300]))
+        old, new = stack.leader(), stack.standby()
+        docker("kill", *stack.containers(old))
+        began = time.monotonic()
+        wait_until("the other leads", lambda: stack.leader() == new)
+        print(f"{new} leads {time.monotonic() - began:.1f} s after {old} was killed")
+        stack.wait_for_executors(2)
+        flow.produce(stack, made[300:])
+        flow.wait_for_ledger(stack, users.ids(made))
+        self.assertEqual(stack.queries()[flow.name]["id"], query)
+        # Started again it stands by, and whoever asks inside it is led to the other.
+        stack.up(2)
+        wait_until("it stands by", lambda: stack.standby() == old)
+        (container,) = stack.containers(old)
+        self.assertIn(flow.name, docker("exec", container, "headwater", "query", "list"))
 
 
 @needs_engine

@@ -1,9 +1,16 @@
 """Two schedulers over one state directory, one of which leads; and networks that can be cut."""
 
+import contextlib
+import fcntl
 import json
 import os
+import queue
+import random
 import signal
+import struct
 import subprocess
+import threading
+import time
 import urllib.error
 import urllib.request
 
@@ -134,8 +141,57 @@ class Network:
     def mend(self, index):
         self._ip("link", "set", self._names(index)[1], "up")
 
+    def delay(self, index, milliseconds, jitter):
+        """What this host sends arrives so much later, but for the jitter, and in its order.
+
+        Its end of the wire is replaced by a TAP device whose frames pass through this process: netem, which does the same
+        in the kernel, is not in every kernel.
+        """
+        space, outside, inside = self._names(index)
+        host, bridge = f"{inside}d", f"{outside}d"
+        devices = [_tap(host), _tap(bridge)]
+        shown = subprocess.run(["ip", "-n", space, "-br", "link", "show", inside], check=True, capture_output=True, text=True)
+        mac = shown.stdout.split()[2]
+        self._ip("link", "set", outside, "down")
+        self._ip("link", "set", host, "netns", space)
+        self._ip("-n", space, "link", "del", inside)
+        self._ip("-n", space, "link", "set", host, "address", mac)
+        self._ip("-n", space, "addr", "add", f"{self.addresses[index]}/24", "dev", host)
+        self._ip("-n", space, "link", "set", host, "up")
+        self._ip("link", "set", bridge, "master", self.name)
+        self._ip("link", "set", bridge, "up")
+        threading.Thread(target=_carry, args=(*devices, milliseconds / 1000, jitter / 1000), daemon=True).start()
+        threading.Thread(target=_carry, args=(*reversed(devices), 0, 0), daemon=True).start()
+
     def remove(self):
         for index in range(len(self.addresses)):
             subprocess.run(["ip", "netns", "del", self._names(index)[0]], check=False)
-            subprocess.run(["ip", "link", "del", self._names(index)[1]], check=False, stderr=subprocess.DEVNULL)
+            for device in (self._names(index)[1], f"{self._names(index)[1]}d"):
+                subprocess.run(["ip", "link", "del", device], check=False, stderr=subprocess.DEVNULL)
         subprocess.run(["ip", "link", "del", self.name], check=False)
+
+
+def _tap(name):
+    """A new TAP device, which lives as long as the descriptor."""
+    TUNSETIFF, IFF_TAP, IFF_NO_PI = 0x400454CA, 0x0002, 0x1000
+    device = os.open("/dev/net/tun", os.O_RDWR)
+    fcntl.ioctl(device, TUNSETIFF, struct.pack("16sH22x", name.encode(), IFF_TAP | IFF_NO_PI))
+    return device
+
+
+def _carry(source, target, delay, jitter):
+    """Frames from one device to the other, each so many seconds late."""
+    frames = queue.SimpleQueue()
+
+    def deliver():
+        while True:
+            due, frame = frames.get()
+            time.sleep(max(due - time.monotonic(), 0))
+            with contextlib.suppress(OSError):  # the device is gone, or down
+                os.write(target, frame)
+
+    threading.Thread(target=deliver, daemon=True).start()
+    with contextlib.suppress(OSError):
+        while True:
+            frame = os.read(source, 65536)
+            frames.put((time.monotonic() + delay + random.uniform(-jitter, jitter), frame))

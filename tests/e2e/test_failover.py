@@ -368,6 +368,26 @@ class CutNetwork(Made, unittest.TestCase):
         self.assertTrue(second.alive())
 
 
+    @unittest.skipUnless(os.path.exists("/dev/net/tun"), "a delay takes /dev/net/tun")
+    def test_a_slow_network_fails_nothing_over(self):
+        self.start(self.cluster)
+        leader = self.cluster.leader()
+        epoch = self.cluster.health(leader)["epoch"]
+        self.network.delay(self.cluster.schedulers.index(leader), 200, 50)
+        began = time.monotonic()
+        self.cluster.ok("query", "list")
+        self.assertGreater(time.monotonic() - began, 0.3, "the network is slow: a question and the connection before it")
+        self.wait_for_batches(10)
+        # Longer than a session lasts, and than it takes to give an executor up.
+        wait_until("15 s are over", lambda: time.monotonic() - began > 15)
+        health = self.cluster.health(leader, 5)
+        self.assertEqual((health["role"], health["epoch"]), ("leader", epoch))
+        self.assertNotIn("leads no more", leader.text())
+        self.assertEqual(len(self.cluster.executor_tasks()), 1)
+        self.wait_for_batches(3)
+        self.assert_exactly_once()
+
+
 class Hosts(Pair):
     """A pair of schedulers on hosts 0 and 1 of a network; executors are on host 2."""
 

@@ -6,9 +6,10 @@
 
 `stream` sees to it that the streaming query runs, which outlives this DAG. `ingest` fetches users, stages them in PostgreSQL
 and publishes them to Kafka. `carried` waits until the query has committed every offset that `ingest` published, which is
-when every user is in Cassandra; `check` counts them there by SQL. `ingest` and `carried` wait in the triggerer.
+when every user is in Cassandra; `check` finds by SQL whether anybody of the topic is not in the table. `ingest` and
+`carried` wait in the triggerer.
 
-Needs the connection `headwater_default`, the Kafka topic, the Cassandra keyspace, and a scheduler that knows a PostgreSQL
+Needs the connection `headwater_default`, the Kafka topic, and a scheduler that knows a PostgreSQL
 (`--postgres`) or an Airflow connection to one, named by HEADWATER_EXAMPLE_POSTGRES_CONN_ID.
 """
 
@@ -89,8 +90,15 @@ with DAG(
 
     check = HeadwaterSqlCheckOperator(
         task_id="check",
-        sql="SELECT count(*) >= {{ ti.xcom_pull(task_ids='ingest')['published'] }} AS every_user_is_there FROM ${table}",
-        variables={"table": f"{QUERY}_table"},
+        sql="""
+            SELECT count(*) = 0 AS every_user_is_there
+            FROM (
+              SELECT data.id AS id
+              FROM (SELECT from_json(CAST(value AS STRING), 'id STRING') AS data FROM ${topic})
+            ) AS produced
+            LEFT ANTI JOIN ${table} AS t ON t.id = produced.id
+        """,
+        variables={"topic": f"{QUERY}_topic", "table": f"{QUERY}_table"},
     )
 
     [stream, ingest] >> carried >> check

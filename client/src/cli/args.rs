@@ -608,7 +608,8 @@ ctrl-C or SIGTERM lets running tasks end; a second one does not wait.")]
         #[arg(long, env = "HEADWATER_BIND", value_name = "ADDR")]
         #[serde(skip_serializing_if = "Option::is_none")]
         pub bind: Option<IpAddr>,
-        /// Host name or address under which scheduler and other executors reach this one [default: --bind]
+        /// Host name or address under which scheduler and other executors reach this one [default: --bind, or the
+        /// address that leads to the scheduler when bound to all]
         #[arg(long, env = "HEADWATER_ADVERTISE", value_name = "HOST")]
         #[serde(skip_serializing_if = "Option::is_none")]
         pub advertise: Option<String>,

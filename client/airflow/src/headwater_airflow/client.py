@@ -259,9 +259,7 @@ class Client:
                 time.sleep(pause)
                 self._turn()
 
-    def _stream(
-        self, doing: str, patience: Patience, call: Callable[[], Callable[..., Any]], request: Any
-    ) -> Iterator[Any]:
+    def _stream(self, doing: str, patience: Patience, call: Callable[[], Callable[..., Any]], request: Any) -> Iterator[Any]:
         """One connection's worth of a stream; returns after a pause when it ended or broke."""
         stream, broke = call()(request), False
         try:

@@ -41,7 +41,8 @@ def command(
     """
     if client is not None:
         line = [client, "submit", "--scheduler", settings.target, "--python", python]
-        if settings.connect_port is not None:
+        # Of several schedulers the leader says where its port is; the first may be a standby.
+        if settings.connect_port is not None and not settings.others:
             line += ["--connect", settings.spark_remote]
         if detached:
             line += ["--detach"]

@@ -6,10 +6,13 @@ import asyncio
 import importlib
 import json
 import time
+from dataclasses import replace
 
 from headwater_airflow.conditions import Condition
 from headwater_airflow.engine import ingest_pb2
 from headwater_airflow.hooks.headwater import HeadwaterHook
+from headwater_airflow.triggers import ingest as ingest_trigger
+from headwater_airflow.triggers import query as query_trigger
 from headwater_airflow.triggers.ingest import HeadwaterIngestTrigger
 from headwater_airflow.triggers.query import HeadwaterQueryTrigger
 
@@ -73,6 +76,21 @@ def test_time_is_over(scheduler):
     event = asyncio.run(first(ingest(deadline=time.time() + 0.5)))
     assert event == {"outcome": "timeout", "run_id": "r"}
     assert scheduler.calls[-1] == "cancel r"
+
+
+def test_time_is_over_while_the_scheduler_is_away(scheduler, monkeypatch):
+    own = scheduler.add_query("own")
+    start(scheduler)
+    scheduler.stop()
+    told = []
+    for module in (ingest_trigger, query_trigger):
+        monkeypatch.setattr(module, "killing_settings", lambda settings: replace(settings, patience_s=0.5, timeout_s=1.0))
+    for trigger in (ingest(), queries(wait(own.id, Condition(batch=2), own.run_id))):
+        trigger.deadline = time.time() + 0.5
+        monkeypatch.setattr(trigger.log, "warning", lambda text, *values: told.append(text % values))
+        assert asyncio.run(first(trigger))["outcome"] == "timeout"
+    assert len(told) == 2
+    assert all(text.startswith("time is over, and what was waited for could not be cancelled: ") for text in told)
 
 
 def test_a_run_that_is_gone(scheduler):

@@ -313,6 +313,8 @@ def test_commands():
     assert command(Settings("h", 1, connect_port=2), "a.py", [], client="/bin/hw", **given)[-3:] == (
         ["--connect", "sc://h:2", "a.py"]
     )
+    several = Settings("h", 1, others=(("i", 1),), connect_port=2)
+    assert "--connect" not in command(several, "a.py", [], client="/bin/hw", **given)
     assert command(settings, "a.py", ["x"], client=None, **given) == ["p", "a.py", "x"]
     with pytest.raises(ValueError, match="headwater client"):
         command(settings, "a.py", [], client=None, **(given | {"conf": {"a": "b"}}))

@@ -51,7 +51,7 @@ class HeadwaterIngestTrigger(BaseTrigger):
             async with asyncio.timeout(seconds_left(self.deadline)):
                 event = await self._watch()
         except TimeoutError:
-            await self.on_kill()
+            await self._give_up()
             event = {"outcome": "timeout", "run_id": self.run_id}
         except HeadwaterError as error:
             event = failure(error) | {"run_id": self.run_id}
@@ -68,6 +68,13 @@ class HeadwaterIngestTrigger(BaseTrigger):
                     said = state
                     self.log.info("ingest run %s is %s: %s", self.run_id, state, run.message)
         raise HeadwaterError(f"watching ingest run {self.run_id} ended without its end")
+
+    async def _give_up(self) -> None:
+        """Time is over. A scheduler that is away then does not keep the task from failing of that."""
+        try:
+            await self.on_kill()
+        except HeadwaterError as error:
+            self.log.warning("time is over, and what was waited for could not be cancelled: %s", error)
 
     async def on_kill(self) -> None:
         """A user marked the deferred task or cleared it."""
