@@ -117,7 +117,8 @@ impl Statements {
         let mut outcome = self.run(Job { name, session: context, plan, deadline: None, progress }).await?;
         let metrics = std::mem::take(&mut outcome.metrics);
         if sink.needs_commit() {
-            sink.commit(0, commit_messages(&self.cluster.collect(outcome, schema).await?)?).await?;
+            let messages = commit_messages(&self.cluster.collect(outcome, schema).await?)?;
+            self.manager.tenure().guard(sink.commit(0, messages)).await?;
         }
         let count = |name: &str| metrics.get(name).copied().unwrap_or(0);
         let bad = match count(SinkExec::BAD_ROWS) {

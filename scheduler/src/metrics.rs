@@ -136,6 +136,7 @@ impl Families<'_> {
 impl Collector for Facts {
     fn encode(&self, encoder: DescriptorEncoder) -> fmt::Result {
         let mut families = Families(encoder);
+        families.gauges("leader", "Whether this scheduler leads", [([("", ""); 0], 1.0)])?;
         self.encode_queries(&mut families)?;
         self.encode_executors(&mut families)?;
         self.encode_runs(&mut families)
@@ -325,6 +326,7 @@ mod tests {
             r#"headwater_executor_completed_tasks_total{executor="e"} 5"#,
             r#"headwater_ingest_requested_users{run="r"} 4.0"#,
             "headwater_executors 1.0",
+            "headwater_leader 1.0",
         ] {
             assert!(page.lines().any(|found| found == line), "{line}\nis not in\n{page}");
         }

@@ -14,7 +14,7 @@ use crate::cluster::{Cluster, Liveness};
 use crate::connect::server as connect;
 use crate::execute::Statements;
 use crate::ha::fenced::Fenced;
-use crate::ha::{self, Candidate, Epochs, Ha, Leadership, Tenure, standby};
+use crate::ha::{self, Candidate, Epochs, Ha, LEADERSHIP_LOST, Leadership, Tenure, standby};
 use crate::ingest::failpoint::Failpoint;
 use crate::ingest::{Ingest, IngestRpc};
 use crate::rpc::{QueryRpc, SqlRpc};
@@ -52,6 +52,8 @@ use url::Url;
 const SHUTDOWN_MAX: Duration = Duration::from_secs(5);
 /// The same for a leader that was deposed: whoever talks to it should talk to its successor.
 const DEPOSED_MAX: Duration = Duration::from_millis(500);
+/// Between two attempts to take over.
+const TAKE_OVER_PAUSE: Duration = Duration::from_secs(1);
 
 /// A text of statements is at most this long: INSERT … VALUES of many rows.
 const REQUEST_BYTES_MAX: usize = 64 << 20;
@@ -240,7 +242,11 @@ fn lock(state_dir: &Url, shared: bool) -> Result<Option<File>> {
     let opened = File::options().read(true).write(true).create(true).truncate(false).open(&path);
     let mut file = opened.with_context(failed)?;
     match if shared { file.try_lock_shared() } else { file.try_lock() } {
-        Ok(()) if shared => return Ok(Some(file)),
+        Ok(()) if shared => {
+            // Of several none is named, and the one that was alone here before is gone.
+            file.set_len(0).with_context(failed)?;
+            return Ok(Some(file));
+        }
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
             let mut owner = String::new();
@@ -370,8 +376,24 @@ async fn take_roles(
             abort.abort();
         }
         let tenure = leadership.tenure().clone();
-        let mut leader = match lead(&options, &ports, &state, tenure.clone()).await {
+        let led = tokio::select! {
+            led = lead(&options, &ports, &state, tenure.clone()) => led,
+            // What it has begun by now may write nothing once the leadership has ended, and goes with the process.
+            () = stopped() => {
+                leadership.end().await?;
+                return Ok(());
+            }
+        };
+        let mut leader = match led {
             Ok(leader) => leader,
+            Err(error) if may_pass(&error) => {
+                warn!(error = format!("{error:#}"), "could not take over, standing by again");
+                candidate = leadership.end().await?;
+                tokio::select! {
+                    () = tokio::time::sleep(TAKE_OVER_PAUSE) => continue,
+                    () = stopped() => return Ok(()),
+                }
+            }
             Err(error) => {
                 leadership.end().await?;
                 return Err(error);
@@ -394,6 +416,14 @@ async fn take_roles(
             }
         }
     }
+}
+
+/// Whether a take-over that failed of this may come about later.
+fn may_pass(error: &anyhow::Error) -> bool {
+    let error = error.downcast_ref::<headwater_proto::error::Error>();
+    error.is_some_and(|error| {
+        error.kind == headwater_proto::error::ErrorKind::Transient || error.class == LEADERSHIP_LOST
+    })
 }
 
 /// Serves what a standby serves, until `stop`.
@@ -447,10 +477,19 @@ async fn lead(options: &SchedulerOptions, ports: &Ports, state: &State, tenure: 
     .with_context(|| format!("cannot resume the queries of state directory {}", options.state_dir))?;
 
     let statements = Statements { planner, cluster: cluster.clone(), manager: manager.clone() };
-    let ingest =
-        Ingest::open(store, root, statements.clone(), options.postgres.clone(), Failpoint::from_environment()?)
-            .await
-            .with_context(|| format!("cannot resume the ingest runs of state directory {}", options.state_dir))?;
+    let ingest = async {
+        let failpoint = Failpoint::from_environment()?;
+        let opened = Ingest::open(store, root, statements.clone(), options.postgres.clone(), failpoint).await;
+        opened.with_context(|| format!("cannot resume the ingest runs of state directory {}", options.state_dir))
+    };
+    let ingest = match ingest.await {
+        Ok(ingest) => ingest,
+        Err(error) => {
+            // Nobody else would: the queries run by now.
+            manager.drain(Duration::ZERO).await;
+            return Err(error);
+        }
+    };
 
     let (stop, stopped) = watch::channel(false);
     let wait = |mut stopped: watch::Receiver<bool>| async move {
@@ -501,6 +540,7 @@ async fn lead(options: &SchedulerOptions, ports: &Ports, state: &State, tenure: 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::streaming::checkpoint::tests::{Fault, FaultyStore};
 
     fn options(state_dir: &std::path::Path) -> SchedulerOptions {
         SchedulerOptions {
@@ -528,5 +568,48 @@ mod tests {
         first.shutdown().await.unwrap();
         start(options(folder.path())).await.unwrap().shutdown().await.unwrap();
         assert!(lock(&Url::parse("s3://bucket/state").unwrap(), false).unwrap().is_none());
+    }
+
+    #[test]
+    fn one_of_several_names_nobody_in_the_lock() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = Url::from_directory_path(folder.path()).unwrap();
+        drop(lock(&url, false).unwrap());
+        let _one_of_several = lock(&url, true).unwrap();
+        let refused = lock(&url, false).unwrap_err().to_string();
+        assert!(refused.contains("is in use by another process"), "{refused}");
+    }
+
+    /// The store answers once that it is away, and then not at all.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_take_over_that_fails_for_a_moment_is_tried_again_and_ends_with_the_process() {
+        let (tell_reads, mut reads) = tokio::sync::mpsc::unbounded_channel();
+        let mut answers = vec![Fault::Hang, Fault::Before];
+        let store = FaultyStore::new(move |request| match request {
+            "get state/catalog/databases/d.json" => {
+                tell_reads.send(()).unwrap();
+                answers.pop().unwrap()
+            }
+            _ => Fault::None,
+        });
+        let root = Path::from("state");
+        let definition = r#"{"name": "d", "location": "memory:///d"}"#;
+        store.put(&Path::from("state/catalog/databases/d.json"), definition.into()).await.unwrap();
+        let state = State { store, root: root.clone(), url: Url::parse("memory:///state").unwrap(), name: "s".into() };
+        let epochs = Epochs::new(Arc::new(object_store::memory::InMemory::new()), &root);
+        let bind = || std::net::TcpListener::bind("127.0.0.1:0").map(|port| port.set_nonblocking(true).map(|()| port));
+        let ports =
+            Ports { grpc: bind().unwrap().unwrap(), connect: bind().unwrap().unwrap(), http: bind().unwrap().unwrap() };
+        let options = SchedulerOptions { ha: Some(Ha::StateDir), ..options(std::path::Path::new("unused")) };
+        let me = this_scheduler(&options, ports.grpc.local_addr().unwrap());
+        let candidate = Candidate::new(epochs.clone(), options.ha.as_ref(), me);
+        let (stop, stopped) = watch::channel(false);
+        let roles = tokio::spawn(take_roles(options, ports, state, candidate, stopped));
+        for _ in 0..2 {
+            tokio::time::timeout(Duration::from_secs(30), reads.recv()).await.expect("it takes over in time").unwrap();
+        }
+        assert_eq!(epochs.latest().await.unwrap().unwrap().0, 2, "it gave up the first and took the second");
+        stop.send(true).unwrap();
+        tokio::time::timeout(Duration::from_secs(30), roles).await.expect("it ends in time").unwrap().unwrap();
     }
 }

@@ -5,6 +5,7 @@
 //! id that it has left behind.
 
 use super::EXECUTOR_TIMEOUT_SECONDS;
+use super::attempts::Repeated;
 use super::job_state::RecordingJobState;
 use ballista_core::JobId;
 use ballista_core::error::{BallistaError, Result};
@@ -66,9 +67,13 @@ impl ClusterState for FirstInFirstOut {
                 continue;
             }
             let one = Arc::new(HashMap::from([(id.clone(), job.clone())]));
-            let tasks = self.ballista.bind_schedulable_tasks(distribution.clone(), one, executors.clone()).await?;
+            let mut tasks = self.ballista.bind_schedulable_tasks(distribution.clone(), one, executors.clone()).await?;
             if tasks.is_empty() {
                 break; // no slot is free
+            }
+            let repeated = Repeated::of(&*job.execution_graph.read().await);
+            for (_, task) in &mut tasks {
+                task.plan = repeated.read_once(&task.plan)?;
             }
             bound.extend(tasks);
         }

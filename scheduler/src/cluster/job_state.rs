@@ -2,6 +2,7 @@
 //! that is saved when the job ends, just before the subscriber hears of it; what is there of its result, from those
 //! that are looked at before, whenever tasks are handed out: Ballista tells of stages, not of tasks.
 
+use super::attempts;
 use ballista_core::error::Result;
 use ballista_core::serde::protobuf::job_status::Status;
 use ballista_core::serde::protobuf::{JobStatus, PartitionLocation, task_status};
@@ -24,8 +25,8 @@ pub type JobMetrics = BTreeMap<String, u64>;
 pub struct RecordingJobState {
     ballista: InMemoryJobState,
     recorded: Mutex<Recorded>,
-    /// Some job's result has grown.
-    grown: watch::Sender<()>,
+    /// Some job's result has changed.
+    changed: watch::Sender<()>,
 }
 
 #[derive(Default)]
@@ -41,7 +42,7 @@ impl RecordingJobState {
         Self {
             ballista: InMemoryJobState::new("headwater", sessions, config),
             recorded: Mutex::default(),
-            grown: watch::Sender::default(),
+            changed: watch::Sender::default(),
         }
     }
     fn recorded(&self) -> MutexGuard<'_, Recorded> {
@@ -59,13 +60,13 @@ impl RecordingJobState {
     pub fn tasks(&self, job: &JobId) -> (u32, u32) {
         self.recorded().tasks.get(job).copied().unwrap_or_default()
     }
-    /// Where the partitions of a running job's result are that are there already.
-    pub fn outputs(&self, job: &JobId) -> Vec<PartitionLocation> {
-        self.recorded().outputs.get(job).cloned().unwrap_or_default()
+    /// Where the partitions of a job's result are that are there already; none for a job that is not known (any more).
+    pub fn outputs(&self, job: &JobId) -> Option<Vec<PartitionLocation>> {
+        self.recorded().outputs.get(job).cloned()
     }
-    /// Changes whenever the result of some running job has grown.
-    pub fn grown(&self) -> watch::Receiver<()> {
-        self.grown.subscribe()
+    /// Changes whenever the result of some running job has grown, or lost what runs again.
+    pub fn changed(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
     }
     /// Tasks that ended well on an executor.
     pub fn completed_tasks(&self, executor_id: &str) -> u64 {
@@ -97,6 +98,7 @@ impl RecordingJobState {
                     *recorded.completed_tasks.entry(executor_id).or_default() += tasks;
                 }
                 recorded.metrics.insert(job.clone(), metrics);
+                recorded.outputs.insert(job.clone(), attempts::outputs(graph));
             }
             Some(Status::Running(_)) => self.observe(job, graph),
             _ => {}
@@ -119,17 +121,15 @@ impl RecordingJobState {
                 ExecutionStage::UnResolved(_) | ExecutionStage::Failed(_) => {}
             }
         }
-        // One that has no message is one less until the job has ended.
-        let there = graph.output_locations().into_iter().filter_map(|location| location.try_into().ok());
-        let there: Vec<PartitionLocation> = there.collect();
+        let there = attempts::outputs(graph);
         let mut recorded = self.recorded();
         recorded.tasks.insert(job.clone(), (done as u32, all as u32));
-        let known = recorded.outputs.get(job).map_or(0, Vec::len);
-        let grown = there.len() != known;
+        // By what they are, not by how many: some may go while others come.
+        let changed = recorded.outputs.get(job).map_or(&[][..], Vec::as_slice) != there;
         recorded.outputs.insert(job.clone(), there);
         drop(recorded);
-        if grown {
-            self.grown.send_replace(());
+        if changed {
+            self.changed.send_replace(());
         }
     }
 }

@@ -5,6 +5,7 @@
 //! Completion arrives by subscriber, never by polling. A future that is dropped, and a job that passes its deadline
 //! (a task whose status report was lost would otherwise run for ever), cancel the job.
 
+mod attempts;
 mod failure;
 mod fifo;
 mod job_state;
@@ -20,7 +21,7 @@ pub use liveness::Liveness;
 use arrow::record_batch::RecordBatch;
 use ballista_core::client::BallistaClient;
 use ballista_core::config::TaskSchedulingPolicy;
-use ballista_core::extension::SessionConfigExt;
+use ballista_core::extension::{BallistaConfigGrpcEndpoint, SessionConfigExt};
 use ballista_core::serde::protobuf::job_status::Status;
 use ballista_core::serde::protobuf::scheduler_grpc_server::{SchedulerGrpc, SchedulerGrpcServer};
 use ballista_core::serde::protobuf::{CleanJobDataParams, ExecutorStoppedParams, PartitionLocation};
@@ -53,7 +54,7 @@ type Ballista = SchedulerServer<LogicalPlanNode, PhysicalPlanNode>;
 /// How long without a heartbeat until an executor counts as dead. The liveness stream tells sooner; this is for one that
 /// registered and never opened it.
 const EXECUTOR_TIMEOUT_SECONDS: u64 = 10;
-/// An executor that does not answer for so long is not sent tasks.
+/// An executor that does not answer for so long is not sent tasks, and its results are not waited for.
 const UNREACHABLE_AFTER: Duration = Duration::from_secs(2);
 /// The graph of a finished job is kept this long: nobody asks for it.
 const FINISHED_STATE_SECONDS: u64 = 5;
@@ -126,13 +127,7 @@ impl Cluster {
             executor_termination_grace_period: 0,
             event_log_dir: None,
             // Tasks that were under way to an executor that hangs, or that is cut off, go to another as soon.
-            override_create_grpc_client_endpoint: Some(Arc::new(|endpoint: Endpoint| {
-                Ok(endpoint
-                    .connect_timeout(UNREACHABLE_AFTER)
-                    .http2_keep_alive_interval(UNREACHABLE_AFTER / 4)
-                    .keep_alive_timeout(UNREACHABLE_AFTER)
-                    .keep_alive_while_idle(true))
-            })),
+            override_create_grpc_client_endpoint: Some(Arc::new(impatient)),
             grpc_client_max_message_size: MESSAGE_BYTES_MAX as u32,
             ..Default::default()
         });
@@ -227,10 +222,9 @@ impl Cluster {
         tracing::Span::current().record("job.id", job_id.as_str());
         let mut running = CancelOnDrop { cluster: self.clone(), job_id: Some(job_id.clone()) };
         let finished = async {
-            let mut grown = self.jobs.grown();
+            let mut changed = self.jobs.changed();
             let show = |outputs: &watch::Sender<Outputs>| {
-                let there = self.jobs.outputs(&job_id);
-                if !there.is_empty() {
+                if let Some(there) = self.jobs.outputs(&job_id) {
                     outputs.send_modify(|outputs| outputs.add(there));
                 }
             };
@@ -239,14 +233,19 @@ impl Cluster {
                     // What a job ended as comes first.
                     biased;
                     status = statuses.recv() => status,
-                    Ok(()) = grown.changed(), if outputs.is_some() => {
+                    Ok(()) = changed.changed(), if outputs.is_some() => {
                         outputs.into_iter().for_each(show);
                         continue;
                     }
                 };
                 let Some(status) = status else { break };
                 match status.status {
-                    Some(Status::Successful(success)) => return Ok(success.partition_location),
+                    // Not as Ballista tells: see `attempts`.
+                    Some(Status::Successful(_)) => {
+                        let forgotten =
+                            || Error::transient("JOB_LOST", format!("the result of job {} is gone", job.name));
+                        return self.jobs.outputs(&job_id).ok_or_else(forgotten);
+                    }
                     Some(Status::Failed(failure)) => return Err(failure::of_job(&failure.error)),
                     _ => {
                         if let Some(progress) = &job.progress {
@@ -305,6 +304,15 @@ pub fn session_config() -> SessionConfig {
         .set_str("ballista.client.grpc_max_message_size", &MESSAGE_BYTES_MAX.to_string())
 }
 
+/// A connection to an executor that notices when it hangs, or is cut off.
+fn impatient(endpoint: Endpoint) -> Result<Endpoint, Box<dyn std::error::Error + Send + Sync>> {
+    Ok(endpoint
+        .connect_timeout(UNREACHABLE_AFTER)
+        .http2_keep_alive_interval(UNREACHABLE_AFTER / 4)
+        .keep_alive_timeout(UNREACHABLE_AFTER)
+        .keep_alive_while_idle(true))
+}
+
 fn resident_memory(metric: &ballista_core::serde::protobuf::ExecutorMetric) -> Option<u64> {
     match metric.metric {
         Some(ballista_core::serde::protobuf::executor_metric::Metric::ProcPhysicalMemory(bytes)) => Some(bytes),
@@ -322,8 +330,9 @@ async fn fetch_partition(
     let (Some(executor), Some(partition)) = (location.executor_meta, location.partition_id) else {
         return datafusion::common::internal_err!("a result location without executor or partition");
     };
+    let (port, endpoint) = (executor.port as u16, Arc::new(BallistaConfigGrpcEndpoint::new(Arc::new(impatient))));
     let mut client =
-        BallistaClient::try_new(&executor.host, executor.port as u16, MESSAGE_BYTES_MAX, false, None, 1, 200, 0, 0)
+        BallistaClient::try_new(&executor.host, port, MESSAGE_BYTES_MAX, false, Some(endpoint), 1, 200, 0, 0)
             .await
             .map_err(bad)?;
     client.fetch_partition(&executor.id, &partition.into(), location.file_id, layout, true).await.map_err(bad)

@@ -10,9 +10,14 @@ use datafusion::execution::TaskContext;
 use datafusion::logical_expr::Operator;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::{CastExpr, Literal, binary, col};
+use datafusion::physical_plan::Partitioning;
+use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::projection::ProjectionExec;
-use headwater_executor::connectors::{self, Connector, ReadUntil, Reader, SinkTask, WriteCounts, WriteTask, Writer};
-use headwater_executor::operators::sink::SinkExec;
+use datafusion::physical_plan::repartition::RepartitionExec;
+use headwater_executor::connectors::{
+    self, Connector, Options, ReadUntil, Reader, SinkContext, SinkTask, WriteCounts, WriteMode, WriteTask, Writer,
+};
+use headwater_executor::operators::sink::{SinkExec, commit_messages};
 use headwater_executor::operators::source_scan::SourceScanExec;
 use headwater_executor::operators::to_datafusion;
 use headwater_executor::process::{ExecutorHandle, ExecutorOptions};
@@ -54,7 +59,78 @@ impl Connector for Probe {
         Ok(Arc::new(ProbeReader))
     }
     fn writer(&self, config: &str) -> Result<Arc<dyn Writer>> {
-        Ok(Arc::new(ProbeWriter(config.to_string())))
+        let Some((gate, json)) = config.strip_prefix("gated ").and_then(|gated| gated.split_once(' ')) else {
+            return Ok(Arc::new(ProbeWriter(config.to_string())));
+        };
+        let writer: Arc<dyn Writer> = match json {
+            "" => Arc::new(ProbeWriter(gate.to_string())),
+            json => connectors::find("json")?.writer(json)?,
+        };
+        Ok(Arc::new(GatedWriter { gate: Gate::of(gate), writer }))
+    }
+}
+
+/// Lets the first two of a sink's tasks end; the others when it is open. Found by its name in the sink's config:
+/// `gated NAME ` and, for a sink of JSON files, the config of that one.
+#[derive(Debug, Default)]
+struct Gate {
+    /// How many have come.
+    came: watch::Sender<usize>,
+    open: watch::Sender<bool>,
+}
+
+static GATES: LazyLock<Mutex<BTreeMap<String, Arc<Gate>>>> = LazyLock::new(Default::default);
+
+impl Gate {
+    fn of(name: &str) -> Arc<Self> {
+        Arc::clone(GATES.lock().unwrap().entry(name.to_string()).or_default())
+    }
+    async fn pass(&self) {
+        let mut turn = 0;
+        self.came.send_modify(|came| {
+            *came += 1;
+            turn = *came;
+        });
+        if turn > 2 {
+            self.open.subscribe().wait_for(|open| *open).await.expect("gates stay");
+        }
+    }
+    async fn have_come(&self, tasks: usize) {
+        let mut came = self.came.subscribe();
+        let come = tokio::time::timeout(Duration::from_secs(30), came.wait_for(|came| *came >= tasks)).await;
+        come.expect("tasks come in time").expect("gates stay");
+    }
+}
+
+#[derive(Debug)]
+struct GatedWriter {
+    gate: Arc<Gate>,
+    writer: Arc<dyn Writer>,
+}
+struct GatedTask {
+    gate: Arc<Gate>,
+    task: Box<dyn SinkTask>,
+}
+
+#[async_trait::async_trait]
+impl Writer for GatedWriter {
+    async fn open(&self, task: WriteTask, schema: SchemaRef, context: Arc<TaskContext>) -> Result<Box<dyn SinkTask>> {
+        let task = self.writer.open(task, schema, context).await?;
+        Ok(Box::new(GatedTask { gate: Arc::clone(&self.gate), task }))
+    }
+}
+
+#[async_trait::async_trait]
+impl SinkTask for GatedTask {
+    async fn write(&mut self, batch: RecordBatch) -> Result<()> {
+        self.task.write(batch).await
+    }
+    async fn flush(&mut self) -> Result<()> {
+        self.task.flush().await
+    }
+    async fn close(self: Box<Self>) -> Result<(WriteCounts, Option<String>)> {
+        self.gate.pass().await;
+        self.task.close().await
     }
 }
 
@@ -312,7 +388,6 @@ async fn a_task_that_never_reports_ends_at_the_deadline_and_can_run_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_of_two_stages_ends_while_others_run() {
-    use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
     let test = TestCluster::start(2, 2).await;
     let gather = |partitions| Arc::new(CoalescePartitionsExec::new(scan(ranges(partitions)))) as Arc<dyn ExecutionPlan>;
     let deadline = Some(Duration::from_secs(20));
@@ -323,6 +398,101 @@ async fn a_job_of_two_stages_ends_while_others_run() {
         assert_eq!(rows, 1000 * (1 + job % 3));
     }
     test.stop().await;
+}
+
+/// Four map tasks over both executors, and four partitions of what a sink behind a shuffle says of them.
+fn gated(gate: &str, json: &str) -> Arc<dyn ExecutionPlan> {
+    let by_hash = Partitioning::Hash(vec![col("n", &schema()).unwrap()], 4);
+    let shuffled = RepartitionExec::try_new(scan(ranges(4)), by_hash).unwrap();
+    sink(&format!("gated {gate} {json}"), true, Arc::new(shuffled))
+}
+
+/// With two of four tasks done and two under way, an executor is lost that has parts of their input; all run again.
+async fn lose_one_half_way(test: &TestCluster, gate: &str) {
+    let gate = Gate::of(gate);
+    gate.have_come(4).await;
+    let lost = test.cluster.executors().await[0].id.clone();
+    test.cluster.executor_lost(&lost, "the test").await;
+    gate.have_come(5).await;
+    gate.open.send_replace(true);
+}
+
+/// As a stage runs again, Ballista keeps the files of the attempt before: in what it tells of the result, and in what
+/// the stage behind reads.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_loses_an_executor_half_way_returns_every_row_once() {
+    let check = |messages: Vec<String>, case: &str| {
+        let rows: Vec<usize> = messages.iter().map(|text| text.split(' ').next().unwrap().parse().unwrap()).collect();
+        assert_eq!((rows.len(), rows.iter().sum::<usize>()), (4, 4000), "{case}: {messages:?}");
+    };
+    for stages in [2, 3] {
+        let plan = |gate: &str| -> Arc<dyn ExecutionPlan> {
+            match stages {
+                2 => gated(gate, ""),
+                _ => Arc::new(CoalescePartitionsExec::new(gated(gate, ""))),
+            }
+        };
+        let test = TestCluster::start(2, 1).await;
+        let gate = format!("collected-{stages}");
+        let ran = test.run(&gate, plan(&gate), Some(Duration::from_secs(60)));
+        let (outcome, ()) = tokio::join!(ran, lose_one_half_way(&test, &gate));
+        let outcome = outcome.unwrap();
+        assert_eq!(outcome.metrics["sink_rows"], 4000, "{gate}");
+        let batches = test.cluster.collect(outcome, plan(&gate).schema()).await.unwrap();
+        check(commit_messages(&batches).unwrap(), &gate);
+        test.stop().await;
+
+        let test = TestCluster::start(2, 1).await;
+        let gate = format!("rows-{stages}");
+        let session = Arc::new(SessionContext::new_with_config(session_config()));
+        let job = Job { name: gate.clone(), session, plan: plan(&gate), deadline: None, progress: None };
+        // Not read before: the first attempt's are there, and then more.
+        let rows = test.cluster.rows(job);
+        lose_one_half_way(&test, &gate).await;
+        let batches = tokio::time::timeout(Duration::from_secs(60), rows.try_collect::<Vec<_>>()).await;
+        check(commit_messages(&batches.expect("in time").unwrap()).unwrap(), &gate);
+        test.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_insert_into_files_that_loses_an_executor_half_way_writes_every_row_once() {
+    let test = TestCluster::start(2, 1).await;
+    let folder = tempfile::tempdir().unwrap();
+    let options = Options::new([("path", folder.path().display().to_string())]);
+    let context = SinkContext { schema: schema(), mode: WriteMode::Append, query: "q".into(), streaming: false };
+    let files = connectors::find("json").unwrap().sink(&options, context).await.unwrap();
+    files.prepare().await.unwrap();
+    let plan = gated("files", &files.writer_config());
+    let ran = test.run("files", Arc::clone(&plan), Some(Duration::from_secs(60)));
+    let (outcome, ()) = tokio::join!(ran, lose_one_half_way(&test, "files"));
+    let messages = test.cluster.collect(outcome.unwrap(), plan.schema()).await.unwrap();
+    files.commit(0, commit_messages(&messages).unwrap()).await.unwrap();
+    let mut rows = vec![];
+    for file in std::fs::read_dir(folder.path()).unwrap() {
+        let path = file.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "json") {
+            for line in std::fs::read_to_string(path).unwrap().lines() {
+                rows.push(serde_json::from_str::<serde_json::Value>(line).unwrap()["n"].as_i64().unwrap());
+            }
+        }
+    }
+    rows.sort_unstable();
+    assert_eq!(rows, (0..4000).collect::<Vec<_>>());
+    test.stop().await;
+}
+
+/// The system takes its connections, as it does for a process that is stopped, and nobody answers.
+#[tokio::test]
+async fn an_executor_that_hangs_holds_no_reader_up() {
+    use ballista_core::serde::protobuf::{ExecutorMetadata, PartitionId};
+    let hung = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = u32::from(hung.local_addr().unwrap().port());
+    let executor = ExecutorMetadata { id: "e".into(), host: "127.0.0.1".into(), port, ..Default::default() };
+    let partition_id = Some(PartitionId { job_id: "j".into(), ..Default::default() });
+    let location = PartitionLocation { partition_id, executor_meta: Some(executor), ..Default::default() };
+    let fetched = tokio::time::timeout(UNREACHABLE_AFTER * 10, fetch_partition(location)).await;
+    assert!(fetched.expect("in time").is_err());
 }
 
 #[tokio::test(flavor = "multi_thread")]

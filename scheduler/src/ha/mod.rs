@@ -81,6 +81,9 @@ pub struct Candidate {
     known: watch::Sender<Option<Leader>>,
     /// Whether it may stand by. One that may not is refused where another leads, and never steps down of itself.
     stands_by: bool,
+    /// The epoch behind which this one claimed the next, until its holder has no right left: also when the claim's
+    /// answer was lost, after which the latest epoch is ours.
+    unsettled: Option<u64>,
 }
 
 impl Candidate {
@@ -90,7 +93,7 @@ impl Candidate {
             None | Some(Ha::StateDir) => Box::new(state_dir::StateDir::new(epochs.clone())),
             Some(Ha::ZooKeeper(address)) => Box::new(zookeeper::Node::new(address.clone(), me.holder)),
         };
-        Self { epochs, life, me, known: watch::Sender::new(None), stands_by: ha.is_some() }
+        Self { epochs, life, me, known: watch::Sender::new(None), stands_by: ha.is_some(), unsettled: None }
     }
 
     /// Who leads, as far as this one knows.
@@ -147,15 +150,19 @@ impl Candidate {
         }
         let next = epoch.map_or(1, |epoch| epoch + 1);
         let cluster = self.epochs.cluster().await?;
+        if !ours {
+            self.unsettled = epoch;
+        }
         if !self.epochs.claim(next, &self.me).await? {
             return Ok(None);
         }
-        if let Some(epoch) = epoch.filter(|_| !ours)
-            && let Err(error) = self.life.settle(epoch).await
-        {
-            // Not known: the former leader's right ends by time, then.
-            tracing::warn!(%error, epoch, "the former leader cannot be looked at, waiting for the end of its lease");
-            tokio::time::sleep(LEASE).await;
+        if let Some(epoch) = self.unsettled {
+            if let Err(error) = self.life.settle(epoch).await {
+                // Not known: the former leader's right ends by time, then.
+                tracing::warn!(%error, epoch, "the former leader cannot be looked at, waiting for the end of its lease");
+                tokio::time::sleep(LEASE).await;
+            }
+            self.unsettled = None;
         }
         let began = Moment::now();
         match self.life.beat(next).await {

@@ -30,12 +30,9 @@ impl StateDir {
     }
 
     async fn read(&self, epoch: u64) -> Result<Look> {
-        let heartbeat = match self.epochs.heartbeat(epoch).await? {
-            Some(bytes) => Some(serde_json::from_slice::<Heartbeat>(&bytes).map_err(|error| {
-                Error::transient("STATE_DIRECTORY_CORRUPT", format!("ha/heartbeats/{epoch} cannot be read: {error}"))
-            })?),
-            None => None,
-        };
+        // One that cannot be read says nothing: a leader that lives overwrites it.
+        let heartbeat = self.epochs.heartbeat(epoch).await?;
+        let heartbeat = heartbeat.and_then(|bytes| serde_json::from_slice::<Heartbeat>(&bytes).ok());
         Ok(Look {
             epoch,
             beat: heartbeat.map(|heartbeat| heartbeat.beat),

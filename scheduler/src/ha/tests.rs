@@ -1,12 +1,13 @@
 //! Candidates over a store that can be cut off. The leases are the real ones, and so are the clocks.
 
 use super::*;
+use crate::streaming::checkpoint::tests::{Fault, FaultyStore};
 use headwater_proto::error::ErrorKind;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::throttle::{ThrottleConfig, ThrottledStore};
 use object_store::{ObjectStore, ObjectStoreExt};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use uuid::Uuid;
 
@@ -113,4 +114,60 @@ async fn without_ha_a_second_one_is_refused_and_the_first_outlasts_an_outage() {
     cut(&one, false);
     waiting.await.unwrap().unwrap();
     assert_eq!(first.tenure().epoch(), 1);
+}
+
+/// Every leader is gone; notes whose right was waited for.
+struct Gone(Arc<Mutex<Vec<u64>>>);
+
+#[async_trait::async_trait]
+impl Life for Gone {
+    async fn look(&mut self, _: Option<u64>, _: bool) -> Result<Sign> {
+        Ok(Sign::Gone)
+    }
+    async fn settle(&mut self, epoch: u64) -> Result<()> {
+        self.0.lock().unwrap().push(epoch);
+        Ok(())
+    }
+    async fn beat(&mut self, _: u64) -> Result<()> {
+        Ok(())
+    }
+    async fn release(&mut self, _: u64) -> Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn the_former_leader_is_settled_with_also_when_the_answer_to_the_claim_was_lost() {
+    let mut answers = vec![Fault::After];
+    let store = FaultyStore::new(move |request| match request {
+        "put state/ha/epochs/2" => answers.pop().unwrap_or(Fault::None),
+        _ => Fault::None,
+    });
+    let epochs = Epochs::new(store, &Path::from("state"));
+    let leader = |address: &str| Leader { holder: Uuid::new_v4(), address: address.into(), process: "p".into() };
+    assert!(epochs.claim(1, &leader("one:1")).await.unwrap());
+    let settled = Arc::new(Mutex::default());
+    let two = Candidate {
+        epochs,
+        life: Box::new(Gone(Arc::clone(&settled))),
+        me: leader("two:2"),
+        known: watch::Sender::new(None),
+        stands_by: true,
+        unsettled: None,
+    };
+    let two = two.campaign().await.unwrap();
+    assert_eq!(two.tenure().epoch(), 3, "the second claim was its own, and so was the third");
+    assert_eq!(*settled.lock().unwrap(), [1], "once");
+    assert_eq!(two.end().await.unwrap().unsettled, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_heartbeat_that_cannot_be_read_is_silence() {
+    let store = memory();
+    let one = candidate(&way(&store), Some(&Ha::StateDir), "one:1");
+    assert!(one.epochs.claim(1, &one.me).await.unwrap());
+    one.epochs.write_heartbeat(1, b"{\"bea".to_vec()).await.unwrap();
+    let two = candidate(&way(&store), Some(&Ha::StateDir), "two:2").campaign();
+    let two = tokio::time::timeout(LEASE * 3, two).await.expect("in time").unwrap();
+    assert_eq!(two.tenure().epoch(), 2);
 }

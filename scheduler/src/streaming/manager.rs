@@ -256,6 +256,7 @@ impl Manager {
                     Ok::<_, object_store::Error>((store.get(&file.location).await?.bytes().await?, file))
                 })
                 .buffered(FILES_AT_ONCE);
+        let mut all = vec![];
         while let Some(read) = definitions.next().await {
             let (bytes, file) = read.map_err(unavailable)?;
             let definition: Definition = serde_json::from_slice(&bytes).map_err(|e| {
@@ -264,9 +265,11 @@ impl Manager {
                     format!("{} cannot be read: {e}; restore it, or move it away to forget the query", file.location),
                 )
             })?;
-            manager.add(definition);
+            all.push(definition);
         }
         drop(definitions);
+        // Not before all are read: nobody would end the runs of a manager that could not be opened.
+        all.into_iter().for_each(|definition| manager.add(definition));
         Ok(manager)
     }
 
@@ -835,6 +838,11 @@ impl Manager {
             }
         }
         Ok(())
+    }
+
+    /// The right to write of the scheduler that this one belongs to.
+    pub fn tenure(&self) -> &Tenure {
+        &self.0.tenure
     }
 
     /// Ends all runs where they are; the queries resume at the next start. Nothing is started after this.

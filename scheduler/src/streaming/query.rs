@@ -52,6 +52,9 @@ const BATCH_DEADLINE_DEFAULT: Duration = Duration::from_secs(600);
 /// Conf key of the deadline of a batch, such as `10 minutes`.
 pub const BATCH_DEADLINE: &str = "headwater.batch.deadline";
 
+/// Class of what is not done since the scheduler shuts down: no failure of it.
+const SCHEDULER_ENDS: &str = "SCHEDULER_ENDS";
+
 /// A batch that takes this long says how far it is, and then again each time.
 const LONG_BATCH: Duration = Duration::from_secs(10);
 
@@ -199,6 +202,9 @@ impl Run {
                 // Dropping the attempt cancels its job.
                 () = told_to_end(&mut stop, &busy, &monitor) => return End::Stopped,
             };
+            if error.class == SCHEDULER_ENDS {
+                return End::Stopped;
+            }
             if error.kind != ErrorKind::Transient {
                 return End::Failed(error);
             }
@@ -404,6 +410,8 @@ impl Batches<'_> {
             } else {
                 monitor.set(State::Waiting, "Waiting for data to arrive");
                 monitor.set_found_nothing(phases.started);
+                // There was nothing to commit: past what failed before all the same.
+                *committed = true;
                 if last_report.elapsed() >= IDLE_REPORT_INTERVAL {
                     last_report = Instant::now();
                     self.report(next_id, &start, &start, &latest, &phases, None);
@@ -413,7 +421,11 @@ impl Batches<'_> {
                 None => return Ok(End::Finished),
                 Some(wait) if !wait.is_zero() => {
                     monitor.set(State::Waiting, "Waiting for next trigger");
-                    tokio::time::sleep(wait).await;
+                    let mut stop = self.run.stop.clone();
+                    tokio::select! {
+                        () = tokio::time::sleep(wait) => {}
+                        () = ending(&mut stop) => {}
+                    }
                 }
                 Some(_) if !ran => tokio::time::sleep(POLLING_DELAY).await,
                 Some(_) => {}
@@ -571,7 +583,7 @@ impl Batches<'_> {
     async fn executors(&self) -> Result<()> {
         while !self.run.statements.cluster.has_executors().await {
             if *self.run.stop.borrow() >= Told::EndAfterBatch {
-                return Err(Error::transient("SCHEDULER_ENDS", "the scheduler is shutting down"));
+                return Err(Error::transient(SCHEDULER_ENDS, "the scheduler is shutting down"));
             }
             let message = "Waiting for executors: none is connected; start one with: headwater executor";
             self.run.monitor.set(State::Waiting, message);

@@ -6,6 +6,7 @@ use super::query::{Failpoint, Step};
 use crate::cluster::Cluster;
 use crate::cluster::tests::TestCluster;
 use crate::execute::{Outcome, Statements};
+use crate::ha::{Candidate, Epochs, Ha, LEADERSHIP_LOST, Leader, Tenure};
 use crate::session::Session;
 use crate::sql::catalog::Catalog;
 use crate::sql::parser;
@@ -206,13 +207,16 @@ struct Scheduler {
 
 impl Scheduler {
     async fn open(state_dir: &Path, cluster: &Cluster, failpoint: Option<Failpoint>) -> Self {
+        Self::open_as(state_dir, cluster, failpoint, Tenure::undisputed()).await
+    }
+
+    async fn open_as(state_dir: &Path, cluster: &Cluster, failpoint: Option<Failpoint>, tenure: Tenure) -> Self {
         let state_dir = state_dir.display().to_string();
         let (store, root, url) = parse_location(&state_dir, &Options::default()).unwrap();
         let warehouse = format!("{url}/warehouse");
         let catalog = Arc::new(Catalog::open(Arc::clone(&store), &root, warehouse).await.unwrap());
         let runtime = RuntimeEnvBuilder::new().with_object_store_registry(Arc::new(LazyObjectStoreRegistry::default()));
         let planner = Arc::new(Planner::new(catalog, runtime.build_arc().unwrap()));
-        let tenure = crate::ha::Tenure::undisputed();
         let opened = Manager::open(store, root, state_dir, cluster.clone(), Arc::clone(&planner), failpoint, tenure);
         let manager = opened.await.unwrap();
         Self { statements: Statements { planner, cluster: cluster.clone(), manager: manager.clone() }, manager }
@@ -799,6 +803,39 @@ async fn a_batch_that_passes_its_deadline_runs_again() {
     test.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failure_after_one_that_was_got_over_is_the_first_again() {
+    let test = TestCluster::start(1, 2).await;
+    let (dir, ledger, topic) = (tempfile::tempdir().unwrap(), Ledger::new(), Topic::new());
+    topic.produce(0..10).await;
+    // Each once: when batch 0 is committed, so that there is nothing to do, and before batch 1.
+    let failures = Mutex::new(vec![(Step::BeforeOffsetWrite, 1), (Step::AfterCommitWrite, 0)]);
+    let failpoint: Failpoint = Arc::new(move |step, batch| {
+        let mut failures = failures.lock().unwrap();
+        match failures.last() {
+            Some(next) if *next == (step, batch) => {
+                failures.pop();
+                Err(Error::transient("AWAY", "away for a moment"))
+            }
+            _ => Ok(()),
+        }
+    });
+    let scheduler = Scheduler::open(dir.path(), &test.cluster, Some(failpoint)).await;
+    scheduler.start(&[&topic.table(""), &ledger.table(), KAFKA_FLOW].concat(), "default").await;
+    let failed = |status: &QueryStatus| status.trouble.as_ref().map(|trouble| (trouble.attempts, trouble.since_ms));
+    let first = failed(&scheduler.until_state("RETRYING").await).expect("it says why");
+    let idle = scheduler.until("idle", |status| status.message.contains("Waiting for data")).await;
+    assert_eq!(failed(&idle), None);
+    topic.produce(10..20).await;
+    let second = failed(&scheduler.until_state("RETRYING").await).expect("it says why");
+    assert_eq!((first.0, second.0), (1, 1));
+    assert!(second.1 > first.1, "since when it fails now: {first:?} {second:?}");
+    scheduler.until_idle_after(1).await;
+    assert_eq!(ledger.values(), (0..20).collect::<Vec<_>>());
+    scheduler.manager.shutdown().await;
+    test.stop().await;
+}
+
 /// Records that were dropped while the query was stopped: it fails, and goes on without them when told to.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_query_whose_records_are_gone_fails_unless_told_otherwise() {
@@ -836,6 +873,58 @@ async fn a_query_whose_records_are_gone_fails_unless_told_otherwise() {
     scheduler.until_idle_after(1).await;
     assert_eq!(ledger.table_rows(), (0..10).chain(begin..end).collect::<Vec<_>>());
     scheduler.manager.shutdown().await;
+    test.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_ends_with_the_batch_and_not_with_the_next_trigger() {
+    let test = TestCluster::start(1, 2).await;
+    let (dir, ledger) = (tempfile::tempdir().unwrap(), Ledger::new());
+    ledger.held.send_replace(true);
+    let scheduler = Scheduler::open(dir.path(), &test.cluster, None).await;
+    let checkpoint = scheduler.start(&[RATE, &ledger.table(), RATE_FLOW].concat(), "1 hour").await.checkpoint;
+    ledger.stopped_half_way(2).await;
+    // Polled in this order: the run is told before its batch goes on.
+    let drain = scheduler.manager.drain(Duration::from_secs(7200));
+    let go_on = async { ledger.held.send_replace(false) };
+    within("the drain ends", async { tokio::join!(drain, go_on) }).await;
+    assert_eq!(ids(&checkpoint, "commits"), [0]);
+    test.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_waits_for_executors_as_the_scheduler_ends_has_not_failed() {
+    let test = TestCluster::start(0, 1).await;
+    let (dir, ledger) = (tempfile::tempdir().unwrap(), Ledger::new());
+    let scheduler = Scheduler::open(dir.path(), &test.cluster, None).await;
+    scheduler.start(&[RATE, &ledger.table(), RATE_FLOW].concat(), "default").await;
+    scheduler.until("without executors", |status| status.message.contains("Waiting for executors")).await;
+    within("the drain ends", scheduler.manager.drain(Duration::from_secs(7200))).await;
+    assert_eq!(scheduler.manager.monitors()[0].metrics().retries.get(), 0);
+    assert_eq!(scheduler.status().state, "STOPPED");
+    test.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deposed_leader_commits_no_batch_write() {
+    let test = TestCluster::start(1, 2).await;
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("rows");
+    let epochs = Epochs::new(Arc::new(object_store::memory::InMemory::new()), &object_store::path::Path::from("state"));
+    let me = Leader { holder: uuid::Uuid::new_v4(), address: "h:1".into(), process: "p".into() };
+    let leadership = Candidate::new(epochs, Some(&Ha::StateDir), me).campaign().await.unwrap();
+    let scheduler = Scheduler::open_as(dir.path(), &test.cluster, None, leadership.tenure().clone()).await;
+    let files = || {
+        let names = std::fs::read_dir(&folder).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.ends_with(".json")).count()
+    };
+    let table = format!("CREATE TABLE target (value BIGINT) USING json OPTIONS (path '{}');", folder.display());
+    let insert = "INSERT INTO target VALUES (7);";
+    let error = scheduler.submit(&(table + insert), StartOptions::default()).await.unwrap_err();
+    assert_eq!((error.class.as_str(), files()), ("NO_FLOW", 1), "{error}");
+    leadership.end().await.unwrap();
+    let error = scheduler.submit(insert, StartOptions::default()).await.unwrap_err();
+    assert_eq!((error.class.as_str(), files()), (LEADERSHIP_LOST, 1), "{error}");
     test.stop().await;
 }
 

@@ -84,19 +84,32 @@ impl Node {
         let reason = match tokio::time::timeout(REQUEST_MAX / 2, own(&mut self.session, &path, self.holder)).await {
             Ok(Ok(owner)) => return Ok(owner),
             Ok(Err(error @ session::Error::Refused(_))) => {
-                return Err(Error::transient("ZOOKEEPER_REFUSED", format!("{}: {path}: {error}", self.address)));
+                return Err(Error::transient(
+                    "ZOOKEEPER_REFUSED",
+                    format!(
+                        "{}: {path}: {error}: the node and its parents must be writable by everybody (no ACL), and no \
+                         parent may be ephemeral",
+                        self.address
+                    ),
+                ));
             }
             Ok(Err(error)) => error.to_string(),
             Err(_) => "no answer in time".into(),
         };
         let host = self.session.host().to_string();
         self.session.turn();
-        Err(Error::transient("ZOOKEEPER_UNAVAILABLE", format!("{} does not answer: {host}: {reason}", self.address)))
+        let remedy = "start it, or check --ha";
+        Err(Error::transient(
+            "ZOOKEEPER_UNAVAILABLE",
+            format!("{} does not answer: {host}: {reason}: {remedy}", self.address),
+        ))
     }
 }
 
 async fn own(session: &mut Session, path: &str, holder: Uuid) -> Result<Owner, session::Error> {
     let data = holder.to_string().into_bytes();
+    // An old answer must not count as a renewal.
+    session.sync(path).await?;
     if let Some(found) = session.get(path).await? {
         if found.data != data {
             return Ok(Owner::Another);
@@ -148,6 +161,9 @@ impl Life for Node {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::{Arc, Mutex};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
 
     #[test]
     fn addresses() {
@@ -163,5 +179,73 @@ mod tests {
         check("a:1//", "no path");
         check("a:1/x//y", "no path");
         check("u:p@a/x", "passwords are not supported");
+    }
+
+    /// Serves one connection as ZooKeeper does: the node is `there`, or there is none and none may be made. Notes what
+    /// is asked, by ZooKeeper's numbers.
+    async fn zookeeper(there: Option<Uuid>) -> (Address, Arc<Mutex<Vec<i32>>>) {
+        const SESSION: i64 = 7;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = Address::parse(&format!("{}/x", listener.local_addr().unwrap())).unwrap();
+        let asked = Arc::new(Mutex::new(vec![]));
+        let log = Arc::clone(&asked);
+        tokio::spawn(async move {
+            let (mut connection, _) = listener.accept().await.unwrap();
+            let mut connected = false;
+            loop {
+                let Ok(length) = connection.read_i32().await else { return };
+                let mut request = vec![0; length as usize];
+                connection.read_exact(&mut request).await.unwrap();
+                let int = |at: usize| i32::from_be_bytes(request[at..at + 4].try_into().unwrap());
+                let mut reply: Vec<u8> = vec![];
+                if std::mem::replace(&mut connected, true) {
+                    let (xid, kind) = (int(0), int(4));
+                    log.lock().unwrap().push(kind);
+                    let code: i32 = match (kind, there) {
+                        (4, None) => -101,
+                        (1, None) => -102,
+                        _ => 0,
+                    };
+                    reply.extend([xid.to_be_bytes().to_vec(), 1_i64.to_be_bytes().to_vec()].concat());
+                    reply.extend(code.to_be_bytes());
+                    if let (4, Some(holder)) = (kind, there) {
+                        let data = holder.to_string();
+                        reply.extend((data.len() as i32).to_be_bytes());
+                        reply.extend(data.as_bytes());
+                        reply.extend([0; 4 * 8 + 3 * 4]);
+                        reply.extend(SESSION.to_be_bytes());
+                    }
+                } else {
+                    reply.extend([0_i32.to_be_bytes(), 4000_i32.to_be_bytes()].concat());
+                    reply.extend(SESSION.to_be_bytes());
+                    reply.extend(0_i32.to_be_bytes());
+                }
+                connection.write_i32(reply.len() as i32).await.unwrap();
+                connection.write_all(&reply).await.unwrap();
+            }
+        });
+        (address, asked)
+    }
+
+    #[tokio::test]
+    async fn a_renewal_is_no_old_answer() {
+        let holder = Uuid::new_v4();
+        let (address, asked) = zookeeper(Some(holder)).await;
+        Node::new(address, holder).beat(1).await.unwrap();
+        assert_eq!(*asked.lock().unwrap(), [9, 4], "the ensemble is asked first, then the node is read");
+    }
+
+    #[tokio::test]
+    async fn what_is_wrong_comes_with_a_remedy() {
+        let (address, _) = zookeeper(None).await;
+        let error = Node::new(address, Uuid::new_v4()).beat(1).await.unwrap_err();
+        assert_eq!(error.class, "ZOOKEEPER_REFUSED");
+        assert!(error.message.contains("error code -102: the node and its parents must be writable"), "{error}");
+        // Bound and let go: nobody listens there.
+        let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let address = Address::parse(&format!("{nobody}/x")).unwrap();
+        let error = Node::new(address, Uuid::new_v4()).beat(1).await.unwrap_err();
+        assert_eq!(error.class, "ZOOKEEPER_UNAVAILABLE");
+        assert!(error.message.ends_with("start it, or check --ha"), "{error}");
     }
 }

@@ -1,4 +1,4 @@
-//! A session with Apache ZooKeeper: the five requests that an election takes, one after the other.
+//! A session with Apache ZooKeeper: the few requests that an election takes, one after the other.
 //!
 //! A session outlives its connection: it is taken along to the next server when one dies or hangs. Whoever asks at least
 //! once a second needs no pings, and watches are not used. A request that is dropped half way takes its connection with
@@ -13,6 +13,7 @@ use tokio::net::TcpStream;
 const CREATE: i32 = 1;
 const DELETE: i32 = 2;
 const GET_DATA: i32 = 4;
+const SYNC: i32 = 9;
 const CLOSE: i32 = -11;
 /// Codes of replies.
 const NO_NODE: i32 = -101;
@@ -83,6 +84,17 @@ impl Session {
     pub fn turn(&mut self) {
         self.connection = None;
         self.host = (self.host + 1) % self.hosts.len();
+    }
+
+    /// Brings the server that is asked to where the ensemble is: one that is cut off from it answers reads from what it
+    /// knew last, this not at all.
+    pub async fn sync(&mut self, path: &str) -> Result<(), Error> {
+        let mut body = Message::default();
+        body.text(path);
+        match self.ask(SYNC, body).await {
+            Ok(_) | Err(Error::Refused(NO_NODE)) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// A node, if it is there.
@@ -285,6 +297,8 @@ mod tests {
         let (mut one, mut two) = (session(), session());
         assert!(one.create(&path, b"1", true).await.unwrap());
         assert!(!two.create(&path, b"2", true).await.unwrap());
+        two.sync(&path).await.unwrap();
+        two.sync("/nobody").await.unwrap();
         let node = two.get(&path).await.unwrap().unwrap();
         assert_eq!((&node.data[..], node.owner), (&b"1"[..], one.id()));
         // The connection breaks, the session goes on.

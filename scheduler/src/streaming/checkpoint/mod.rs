@@ -90,7 +90,7 @@ mod store;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use commit_log::CommitEntry;
 pub use offset_log::{OffsetEntry, OffsetMetadata, PINNED_CONFS};

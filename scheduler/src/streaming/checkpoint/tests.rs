@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 /// What a [`FaultyStore`] does with a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     /// Nothing.
     None,
     /// It fails, and nothing has happened.
@@ -26,11 +26,13 @@ pub(super) enum Fault {
     Repeated,
     /// It fails for a reason that will not pass.
     Refused,
+    /// It never ends.
+    Hang,
 }
 
 /// An in-memory store whose puts and gets fail as `plan` says, and which notes what was asked and created.
 #[derive(Debug)]
-pub(super) struct FaultyStore {
+pub(crate) struct FaultyStore {
     inner: InMemory,
     plan: Mutex<Plan>,
     /// Every request, such as `put offsets/0`.
@@ -79,6 +81,7 @@ impl ObjectStore for FaultyStore {
             Fault::None => self.inner.put_opts(path, payload, options).await,
             Fault::Before => Err(passing()),
             Fault::After => self.inner.put_opts(path, payload, options).await.and(Err(passing())),
+            Fault::Hang => std::future::pending().await,
             Fault::Repeated => {
                 self.inner.put_opts(path, payload.clone(), options.clone()).await?;
                 self.inner.put_opts(path, payload, options).await
@@ -98,6 +101,7 @@ impl ObjectStore for FaultyStore {
     async fn get_opts(&self, path: &Path, options: GetOptions) -> object_store::Result<GetResult> {
         match self.next(format!("get {path}")) {
             Fault::None => self.inner.get_opts(path, options).await,
+            Fault::Hang => std::future::pending().await,
             _ => Err(passing()),
         }
     }
