@@ -3,6 +3,9 @@
 //!
 //! They are looked up whenever a table is planned, so that catalog, checkpoints and plans for people keep the name
 //! alone, and a secret that was replaced is taken up at the next start or attempt. No other file can be read this way.
+//!
+//! Inside an address (`https://user:${secret:NAME}@host`) its bytes are escaped as addresses want it, so that a secret
+//! with `@` or `/` in it neither breaks the address nor becomes a part of it that messages show.
 
 use super::{Connector, Options, Reader, Sink, SinkContext, Source, Writer};
 use arrow::datatypes::SchemaRef;
@@ -47,11 +50,31 @@ fn fill(key: &str, value: &str, folder: &Path) -> Result<String> {
     while let Some((before, after)) = rest.split_once(BEGIN) {
         let Some((name, after)) = after.split_once('}') else { break };
         filled.push_str(before);
-        filled.push_str(&read(key, name.trim(), folder)?);
+        let secret = read(key, name.trim(), folder)?;
+        filled.push_str(&if in_address(&filled) { escaped(&secret) } else { secret });
         rest = after;
     }
     filled.push_str(rest);
     Ok(filled)
+}
+
+/// Whether what follows is a part of an address. Blanks and quotes are in none: a JAAS text may have an address before
+/// the secret.
+fn in_address(before: &str) -> bool {
+    let word = before.rsplit(|c: char| c.is_whitespace() || matches!(c, '"' | '\'')).next();
+    word.is_some_and(|word| word.contains("://"))
+}
+
+/// The text with a `%` and two digits for all bytes that may mean something in an address.
+fn escaped(secret: &str) -> String {
+    let mut text = String::with_capacity(secret.len());
+    for byte in secret.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => text.push(char::from(byte)),
+            other => text.push_str(&format!("%{other:02X}")),
+        }
+    }
+    text
 }
 
 fn read(key: &str, name: &str, folder: &Path) -> Result<String> {
@@ -134,5 +157,23 @@ mod tests {
         for escape in ["../db", "/etc/passwd", "..", ".hidden", ""] {
             check(&format!("${{secret:{escape}}}"), Err("INVALID_SECRET_NAME"));
         }
+    }
+
+    #[test]
+    fn secrets_are_escaped_in_addresses() {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join("db"), "p@ss/1 ü%").expect("a file");
+        let filled = |value: &str| fill("url", value, folder.path()).expect("filled");
+        let url = filled("postgresql://u:${secret:db}@h/d?application_name=${secret:db}");
+        assert_eq!(url, "postgresql://u:p%40ss%2F1%20%C3%BC%25@h/d?application_name=p%40ss%2F1%20%C3%BC%25");
+        assert_eq!(filled("${secret:db}"), "p@ss/1 ü%");
+        let registry = filled("https://ann:${secret:db}@registry:8081");
+        let registry = url::Url::parse(&registry).expect("an address");
+        assert_eq!((registry.host_str(), registry.password()), (Some("registry"), Some("p%40ss%2F1%20%C3%BC%25")));
+        // A secret that is an address itself, and one beside an address.
+        std::fs::write(folder.path().join("whole"), "https://u:p%40ss@h").expect("a file");
+        assert_eq!(filled("${secret:whole}"), "https://u:p%40ss@h");
+        assert_eq!(filled("x uri=\"https://h\" secret=\"${secret:db}\";"), "x uri=\"https://h\" secret=\"p@ss/1 ü%\";");
+        assert_eq!(filled("http://a,http://b:${secret:db}@c"), "http://a,http://b:p%40ss%2F1%20%C3%BC%25@c");
     }
 }

@@ -9,10 +9,12 @@ use super::coercion::{self, as_decimal, decimal_result, is_decimal, is_text};
 use super::datetime::{MICROS_PER_DAY, MICROS_PER_SECOND, Zone, civil_from_days, days_from_civil};
 use super::ddl;
 use super::interval_fields::{Fields, metadata, of_both};
+use super::maths::one_nan;
 use super::native::{Call, Function, Param, Returns, external, invalid};
 use arrow::array::{
     Array, ArrayRef, ArrowPrimitiveType, AsArray, Decimal128Array, Float64Array, Int64Array, PrimitiveArray,
 };
+use arrow::compute::binary;
 use arrow::datatypes::{
     DataType, Date32Type, Decimal128Type, DurationMicrosecondType, Float32Type, Float64Type, Int8Type, Int16Type,
     Int32Type, Int64Type, IntervalMonthDayNanoType, IntervalUnit, IntervalYearMonthType, TimeUnit,
@@ -295,6 +297,9 @@ fn run(op: Op, lenient: bool, call: &Call<'_>) -> Result<ArrayRef> {
         (false, false) => Fail::Wrap,
     };
     let (left, right) = (&call.args[0], &call.args[1]);
+    if let Some(result) = plain_doubles(op, left, right)? {
+        return Ok(result);
+    }
     match (left.data_type(), right.data_type()) {
         (T::Int8, T::Int8) => whole::<Int8Type>(op, left, right, fail),
         (T::Int16, T::Int16) => whole::<Int16Type>(op, left, right, fail),
@@ -314,6 +319,20 @@ fn run(op: Op, lenient: bool, call: &Call<'_>) -> Result<ArrayRef> {
         (T::Decimal128(..), T::Decimal128(..)) => decimals(op, left, right, call.return_type, fail),
         _ => times(op, left, right, call, fail),
     }
+}
+
+/// Sums, differences and products of DOUBLE, which cannot fail, many at a time.
+fn plain_doubles(op: Op, left: &ArrayRef, right: &ArrayRef) -> Result<Option<ArrayRef>> {
+    let (Some(l), Some(r)) = (left.as_primitive_opt::<Float64Type>(), right.as_primitive_opt::<Float64Type>()) else {
+        return Ok(None);
+    };
+    let rows: Float64Array = match op {
+        Op::Add => binary(l, r, |l, r| one_nan(l + r))?,
+        Op::Subtract => binary(l, r, |l, r| one_nan(l - r))?,
+        Op::Multiply => binary(l, r, |l, r| one_nan(l * r))?,
+        _ => return Ok(None),
+    };
+    Ok(Some(Arc::new(rows)))
 }
 
 fn pairs<L: ArrowPrimitiveType, R: ArrowPrimitiveType, O: ArrowPrimitiveType>(
@@ -410,7 +429,7 @@ fn double(op: Op, l: f64, r: f64, fail: Fail) -> Result<Option<f64>> {
     if divides && r == 0.0 {
         return if fail == Fail::Error { Err(by_zero(op)) } else { Ok(None) };
     }
-    Ok(Some(match op {
+    Ok(Some(one_nan(match op {
         Op::Add => l + r,
         Op::Subtract => l - r,
         Op::Multiply => l * r,
@@ -420,7 +439,7 @@ fn double(op: Op, l: f64, r: f64, fail: Fail) -> Result<Option<f64>> {
             let rest = l % r;
             if rest < 0.0 { (rest + r) % r } else { rest }
         }
-    }))
+    })))
 }
 
 fn decimals(op: Op, left: &ArrayRef, right: &ArrayRef, to: &DataType, fail: Fail) -> Result<ArrayRef> {
@@ -756,6 +775,10 @@ fn negative(call: &Call<'_>) -> Result<ArrayRef> {
         T::Int64 => whole!(Int64Type),
         T::Interval(IntervalUnit::YearMonth) => whole!(IntervalYearMonthType),
         T::Duration(TimeUnit::Microsecond) => whole!(DurationMicrosecondType),
+        T::Float32 => Arc::new(
+            array.as_primitive::<Float32Type>().unary::<_, Float32Type>(|n| if n.is_nan() { f32::NAN } else { -n }),
+        ),
+        T::Float64 => Arc::new(array.as_primitive::<Float64Type>().unary::<_, Float64Type>(|n| one_nan(-n))),
         _ => arrow::compute::kernels::numeric::neg_wrapping(array)?,
     })
 }
@@ -818,5 +841,24 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// Processors make some NaNs with a sign, which would sort below every number.
+    #[test]
+    fn a_nan_has_no_sign() {
+        let infinite = std::hint::black_box(f64::INFINITY);
+        for (op, l, r) in
+            [(Op::Subtract, infinite, infinite), (Op::Add, infinite, -infinite), (Op::Multiply, 0.0, infinite)]
+        {
+            let left: ArrayRef = Arc::new(Float64Array::from(vec![Some(l), None, Some(1.0)]));
+            let right: ArrayRef = Arc::new(Float64Array::from(vec![Some(r), Some(1.0), Some(1.0)]));
+            let rows = plain_doubles(op, &left, &right).expect("computed").expect("of doubles");
+            let rows = rows.as_primitive::<Float64Type>();
+            assert!(
+                rows.value(0).is_nan() && rows.value(0).is_sign_positive() && rows.is_null(1) && rows.value(2) < 3.0
+            );
+        }
+        let rest = double(Op::Remainder, infinite, 2.0, Fail::Error).expect("a rest").expect("is no null");
+        assert!(rest.is_nan() && rest.is_sign_positive());
     }
 }

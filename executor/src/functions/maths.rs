@@ -25,12 +25,12 @@ pub fn functions() -> Vec<Function> {
     macro_rules! double {
         ($name:literal, two $f:expr) => {
             Function::new($name, &[Double, Double], DOUBLE, |call| {
-                call.rows::<Float64Type>(|i| Ok(Some($f(call.doubles(0).value(i), call.doubles(1).value(i)))))
+                call.rows::<Float64Type>(|i| Ok(Some(one_nan($f(call.doubles(0).value(i), call.doubles(1).value(i))))))
             })
         };
         ($name:literal, $f:expr) => {
             Function::new($name, &[Double], DOUBLE, |call| {
-                call.rows::<Float64Type>(|i| Ok(Some($f(call.doubles(0).value(i)))))
+                call.rows::<Float64Type>(|i| Ok(Some(one_nan($f(call.doubles(0).value(i))))))
             })
         };
     }
@@ -108,22 +108,6 @@ pub fn functions() -> Vec<Function> {
             })
         })
         .nulls(),
-        // A seed is taken, and makes no row the same again: Spark's depends on partitions, which a row here does not know.
-        Function::new("rand", &[], DOUBLE, |call| call.rows::<Float64Type>(|_| Ok(Some(rand::random()))))
-            .optional(&[Long])
-            .alias(&["random"])
-            .nulls()
-            .volatile(),
-        Function::new("randn", &[], DOUBLE, |call| {
-            call.rows::<Float64Type>(|_| {
-                // Two uniform numbers make a normal one (Box and Muller); the first must not be 0.
-                let (one, other) = (1.0 - rand::random::<f64>(), rand::random::<f64>());
-                Ok(Some((-2.0 * one.ln()).sqrt() * (std::f64::consts::TAU * other).cos()))
-            })
-        })
-        .optional(&[Long])
-        .nulls()
-        .volatile(),
         Function::new("factorial", &[Int], LONG, |call| {
             call.rows::<Int64Type>(|i| {
                 let n = call.ints(0).value(i);
@@ -241,6 +225,11 @@ pub fn functions() -> Vec<Function> {
             shifted(call, |n, by| ((n as u32).wrapping_shr(by)) as i32, |n, by| ((n as u64).wrapping_shr(by)) as i64)
         }),
     ]
+}
+
+/// The number, with one NaN for all there are: processors make some with a sign, which would sort below every number.
+pub fn one_nan(x: f64) -> f64 {
+    if x.is_nan() { f64::NAN } else { x }
 }
 
 fn shift(name: &str, run: super::native::Run) -> Function {
@@ -529,5 +518,23 @@ mod tests {
         check("-1", 10, 16, "FFFFFFFFFFFFFFFF");
         check("9223372036854775808", 10, -10, "-9223372036854775808");
         assert_eq!(conv("18446744073709551616", 10, 16, true), Err(TooLarge));
+    }
+
+    #[test]
+    fn a_nan_has_no_sign() {
+        let made = one_nan(std::hint::black_box(-1.0_f64).sqrt());
+        assert!(made.is_nan() && made.is_sign_positive());
+        assert_eq!((one_nan(-0.0).is_sign_negative(), one_nan(2.0)), (true, 2.0));
+    }
+
+    #[test]
+    fn each_function_is_here_once() {
+        let all = crate::functions::all();
+        for name in ["rand", "random", "randn"] {
+            let named = |one: &&std::sync::Arc<datafusion::logical_expr::ScalarUDF>| {
+                one.name() == name || one.aliases().iter().any(|alias| alias == name)
+            };
+            assert_eq!(all.iter().filter(named).count(), 1, "{name}");
+        }
     }
 }

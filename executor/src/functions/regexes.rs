@@ -92,14 +92,35 @@ impl Pattern {
 
     /// All matches.
     pub fn all(&self, text: &str) -> Vec<Range<usize>> {
-        self.0.find_iter(text).map(|found| found.range()).collect()
+        let (mut all, mut at) = (vec![], Some(0));
+        while let Some(found) = at.and_then(|at| self.0.find_at(text, at)) {
+            at = next_search(text, &found.range());
+            all.push(found.range());
+        }
+        all
     }
 
     /// All matches with their groups, at most so many.
     fn captures(&self, text: &str, most: usize) -> Vec<Groups> {
-        let groups = |found: regex::Captures<'_>| found.iter().map(|group| group.map(|own| own.range())).collect();
-        self.0.captures_iter(text).take(most).map(groups).collect()
+        let (mut all, mut at) = (vec![], Some(0));
+        while all.len() < most
+            && let Some(found) = at.and_then(|at| self.0.captures_at(text, at))
+        {
+            let groups: Groups = found.iter().map(|group| group.map(|own| own.range())).collect();
+            at = groups[0].as_ref().and_then(|whole| next_search(text, whole));
+            all.push(groups);
+        }
+        all
     }
+}
+
+/// Where Java looks for the next match: at the end of this one, where another may be empty, and a character beyond an
+/// empty one. None at the end of the text.
+fn next_search(text: &str, found: &Range<usize>) -> Option<usize> {
+    if !found.is_empty() {
+        return Some(found.end);
+    }
+    text[found.end..].chars().next().map(|own| found.end + own.len_utf8())
 }
 
 /// Compiled patterns of a batch: nearly always one.
@@ -357,9 +378,13 @@ fn regexp_extract_all(call: &Call<'_>) -> Result<ArrayRef> {
             continue;
         }
         let (text, pattern) = (call.text(0).value(i), known.get("regexp_extract_all", call.text(1).value(i))?);
-        let group = group_of(call, i, "regexp_extract_all", pattern)?;
-        for found in pattern.captures(text, usize::MAX) {
-            builder.values().append_value(found[group].clone().map_or("", |part| &text[part]));
+        let all = pattern.captures(text, usize::MAX);
+        if !all.is_empty() {
+            // A group that does not exist is no error where nothing was found.
+            let group = group_of(call, i, "regexp_extract_all", pattern)?;
+            for found in all {
+                builder.values().append_value(found[group].clone().map_or("", |part| &text[part]));
+            }
         }
         builder.append(true);
     }
@@ -408,6 +433,7 @@ fn split(call: &Call<'_>) -> Result<ArrayRef> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use datafusion::logical_expr::ScalarUDFImpl;
 
     #[test]
     fn javas_words_are_rusts() {
@@ -434,5 +460,44 @@ mod tests {
         // A second digit belongs to the number if there is such a group.
         assert_eq!(pieces("$12", 3).expect("pieces"), [Piece::Group(1), text("2")]);
         assert!(pieces("$9", 3).is_err() && pieces("a$", 3).is_err());
+    }
+
+    /// A function's row of texts.
+    fn called(name: &str, args: &[&str]) -> Result<ArrayRef> {
+        let function = functions().into_iter().find(|one| one.name() == name).expect(name);
+        let function = datafusion::logical_expr::ScalarUDF::from(function);
+        let args = args.iter().map(|arg| datafusion::common::ScalarValue::from(*arg)).collect::<Vec<_>>();
+        let types: Vec<DataType> = args.iter().map(|arg| arg.data_type()).collect();
+        let field = |data_type: DataType| Arc::new(arrow::datatypes::Field::new("c", data_type, true));
+        let result = function.invoke_with_args(datafusion::logical_expr::ScalarFunctionArgs {
+            arg_fields: types.iter().cloned().map(field).collect(),
+            return_field: field(function.return_type(&types)?),
+            args: args.into_iter().map(datafusion::logical_expr::ColumnarValue::Scalar).collect(),
+            number_rows: 1,
+            config_options: Arc::default(),
+        })?;
+        result.into_array(1)
+    }
+
+    #[test]
+    fn empty_matches_are_javas() {
+        let check = |name: &str, args: &[&str], expect: &str| {
+            let found = called(name, args).unwrap_or_else(|error| panic!("{name}{args:?}: {error}"));
+            let found = arrow::util::display::array_value_to_string(&found, 0).expect("a text");
+            assert_eq!(found, expect, "{name}{args:?}");
+        };
+        check("regexp_replace", &["abc", ".*", "x"], "xx");
+        check("regexp_replace", &["baaac", "a*", "X"], "XbXXcX");
+        check("regexp_replace", &["äbc", "", "-"], "-ä-b-c-");
+        check("regexp_count", &["abc", ".*"], "2");
+        check("regexp_count", &["abc", ""], "4");
+        check("regexp_count", &["", "a*"], "1");
+        check("regexp_extract_all", &["ab", "(.*)"], "[ab, ]");
+        check("split", &["baaac", "a*"], "[b, , c, ]");
+        check("split", &["a,b,,", ","], "[a, b, , ]");
+        // A group that does not exist matters where something was found.
+        check("regexp_extract_all", &["abc", "[0-9]+"], "[]");
+        let error = called("regexp_extract_all", &["a1", "[0-9]+"]).expect_err("no group").to_string();
+        assert!(error.contains("REGEX_GROUP_INDEX"), "{error}");
     }
 }

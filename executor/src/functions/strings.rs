@@ -852,8 +852,8 @@ fn plain_digits(array: &ArrayRef, i: usize) -> Option<String> {
         }
         DataType::Decimal128(_, scale) => shown::decimal(array.as_primitive::<Decimal128Type>().value(i), *scale),
         _ => {
-            let whole = arrow::compute::cast(array, &DataType::Int64).ok()?;
-            whole.as_primitive::<Int64Type>().value(i).to_string()
+            let whole = arrow::compute::cast(&array.slice(i, 1), &DataType::Int64).ok()?;
+            whole.as_primitive::<Int64Type>().value(0).to_string()
         }
     })
 }
@@ -1163,7 +1163,8 @@ fn str_to_map(call: &Call<'_>) -> Result<ArrayRef> {
         let text = call.text(0).value(i);
         let mut entries: Vec<(String, Option<String>)> = vec![];
         let mut begin = 0;
-        let ends = pair.all(text).into_iter().map(|found| (found.start, found.end));
+        // As in `split`, nothing is in front of an empty match at the beginning.
+        let ends = pair.all(text).into_iter().filter(|found| found.end > 0).map(|found| (found.start, found.end));
         for (end, next) in ends.chain([(text.len(), text.len())]) {
             let own = &text[begin..end];
             begin = next;
@@ -1448,5 +1449,13 @@ mod tests {
             ("-1,234,567.9".into(), "12332.1235".into())
         );
         assert_eq!((rounded_text("0.125", 2), half_up_text("0.125", 2)), ("0.12".into(), "0.13".into()));
+    }
+
+    #[test]
+    fn digits_are_of_their_row() {
+        let whole: ArrayRef = Arc::new(arrow::array::Int32Array::from(vec![1, -20, 300]));
+        let digits: Vec<_> = (0..3).map(|row| plain_digits(&whole, row).expect("digits")).collect();
+        assert_eq!(digits, ["1", "-20", "300"]);
+        assert_eq!(plain_digits(&(Arc::new(arrow::array::Float64Array::from(vec![f64::NAN])) as ArrayRef), 0), None);
     }
 }

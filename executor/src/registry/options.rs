@@ -337,6 +337,8 @@ mod tests {
 
     #[test]
     fn a_login_in_the_address_is_taken_out() {
+        let read = config(&[("schema.registry.address", "https://ann:p%40ss%2F1%20%C3%BC%25@host:1")]).expect("valid");
+        assert!(read.login == Login::Basic { user: "ann".into(), password: "p@ss/1 ü%".into() });
         let read = config(&[("schema.registry.address", "https://ann:p%40+s@host:1")]).expect("valid");
         assert_eq!(read.name(), "https://host:1");
         assert!(read.login == Login::Basic { user: "ann".into(), password: "p@+s".into() });

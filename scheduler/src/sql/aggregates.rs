@@ -8,7 +8,7 @@ use datafusion::sql::sqlparser::ast::{
 };
 
 /// - `percentile_cont(p) WITHIN GROUP (ORDER BY v DESC)` is `percentile_cont(v, p, true)`, and so is `percentile_disc`;
-/// - `mode() WITHIN GROUP (ORDER BY v)` is `mode(v, false)`;
+/// - `mode() WITHIN GROUP (ORDER BY v)` is `mode(v, true)`, the lowest of several values, and `mode(v, false)` with DESC;
 /// - `count(DISTINCT a, b)` counts rows in which none is null.
 pub fn respell(function: &mut Function) {
     let name = function.name.to_string().to_ascii_lowercase();
@@ -27,7 +27,8 @@ pub fn respell(function: &mut Function) {
         "percentile_cont" | "percentile_disc" | "mode" if function.within_group.len() == 1 => {
             let key = function.within_group.remove(0);
             args.insert(0, key.expr);
-            args.push(Expr::Value(Value::Boolean(key.options.asc == Some(false)).into()));
+            let descending = key.options.asc == Some(false);
+            args.push(Expr::Value(Value::Boolean(descending != (name == "mode")).into()));
         }
         "count" if distinct && args.len() > 1 => args = vec![row_without_nulls(args)],
         _ => return,
@@ -98,7 +99,8 @@ mod tests {
     fn sparks_ways_are_plain_calls() {
         check("percentile_cont(0.5) WITHIN GROUP (ORDER BY pay)", "percentile_cont(pay, 0.5, false)");
         check("percentile_disc(0.5) WITHIN GROUP (ORDER BY pay DESC)", "percentile_disc(pay, 0.5, true)");
-        check("mode() WITHIN GROUP (ORDER BY pay DESC)", "mode(pay, true)");
+        check("mode() WITHIN GROUP (ORDER BY pay)", "mode(pay, true)");
+        check("mode() WITHIN GROUP (ORDER BY pay DESC)", "mode(pay, false)");
         check("count(DISTINCT a)", "count(DISTINCT a)");
         check(
             "count(DISTINCT a, b)",

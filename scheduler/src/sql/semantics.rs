@@ -449,7 +449,7 @@ fn is_same_kind(one: &DataType, other: &DataType) -> bool {
         || is_fractional(one) && is_fractional(other)
 }
 
-/// DataFusion's operator, where it does what Spark's does.
+/// DataFusion's operator, where it does what Spark's does. Of doubles it makes NaNs that have a sign, and sort first.
 fn native(op: Op, types: &[DataType], ansi: bool) -> Option<Operator> {
     let operator = match op {
         Op::Add => Operator::Plus,
@@ -459,7 +459,6 @@ fn native(op: Op, types: &[DataType], ansi: bool) -> Option<Operator> {
     };
     let [left, right] = types else { return None };
     let same = match (as_decimal(left), as_decimal(right)) {
-        _ if is_fractional(left) && is_fractional(right) => true,
         (Some((p1, s1)), Some((p2, s2))) if is_decimal(left) && is_decimal(right) => {
             let (p1, s1, p2, s2) = (i32::from(p1), i32::from(s1), i32::from(p2), i32::from(s2));
             let digits = match op {

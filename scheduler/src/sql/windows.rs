@@ -16,15 +16,26 @@ pub fn not_ordered(function: &str) -> Error {
     )
 }
 
+/// The error for an aggregate of different values over a window.
+pub fn distinct(function: &str) -> Error {
+    Error::invalid(
+        "DISTINCT_WINDOW_FUNCTION_UNSUPPORTED",
+        format!(
+            "distinct window functions are not supported: {function}: leave DISTINCT out, or take size(collect_set(…)) \
+             for a count"
+        ),
+    )
+}
+
 /// Whether a function means nothing without an order.
 pub fn needs_order(name: &str) -> bool {
     ORDERED.contains(&name)
 }
 
-/// Refuses window functions that need an order and have none.
+/// Refuses window functions that need an order and have none, and those of different values.
 ///
 /// # Errors
-/// `WINDOW_FUNCTION_FRAME_NOT_ORDERED`.
+/// `WINDOW_FUNCTION_FRAME_NOT_ORDERED`, `DISTINCT_WINDOW_FUNCTION_UNSUPPORTED`.
 pub fn check(plan: &LogicalPlan) -> Result<()> {
     let mut wrong = None;
     let visited = plan.apply_with_subqueries(|node| {
@@ -35,7 +46,13 @@ pub fn check(plan: &LogicalPlan) -> Result<()> {
                     && function.params.order_by.is_empty()
                     && needs_order(udf.name())
                 {
-                    wrong = Some(udf.name().to_string());
+                    wrong = Some(not_ordered(udf.name()));
+                    return Ok(TreeNodeRecursion::Stop);
+                }
+                if let Expr::WindowFunction(function) = expr
+                    && function.params.distinct
+                {
+                    wrong = Some(distinct(function.fun.name()));
                     return Ok(TreeNodeRecursion::Stop);
                 }
                 Ok(TreeNodeRecursion::Continue)
@@ -44,7 +61,7 @@ pub fn check(plan: &LogicalPlan) -> Result<()> {
     });
     visited.map_err(super::error::from_datafusion)?;
     match wrong {
-        Some(name) => Err(not_ordered(&name)),
+        Some(error) => Err(error),
         None => Ok(()),
     }
 }

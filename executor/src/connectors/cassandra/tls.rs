@@ -2,8 +2,9 @@
 //!
 //! The files are read where the connection is made, which is on the scheduler and on every executor. Stores are PKCS12
 //! or PEM; Java's own format is refused with the command that converts it. As in the connector, the server's
-//! certificate must be vouched for, and it is not compared with the address, since the certificates of a ring seldom
-//! name its nodes: `headwater.ssl.verifyHost` asks for that as well.
+//! certificate must be vouched for, by whom the trust store names and by nobody else. It is not compared with the address
+//! then, since the certificates of a ring seldom name its nodes: `headwater.ssl.verifyHost` asks for that as well. The
+//! system's authorities vouch for everybody, so that where there is no trust store the address is compared always.
 
 use crate::tls::{PEM, PKCS12, store_type};
 use headwater_proto::error::{Error, Result};
@@ -11,6 +12,7 @@ use openssl::error::ErrorStack;
 use openssl::pkcs12::{ParsedPkcs12_2, Pkcs12};
 use openssl::pkey::PKey;
 use openssl::ssl::{SslConnector, SslConnectorBuilder, SslMethod, SslVerifyMode, SslVersion};
+use openssl::x509::store::X509StoreBuilder;
 use openssl::x509::{X509, X509VerifyResult};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -30,7 +32,7 @@ pub struct Tls {
     keystore: Option<Store>,
     /// The oldest version of the protocol, when one is named.
     version: Option<Version>,
-    /// Whether a certificate must be for the node's IP address.
+    /// Whether a certificate must be for the node's IP address; without a trust store it must in any case.
     verify_host: bool,
 }
 
@@ -93,7 +95,7 @@ impl Store {
             .map_err(|why| self.error(format_args!("{}; check its password and type", reasons(&why))))
     }
 
-    /// The certificates in it, as roots of trust of `builder`.
+    /// The certificates in it, as the only roots of trust of `builder`, which begins with the system's.
     async fn trust(&self, builder: &mut SslConnectorBuilder) -> Result<()> {
         let bytes = self.read().await?;
         let certificates = if self.pkcs12 {
@@ -105,9 +107,11 @@ impl Store {
         if certificates.is_empty() {
             return Err(self.error("there is no certificate in it"));
         }
+        let mut roots = X509StoreBuilder::new().map_err(|why| self.error(reasons(&why)))?;
         for certificate in certificates {
-            builder.cert_store_mut().add_cert(certificate).map_err(|why| self.error(reasons(&why)))?;
+            roots.add_cert(certificate).map_err(|why| self.error(reasons(&why)))?;
         }
+        builder.set_cert_store(roots.build());
         Ok(())
     }
 
@@ -176,6 +180,11 @@ impl Tls {
         Ok(Some(Self { truststore: Store::parse("trustStore", &text)?, keystore, version, verify_host }))
     }
 
+    /// Whether a certificate may be for another address: only where the options name who vouches for the ring.
+    fn any_address(&self) -> bool {
+        !self.verify_host && self.truststore.is_some()
+    }
+
     /// What the driver makes its connections with.
     ///
     /// # Errors
@@ -207,7 +216,7 @@ impl Tls {
             Version::Tls13 => SslVersion::TLS1_3,
         });
         builder.set_min_proto_version(Some(version)).map_err(failed)?;
-        if !self.verify_host {
+        if self.any_address() {
             // The driver asks for the address to be compared; that alone is forgiven.
             builder.set_verify_callback(SslVerifyMode::PEER, |vouched, context| {
                 if !vouched && NAME_MISMATCHES.contains(&context.error().as_raw()) {
@@ -236,7 +245,8 @@ pub fn handshake_error(error: &io::Error, label: &str) -> Option<Error> {
         "CASSANDRA_TLS_FAILED",
         format!(
             "no encrypted connection to cassandra on {label}: {tls}; check {PREFIX}.trustStore.path, which must hold the \
-             authority of its certificate, and whether it wants a client's certificate ({PREFIX}.clientAuth.enabled)"
+             authority of its certificate (without one, the certificate must be for the node's IP address), and whether it \
+             wants a client's certificate ({PREFIX}.clientAuth.enabled)"
         ),
     ))
 }
@@ -293,5 +303,50 @@ mod tests {
             let error = tls.connector().await.map(|_| ()).unwrap_err().to_string();
             assert!(error.contains(path) && error.contains(expect), "{error}");
         }
+    }
+
+    /// A certificate that vouches for itself.
+    fn authority(name: &str) -> X509 {
+        use openssl::asn1::Asn1Time;
+        let key = PKey::from_rsa(openssl::rsa::Rsa::generate(2048).unwrap()).unwrap();
+        let mut subject = openssl::x509::X509NameBuilder::new().unwrap();
+        subject.append_entry_by_text("CN", name).unwrap();
+        let subject = subject.build();
+        let mut certificate = X509::builder().unwrap();
+        certificate.set_version(2).unwrap();
+        certificate.set_subject_name(&subject).unwrap();
+        certificate.set_issuer_name(&subject).unwrap();
+        certificate.set_pubkey(&key).unwrap();
+        certificate.set_not_before(&Asn1Time::days_from_now(0).unwrap()).unwrap();
+        certificate.set_not_after(&Asn1Time::days_from_now(1).unwrap()).unwrap();
+        certificate.sign(&key, openssl::hash::MessageDigest::sha256()).unwrap();
+        certificate.build()
+    }
+
+    #[tokio::test]
+    async fn a_trust_store_is_all_that_is_trusted() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ring.pem");
+        std::fs::write(&path, authority("ring").to_pem().unwrap()).unwrap();
+        let store = Store { path: path.to_str().unwrap().into(), pkcs12: false, password: None };
+        let mut builder = SslConnector::builder(SslMethod::tls_client()).unwrap();
+        // As the system's authorities are, where it has them.
+        builder.cert_store_mut().add_cert(authority("public")).unwrap();
+        store.trust(&mut builder).await.unwrap();
+        let roots = builder.build().into_context().cert_store().all_certificates();
+        let names: Vec<_> = roots.iter().map(|root| format!("{:?}", root.subject_name())).collect();
+        assert!(names.len() == 1 && names[0].contains("ring"), "{names:?}");
+    }
+
+    #[test]
+    fn public_authorities_vouch_for_an_address() {
+        let store = ("trustStore.path", "/t.pem");
+        let any_address = |pairs: &[(&str, &'static str)]| {
+            parse(&[&[("enabled", "true")], pairs].concat()).unwrap().unwrap().any_address()
+        };
+        assert!(any_address(&[store]));
+        assert!(!any_address(&[]));
+        let tls = Tls { verify_host: true, ..parse(&[("enabled", "true"), store]).unwrap().unwrap() };
+        assert!(!tls.any_address());
     }
 }

@@ -837,6 +837,7 @@ mod tests {
             }
         };
         check("postgresql://me:pw@h:1/db", "h:1/db Some(\"pw\") Prefer");
+        check("postgresql://u:p%40ss%2F1%20%C3%BC%25@h/d", "h:5432/d Some(\"p@ss/1 ü%\") Prefer");
         check("postgres://me:p%40%2Fw@h/db?sslmode=disable", "h:5432/db Some(\"p@/w\") Disable");
         check("jdbc:postgresql://h:1/db?user=me&password=pw&ssl=true", "h:1/db Some(\"pw\") VerifyFull");
         check("jdbc:postgresql://a:1,b/db?currentSchema=s", "a:1,b:5432/db None Prefer");

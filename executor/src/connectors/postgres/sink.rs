@@ -392,8 +392,8 @@ impl Shared {
             let made = async {
                 let conn = self.database.get().await?;
                 if let Some(statement) = &self.config.options.session_init {
-                    let failed = |error: tokio_postgres::Error| Failed::new(error.into(), WHAT, &self.database.label);
-                    conn.batch_execute(statement).await.map_err(failed)?;
+                    let done = self.database.in_time(async { Ok(conn.batch_execute(statement).await?) }).await;
+                    done.map_err(|failure| Failed::new(failure, WHAT, &self.database.label))?;
                 }
                 Ok(conn)
             };
@@ -533,13 +533,12 @@ impl Task {
                 Some(given) => given,
                 None => shared.connection(retries_max).await?,
             };
-            let sent = async {
+            let sent = shared.database.in_time(async {
                 let statement = given.prepared(&statement).await?;
                 given.execute(&statement, &[&query, &batch_id, &ids, &reasons, &records]).await?;
                 Ok(())
-            };
-            let sent: Result<(), Failure> = sent.await;
-            match sent {
+            });
+            match sent.await {
                 Ok(()) => {
                     self.conn = Some(given);
                     return Ok(());
@@ -556,8 +555,8 @@ impl Task {
         if std::mem::take(&mut self.transaction)
             && let Some(conn) = self.conn.take()
         {
-            conn.batch_execute("COMMIT").await.map_err(|error| {
-                let failure = Failure::from(error);
+            let done = self.shared.database.in_time(async { Ok(conn.batch_execute("COMMIT").await?) }).await;
+            done.map_err(|failure| {
                 let error = self.shared.error(&failure, 0);
                 match error.kind {
                     ErrorKind::Transient => Error::transient(
@@ -630,5 +629,75 @@ impl SinkTask for Task {
             conn.keep();
         }
         Ok((self.counts, None))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connectors::Options;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    /// A server that lets everybody in, answers the first statement of each connection, and hangs then. Its port.
+    async fn hanging() -> u16 {
+        const READY: &[u8] = b"Z\0\0\0\x05I";
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            while let Ok((mut line, _)) = listener.accept().await {
+                tokio::spawn(async move {
+                    let mut bytes = [0; 4096];
+                    assert!(line.read(&mut bytes).await.unwrap() > 0);
+                    line.write_all(&[b"R\0\0\0\x08\0\0\0\0", READY].concat()).await.unwrap();
+                    assert!(line.read(&mut bytes).await.unwrap() > 0);
+                    line.write_all(&[b"C\0\0\0\x08SET\0", READY].concat()).await.unwrap();
+                    while line.read(&mut bytes).await.is_ok_and(|count| count > 0) {}
+                });
+            }
+        });
+        port
+    }
+
+    fn task(port: u16) -> Task {
+        let url = format!("postgresql://me@127.0.0.1:{port}/db?sslmode=disable");
+        let options =
+            [("url", url.as_str()), ("dbtable", "t"), ("queryTimeout", "1"), ("sessionInitStatement", "SELECT 1")];
+        let options = SinkOptions::parse(&Options::new(options)).unwrap();
+        let plan = WritePlan {
+            columns: vec![],
+            key: vec![],
+            temporary: None,
+            numbered: false,
+            copy: String::new(),
+            insert: None,
+            strict: false,
+        };
+        let database = database(&options.connection);
+        let config = WriterConfig { options, query: "q".into(), mode: WriteMode::Append };
+        Task {
+            shared: Arc::new(Shared { database, plan, config: Arc::new(config), batch_id: 1 }),
+            conn: None,
+            transaction: false,
+            window: Window::default(),
+            in_flight: JoinSet::new(),
+            bad: vec![],
+            counts: WriteCounts::default(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_server_that_hangs_is_not_waited_for() {
+        let begins = task(hanging().await);
+        let begun = async { begins.shared.connection(0).await.map(|_| ()).unwrap_err() };
+        let mut commits = task(hanging().await);
+        commits.conn = Some(commits.shared.database.get().await.map_err(|failed| failed.error).unwrap());
+        commits.transaction = true;
+        let (begun, committed) = tokio::join!(begun, commits.drain());
+        assert_eq!((begun.kind, begun.class.as_str()), (ErrorKind::Transient, "POSTGRES_UNREACHABLE"));
+        assert!(begun.message.contains("sessionInitStatement"), "{begun}");
+        let committed = committed.unwrap_err();
+        // Whether the rows are there is unknown.
+        assert_eq!((committed.kind, committed.class.as_str()), (ErrorKind::Transient, "POSTGRES_COMMIT_UNKNOWN"));
     }
 }

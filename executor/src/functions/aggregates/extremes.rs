@@ -39,16 +39,16 @@ fn by_types(name: &str, types: &[DataType]) -> Result<Vec<DataType>> {
     }
 }
 
-/// The value beside the largest, or the smallest, that is not null.
+/// The value beside the largest, or the smallest, that is not null; of equal ones, beside the last.
 #[derive(Debug)]
-struct By {
+pub(super) struct By {
     most: bool,
     value: ScalarValue,
     by: ScalarValue,
 }
 
 impl By {
-    fn new(types: &[DataType], most: bool) -> Result<Self> {
+    pub(super) fn new(types: &[DataType], most: bool) -> Result<Self> {
         Ok(Self { most, value: ScalarValue::try_from(&types[0])?, by: ScalarValue::try_from(&types[1])? })
     }
 }
@@ -61,7 +61,7 @@ impl Accumulator for By {
         }
         let options = SortOptions { descending: false, nulls_first: true };
         let within = make_comparator(by, by, options)?;
-        let better = |order: Ordering| if self.most { order.is_gt() } else { order.is_lt() };
+        let better = |order: Ordering| if self.most { order.is_ge() } else { order.is_le() };
         let valid = (0..by.len()).filter(|i| by.is_valid(*i));
         let best = valid.reduce(|best, i| if better(within(i, best)) { i } else { best });
         let Some(best) = best else { return Ok(()) };
@@ -166,6 +166,18 @@ mod tests {
             let states: Vec<ArrayRef> = empty.iter().map(|one| one.to_array().expect("array")).collect();
             whole.merge_batch(&states).expect("merged");
             assert_eq!(whole.evaluate().expect("a value"), ScalarValue::from(expect));
+        }
+    }
+
+    #[test]
+    fn of_equal_ones_the_last_counts() {
+        for most in [true, false] {
+            let mut by = By::new(&[DataType::Utf8, DataType::Float64], most).expect("types");
+            for names in [vec!["a", "b"], vec!["c", "d"]] {
+                let equal: ArrayRef = Arc::new(Float64Array::from(vec![1.0; 2]));
+                by.update_batch(&[Arc::new(StringArray::from(names)), equal]).expect("rows");
+            }
+            assert_eq!(by.evaluate().expect("a value"), ScalarValue::from("d"));
         }
     }
 

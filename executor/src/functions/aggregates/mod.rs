@@ -213,6 +213,13 @@ impl AggregateUDFImpl for Aggregate {
     fn is_nullable(&self) -> bool {
         !self.never_null
     }
+    /// Of a frame without rows.
+    fn default_value(&self, to: &DataType) -> Result<ScalarValue> {
+        match to {
+            DataType::List(item) if self.never_null => Ok(list_value(arrow::array::new_empty_array(item.data_type()))),
+            to => ScalarValue::try_from(to),
+        }
+    }
     fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
         let types = types_of(args.expr_fields);
         let start = Start { args: &args, types: &types, result: args.return_field.data_type(), name: self.name };
@@ -335,8 +342,8 @@ impl Distinct {
 
     fn add(&mut self, columns: &[ArrayRef]) -> Result<()> {
         for row in rows_of(columns)? {
-            // Aggregates pass over nulls: so do distinct ones.
-            if row.first().is_some_and(ScalarValue::is_null) {
+            // Aggregates pass over nulls: so do distinct ones. Of several values, those that matter are the aggregate's.
+            if row.len() == 1 && row[0].is_null() {
                 continue;
             }
             let size: usize = row.iter().map(ScalarValue::size).sum();
@@ -412,14 +419,18 @@ impl Accumulator for Replayed {
         accumulator.evaluate()
     }
     fn merge_batch(&mut self, _: &[ArrayRef]) -> Result<()> {
-        Err(external(Error::internal("a window's frame has no partial state")))
+        no_partial_state()
     }
     fn state(&mut self) -> Result<Vec<ScalarValue>> {
-        Err(external(Error::internal("a window's frame has no partial state")))
+        no_partial_state()
     }
     fn size(&self) -> usize {
         size_of_val(self) + self.rows.iter().flatten().map(ScalarValue::size).sum::<usize>()
     }
+}
+
+fn no_partial_state<T>() -> Result<T> {
+    Err(external(Error::internal("a window's frame has no partial state")))
 }
 
 /// ARRAY of this type.
@@ -440,4 +451,42 @@ pub fn wrong_count<T>(name: &str, expect: &str, actual: usize) -> Result<T> {
         "WRONG_NUM_ARGS.WITHOUT_SUGGESTION",
         format!("the `{name}` requires {expect} parameters but the actual number is {actual}"),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::{Int64Array, StringArray};
+
+    fn named(name: &str) -> Arc<AggregateUDF> {
+        all(&[]).into_iter().find(|one| one.name() == name).expect(name)
+    }
+
+    #[test]
+    fn frames_without_rows_have_a_value() {
+        let list = list_of(DataType::Int64);
+        let empty = named("collect_set").default_value(&list).expect("a value");
+        assert_eq!((empty.data_type(), empty.is_null()), (list, false));
+        assert!(named("max_by").default_value(&DataType::Int64).expect("a value").is_null());
+        // Bytes of an empty sketch depend on its arguments: there is none for such a frame.
+        let sketch = named("count_min_sketch");
+        assert!(sketch.is_nullable() && sketch.default_value(&DataType::Binary).expect("a value").is_null());
+    }
+
+    #[test]
+    fn distinct_rows_may_begin_with_a_null() {
+        let types = vec![DataType::Utf8, DataType::Int64];
+        let by: ArrayRef = Arc::new(Int64Array::from(vec![10, 5, 10]));
+        let values: ArrayRef = Arc::new(StringArray::from(vec![None, Some("a"), None]));
+        let inner = Box::new(extremes::By::new(&types, true).expect("types"));
+        let mut distinct = Distinct::new(inner, types);
+        distinct.update_batch(&[values, by]).expect("rows");
+        assert_eq!(distinct.seen.len(), 2);
+        assert_eq!(distinct.evaluate().expect("a value"), ScalarValue::Utf8(None));
+        // Of one value, nulls are passed over.
+        let inner = Box::new(extremes::By::new(&[DataType::Int64, DataType::Int64], true).expect("types"));
+        let mut distinct = Distinct::new(inner, vec![DataType::Int64]);
+        distinct.update_batch(&[Arc::new(Int64Array::from(vec![Some(1), None, Some(1)]))]).expect("rows");
+        assert_eq!(distinct.seen.len(), 1);
+    }
 }

@@ -1,6 +1,7 @@
 //! `percentile` and its kin, exact ones and approximate ones, and `mode`.
 //!
-//! `percentile_cont(p) WITHIN GROUP (ORDER BY v DESC)` comes as `percentile_cont(v, p, true)`, and so do the others.
+//! `percentile_cont(p) WITHIN GROUP (ORDER BY v DESC)` comes as `percentile_cont(v, p, true)`, and so does
+//! `percentile_disc`. The second argument of `mode` is another one, Spark's: true for the lowest of several values.
 
 use super::{Aggregate, Start, list_of, list_value, wrong_count};
 use crate::functions::coercion::is_text;
@@ -50,7 +51,8 @@ pub fn aggregates() -> Vec<Aggregate> {
             |types| Ok(types[0].clone()),
             |types, _| vec![list_of(types[0].clone()), list_of(DataType::Int64)],
             |start| {
-                Ok(Box::new(Mode { value: start.result.clone(), descending: start.flag(1)?, counts: HashMap::new() }))
+                let descending = start.has(1) && !start.flag(1)?;
+                Ok(Box::new(Mode { value: start.result.clone(), descending, counts: HashMap::new() }))
             },
         ),
     ]
@@ -426,10 +428,10 @@ impl Approximate {
 /// Numbers, dates and times as doubles.
 fn as_doubles(values: &ArrayRef) -> Result<Float64Array> {
     let whole = match values.data_type() {
-        DataType::Date32 | DataType::Interval(_) => {
-            arrow::compute::cast(&arrow::compute::cast(values, &DataType::Int32)?, &DataType::Int64)?
+        DataType::Date32 => arrow::compute::cast(&arrow::compute::cast(values, &DataType::Int32)?, &DataType::Int64)?,
+        DataType::Timestamp(..) | DataType::Duration(_) | DataType::Interval(_) => {
+            arrow::compute::cast(values, &DataType::Int64)?
         }
-        DataType::Timestamp(..) | DataType::Duration(_) => arrow::compute::cast(values, &DataType::Int64)?,
         _ => Arc::clone(values),
     };
     Ok(arrow::compute::cast(&whole, &DataType::Float64)?.as_primitive::<Float64Type>().clone())
@@ -600,5 +602,30 @@ mod tests {
         assert_eq!(few.query(0.5), Some(3.0));
         assert_eq!(few.query(1.0), Some(6.0));
         assert_eq!(Sketch::default().query(0.5), None);
+    }
+
+    #[test]
+    fn intervals_are_numbers_on_the_way() {
+        let months = DataType::Interval(arrow::datatypes::IntervalUnit::YearMonth);
+        let micros = DataType::Duration(arrow::datatypes::TimeUnit::Microsecond);
+        for (value, numbers) in
+            [(months, DataType::Int32), (micros, DataType::Int64), (DataType::Date32, DataType::Int32)]
+        {
+            let given: ArrayRef = Arc::new(Int64Array::from(vec![3, 14]));
+            let given = arrow::compute::cast(&arrow::compute::cast(&given, &numbers).expect("numbers"), &value);
+            let given = given.expect("values");
+            let doubles = as_doubles(&given).expect("doubles");
+            assert_eq!(doubles.values().to_vec(), vec![3.0, 14.0]);
+            assert_eq!(*from_doubles(doubles.values().to_vec(), &value).expect("values"), *given);
+        }
+    }
+
+    #[test]
+    fn of_several_modes_the_lowest_or_the_largest() {
+        for (descending, expect) in [(false, -10), (true, 10)] {
+            let mut mode = Mode { value: DataType::Int64, descending, counts: HashMap::new() };
+            mode.update_batch(&[Arc::new(Int64Array::from(vec![-10, 0, 10]))]).expect("rows");
+            assert_eq!(mode.evaluate().expect("a value"), ScalarValue::Int64(Some(expect)));
+        }
     }
 }

@@ -51,8 +51,7 @@ pub fn aggregates() -> Vec<Aggregate> {
             |_| Ok(DataType::Binary),
             |_, _| vec![DataType::Binary],
             CountMin::begin,
-        )
-        .never_null(),
+        ),
     ]
 }
 
@@ -143,6 +142,15 @@ struct CountMin {
 
 impl CountMin {
     const PRIME: i64 = (1 << 31) - 1;
+    /// Counts of a sketch, which take 8 bytes each: more are refused.
+    const CELLS_MAX: usize = 1 << 24;
+
+    /// Width and depth of the table; none when it is too large.
+    fn shape(error: f64, confidence: f64) -> Option<(usize, usize)> {
+        let width = (2.0 / error).ceil() as usize;
+        let depth = (-(1.0 - confidence).ln() / 2.0_f64.ln()).ceil().max(1.0) as usize;
+        width.checked_mul(depth).filter(|cells| *cells <= Self::CELLS_MAX).map(|_| (width, depth))
+    }
 
     fn begin(start: &Start<'_>) -> Result<Box<dyn Accumulator>> {
         let (error, confidence, seed) = (start.number(1)?, start.number(2)?, start.number(3)? as i64);
@@ -158,8 +166,9 @@ impl CountMin {
         if !(confidence > 0.0 && confidence < 1.0) {
             return out_of_range("confidence", "(0.0, 1.0)", confidence);
         }
-        let width = (2.0 / error).ceil() as usize;
-        let depth = (-(1.0 - confidence).ln() / 2.0_f64.ln()).ceil().max(1.0) as usize;
+        let Some((width, depth)) = Self::shape(error, confidence) else {
+            return out_of_range("eps", "values that make a sketch of at most 128 MiB", error);
+        };
         let mut random = JavaRandom::new(seed);
         // Java's nextInt with a bound of 2^31 - 1.
         let multipliers = (0..depth).map(|_| random.below(Self::PRIME)).collect();
@@ -274,4 +283,17 @@ fn murmur3(bytes: &[u8], seed: i32) -> i32 {
     hash = (hash ^ (hash >> 16)).wrapping_mul(0x85eb_ca6b);
     hash = (hash ^ (hash >> 13)).wrapping_mul(0xc2b2_ae35);
     (hash ^ (hash >> 16)) as i32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sketches_are_not_larger_than_memory() {
+        assert_eq!(CountMin::shape(0.5, 0.5), Some((4, 1)));
+        assert_eq!(CountMin::shape(1e-6, 0.99), Some((2_000_000, 7)));
+        assert_eq!(CountMin::shape(1e-12, 0.9), None);
+        assert_eq!(CountMin::shape(f64::MIN_POSITIVE, 0.9), None);
+    }
 }

@@ -1,13 +1,21 @@
 //! `sum` and `avg`: overflow fails in ANSI mode, and is null in `try_sum` and `try_avg`; an average of decimals is a
 //! decimal, rounded half up.
 //!
-//! What cannot overflow (doubles, intervals) is DataFusion's. Without ANSI mode a sum of BIGINT wraps around, which is
-//! DataFusion's as well, and decimals that overflow are null.
+//! What cannot overflow (doubles) is DataFusion's. Without ANSI mode a sum of BIGINT wraps around, which is DataFusion's
+//! as well, decimals that overflow are null, and intervals fail all the same.
+//!
+//! Frames of windows that lose rows are not what DataFusion makes of them: taking a value out of a sum of doubles does
+//! not bring the sum back that was there before it ([`Doubles`]), and the frame that gets its new rows before it loses
+//! the old ones may overflow where the frame itself does not ([`Sliding`]).
 
-use super::{Distinct, LEGACY, Replayed};
+use super::{Distinct, LEGACY, OwnedArgs, Replayed};
+use crate::functions::maths::one_nan;
 use crate::functions::native::invalid;
 use arrow::array::{Array, ArrayRef, ArrowNativeTypeOp, AsArray, BooleanArray, PrimitiveArray};
-use arrow::datatypes::{ArrowPrimitiveType, DataType, Decimal128Type, DecimalType, Field, FieldRef, Int64Type, i256};
+use arrow::datatypes::{
+    ArrowPrimitiveType, DataType, Decimal128Type, DecimalType, DurationMicrosecondType, Field, FieldRef, Float64Type,
+    Int64Type, IntervalUnit, IntervalYearMonthType, TimeUnit, i256,
+};
 use datafusion::common::ScalarValue;
 use datafusion::error::Result;
 use datafusion::functions_aggregate::average::avg_udaf;
@@ -17,6 +25,7 @@ use datafusion::logical_expr::utils::{AggregateOrderSensitivity, format_state_na
 use datafusion::logical_expr::{
     Accumulator, AggregateUDF, AggregateUDFImpl, EmitTo, GroupsAccumulator, ReversedUDAF, Signature, Volatility,
 };
+use std::collections::VecDeque;
 use std::fmt::Debug;
 use std::sync::Arc;
 
@@ -27,7 +36,7 @@ enum Overflow {
     Fails,
     /// The result is null.
     IsNull,
-    /// As with [`Overflow::IsNull`], but a BIGINT wraps around.
+    /// As with [`Overflow::IsNull`], but a BIGINT wraps around, and an interval fails.
     Wraps,
 }
 
@@ -48,7 +57,7 @@ pub fn all() -> Vec<Arc<AggregateUDF>> {
 }
 
 /// A sum or an average.
-#[derive(Debug, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Sum {
     name: String,
     aliases: Vec<String>,
@@ -70,6 +79,7 @@ impl Sum {
     fn is_own(&self, value: &DataType) -> bool {
         match value {
             DataType::Decimal128(..) => true,
+            value if is_interval(value) => true,
             DataType::Int64 => !self.average && self.overflow != Overflow::Wraps,
             _ => false,
         }
@@ -82,7 +92,11 @@ impl Sum {
     fn finish(&self, args: &AccumulatorArgs) -> Finish {
         Finish {
             average: self.average,
-            fails: self.overflow == Overflow::Fails,
+            fails: match args.expr_fields[0].data_type() {
+                // Only `try_sum` and `try_avg` forgive them, whatever the mode.
+                value if is_interval(value) => !self.name.starts_with("try_"),
+                _ => self.overflow == Overflow::Fails,
+            },
             from: args.expr_fields[0].data_type().clone(),
             to: args.return_field.data_type().clone(),
         }
@@ -93,11 +107,25 @@ impl Sum {
     }
 }
 
-fn one_group(finish: Finish, value: &DataType, distinct: bool) -> Box<dyn Accumulator> {
-    let one: Box<dyn Accumulator> = match value {
-        DataType::Int64 => Box::new(One::<Int64Type>::new(finish)),
-        _ => Box::new(One::<Decimal128Type>::new(finish)),
+/// Intervals of days and of months.
+fn is_interval(value: &DataType) -> bool {
+    matches!(value, DataType::Duration(TimeUnit::Microsecond) | DataType::Interval(IntervalUnit::YearMonth))
+}
+
+/// What adds up values of this type.
+macro_rules! adding {
+    ($of:ident, $value:expr, $finish:expr) => {
+        match $value {
+            DataType::Int64 => Box::new($of::<Int64Type>::new($finish)),
+            DataType::Duration(_) => Box::new($of::<DurationMicrosecondType>::new($finish)),
+            DataType::Interval(_) => Box::new($of::<IntervalYearMonthType>::new($finish)),
+            _ => Box::new($of::<Decimal128Type>::new($finish)),
+        }
     };
+}
+
+fn one_group(finish: Finish, value: &DataType, distinct: bool) -> Box<dyn Accumulator> {
+    let one: Box<dyn Accumulator> = adding!(One, value, finish);
     if distinct { Box::new(Distinct::new(one, vec![value.clone()])) } else { one }
 }
 
@@ -126,7 +154,11 @@ impl AggregateUDFImpl for Sum {
         }])
     }
     fn return_type(&self, types: &[DataType]) -> Result<DataType> {
-        self.other.return_type(&self.coerce_types(types)?)
+        let types = self.coerce_types(types)?;
+        if types.iter().all(is_interval) {
+            return Ok(types[0].clone());
+        }
+        self.other.return_type(&types)
     }
     fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
         if self.is_own(self.value_type(&args)) {
@@ -135,19 +167,20 @@ impl AggregateUDFImpl for Sum {
         self.other.accumulator(args)
     }
     fn create_sliding_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
-        if !self.is_own(self.value_type(&args)) {
+        let value = self.value_type(&args).clone();
+        if !self.is_own(&value) && value != DataType::Float64 {
             return self.other.create_sliding_accumulator(args);
         }
-        if self.overflow == Overflow::Fails && !args.is_distinct {
-            return Ok(self.own_accumulator(&args));
+        if args.is_distinct {
+            let (sum, kept) = (self.clone(), OwnedArgs::new(&args));
+            return Ok(Box::new(Replayed::new(vec![value], move || kept.with(|args| sum.accumulator(args)))));
         }
-        // A sum that overflowed does not come back when rows leave the frame.
-        let (finish, value, distinct) = (self.finish(&args), self.value_type(&args).clone(), args.is_distinct);
-        let make = {
-            let value = value.clone();
-            move || Ok(one_group(finish.clone(), &value, distinct))
-        };
-        Ok(Box::new(Replayed::new(vec![value], make)))
+        if value == DataType::Float64 {
+            return Ok(Box::new(Doubles { average: self.average, rows: VecDeque::new() }));
+        }
+        let finish = self.finish(&args);
+        let sliding: Box<dyn Accumulator> = adding!(Sliding, value, finish);
+        Ok(sliding)
     }
     fn groups_accumulator_supported(&self, args: AccumulatorArgs) -> bool {
         if self.is_own(self.value_type(&args)) {
@@ -156,11 +189,12 @@ impl AggregateUDFImpl for Sum {
         self.other.groups_accumulator_supported(args)
     }
     fn create_groups_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn GroupsAccumulator>> {
-        match self.value_type(&args) {
-            value if !self.is_own(value) => self.other.create_groups_accumulator(args),
-            DataType::Int64 => Ok(Box::new(Many::<Int64Type>::new(self.finish(&args)))),
-            _ => Ok(Box::new(Many::<Decimal128Type>::new(self.finish(&args)))),
+        let value = self.value_type(&args);
+        if !self.is_own(value) {
+            return self.other.create_groups_accumulator(args);
         }
+        let many: Box<dyn GroupsAccumulator> = adding!(Many, value, self.finish(&args));
+        Ok(many)
     }
     fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {
         let value = args.input_fields[0].data_type();
@@ -206,17 +240,35 @@ struct Finish {
     to: DataType,
 }
 
-/// What sums and averages are of: BIGINT, DECIMAL.
+/// What sums and averages are of: BIGINT, DECIMAL, intervals.
 trait Summed: ArrowPrimitiveType + Debug + Send + Sync {
     /// The result; none when it has too many digits.
     fn finish(sum: Self::Native, count: i64, how: &Finish) -> Option<Self::Native>;
+    /// A value among numbers so large that sums of them do not overflow.
+    fn wide(value: Self::Native) -> i256;
+    /// Back, where it fits.
+    fn narrow(wide: i256) -> Option<Self::Native>;
 }
 
-impl Summed for Int64Type {
-    fn finish(sum: i64, _: i64, _: &Finish) -> Option<i64> {
-        Some(sum)
-    }
+macro_rules! summed {
+    ($($t:ty: $native:ty),*) => {$(
+        impl Summed for $t {
+            fn finish(sum: $native, count: i64, how: &Finish) -> Option<$native> {
+                if !how.average {
+                    return Some(sum);
+                }
+                <$native>::try_from(rounded(i128::from(sum), 0, count)?).ok()
+            }
+            fn wide(value: $native) -> i256 {
+                i256::from_i128(i128::from(value))
+            }
+            fn narrow(wide: i256) -> Option<$native> {
+                <$native>::try_from(wide.to_i128()?).ok()
+            }
+        }
+    )*};
 }
+summed!(Int64Type: i64, DurationMicrosecondType: i64, IntervalYearMonthType: i32);
 
 impl Summed for Decimal128Type {
     fn finish(sum: i128, count: i64, how: &Finish) -> Option<i128> {
@@ -225,6 +277,12 @@ impl Summed for Decimal128Type {
         };
         let result = if how.average { rounded(sum, u32::from(scale.abs_diff(*from)), count)? } else { sum };
         Decimal128Type::is_valid_decimal_precision(result, *precision).then_some(result)
+    }
+    fn wide(value: i128) -> i256 {
+        i256::from_i128(value)
+    }
+    fn narrow(wide: i256) -> Option<i128> {
+        wide.to_i128()
     }
 }
 
@@ -247,7 +305,11 @@ fn rounded(sum: i128, digits: u32, count: i64) -> Option<i128> {
 }
 
 fn overflowed<T>(to: &DataType) -> Result<T> {
-    let kind = if matches!(to, DataType::Decimal128(..)) { "sum of decimals" } else { "sum of BIGINT" };
+    let kind = match to {
+        DataType::Decimal128(..) => "sum of decimals",
+        DataType::Int64 => "sum of BIGINT",
+        _ => "sum of intervals",
+    };
     invalid("ARITHMETIC_OVERFLOW", format!("{kind} overflows: use try_sum or try_avg to have NULL instead"))
 }
 
@@ -280,16 +342,6 @@ impl<T: Summed> Accumulator for One<T> {
         }
         self.checked()
     }
-    fn retract_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
-        for value in values[0].as_primitive::<T>().iter().flatten() {
-            self.total.count -= 1;
-            self.total.sum = self.total.sum.and_then(|sum| sum.sub_checked(value).ok());
-        }
-        self.checked()
-    }
-    fn supports_retract_batch(&self) -> bool {
-        self.how.fails
-    }
     fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
         let (sums, counts) = (states[0].as_primitive::<T>(), states[1].as_primitive::<Int64Type>());
         for i in 0..counts.len() {
@@ -308,12 +360,116 @@ impl<T: Summed> Accumulator for One<T> {
         Ok(vec![ScalarValue::try_from_array(&sum, 0)?, ScalarValue::Int64(Some(self.total.count))])
     }
     fn evaluate(&mut self) -> Result<ScalarValue> {
-        let result = finished::<T>(&self.total, &self.how)?;
-        let array = PrimitiveArray::<T>::from_iter([result]).with_data_type(self.how.to.clone());
-        ScalarValue::try_from_array(&array, 0)
+        value_of::<T>(finished::<T>(&self.total, &self.how)?, &self.how)
     }
     fn size(&self) -> usize {
         size_of_val(self)
+    }
+}
+
+fn value_of<T: Summed>(result: Option<T::Native>, how: &Finish) -> Result<ScalarValue> {
+    let array = PrimitiveArray::<T>::from_iter([result]).with_data_type(how.to.clone());
+    ScalarValue::try_from_array(&array, 0)
+}
+
+/// Of a frame that loses rows at its beginning. The sum is kept without overflow; whether adding the frame's values one
+/// after the other would overflow on the way is looked at only where it can.
+#[derive(Debug)]
+struct Sliding<T: Summed> {
+    values: VecDeque<Option<T::Native>>,
+    count: i64,
+    sum: i256,
+    /// The sum without signs: no sum of some of the values is larger.
+    size: i256,
+    how: Finish,
+}
+
+impl<T: Summed> Sliding<T> {
+    fn new(how: Finish) -> Self {
+        Self { values: VecDeque::new(), count: 0, sum: i256::ZERO, size: i256::ZERO, how }
+    }
+}
+
+impl<T: Summed> Accumulator for Sliding<T> {
+    fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+        for value in values[0].as_primitive::<T>() {
+            if let Some(wide) = value.map(T::wide) {
+                self.count += 1;
+                self.sum = self.sum.wrapping_add(wide);
+                self.size = self.size.wrapping_add(wide.wrapping_abs());
+            }
+            self.values.push_back(value);
+        }
+        Ok(())
+    }
+    fn retract_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+        for value in self.values.drain(..values[0].len().min(self.values.len())).flatten() {
+            let wide = T::wide(value);
+            self.count -= 1;
+            self.sum = self.sum.wrapping_sub(wide);
+            self.size = self.size.wrapping_sub(wide.wrapping_abs());
+        }
+        Ok(())
+    }
+    fn supports_retract_batch(&self) -> bool {
+        true
+    }
+    fn evaluate(&mut self) -> Result<ScalarValue> {
+        let mut total = Total { sum: T::narrow(self.sum), count: self.count };
+        if T::narrow(self.size).is_none() {
+            total = Total { sum: Some(T::Native::ZERO), count: 0 };
+            self.values.iter().flatten().for_each(|value| add(&mut total, *value));
+        }
+        value_of::<T>(finished::<T>(&total, &self.how)?, &self.how)
+    }
+    fn merge_batch(&mut self, _: &[ArrayRef]) -> Result<()> {
+        super::no_partial_state()
+    }
+    fn state(&mut self) -> Result<Vec<ScalarValue>> {
+        super::no_partial_state()
+    }
+    fn size(&self) -> usize {
+        size_of_val(self) + self.values.capacity() * size_of::<Option<T::Native>>()
+    }
+}
+
+/// Of a frame of doubles that loses rows at its beginning: it is added up anew, since no value can be taken out of a
+/// sum that was rounded, or is no number.
+#[derive(Debug)]
+struct Doubles {
+    average: bool,
+    rows: VecDeque<Option<f64>>,
+}
+
+impl Accumulator for Doubles {
+    fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+        self.rows.extend(values[0].as_primitive::<Float64Type>());
+        Ok(())
+    }
+    fn retract_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+        self.rows.drain(..values[0].len().min(self.rows.len()));
+        Ok(())
+    }
+    fn supports_retract_batch(&self) -> bool {
+        true
+    }
+    fn evaluate(&mut self) -> Result<ScalarValue> {
+        let (mut sum, mut count) = (0.0, 0_u64);
+        for value in self.rows.iter().flatten() {
+            sum += value;
+            count += 1;
+        }
+        let result = if self.average { sum / count as f64 } else { sum };
+        Ok(ScalarValue::Float64((count > 0).then(|| one_nan(result))))
+    }
+    fn merge_batch(&mut self, _: &[ArrayRef]) -> Result<()> {
+        super::no_partial_state()
+    }
+    fn state(&mut self) -> Result<Vec<ScalarValue>> {
+        super::no_partial_state()
+    }
+    fn size(&self) -> usize {
+        size_of_val(self) + self.rows.capacity() * size_of::<Option<f64>>()
     }
 }
 
@@ -490,5 +646,82 @@ mod tests {
         merged.update_batch(&[more], &[0, 2], None, 3).expect("more");
         let result = merged.evaluate(EmitTo::All).expect("a result");
         assert_eq!(result.as_primitive::<Int64Type>(), &PrimitiveArray::<Int64Type>::from(vec![None, None, Some(2)]));
+    }
+
+    /// The results of a frame of so many rows that moves over the values.
+    fn moved<T: ArrowPrimitiveType>(
+        mut frame: impl Accumulator,
+        values: &PrimitiveArray<T>,
+        width: usize,
+    ) -> Result<Vec<ScalarValue>> {
+        (0..values.len())
+            .map(|end| {
+                // New rows come before old ones go.
+                frame.update_batch(&[Arc::new(values.slice(end, 1))])?;
+                if end >= width {
+                    frame.retract_batch(&[Arc::new(values.slice(end - width, 1))])?;
+                }
+                frame.evaluate()
+            })
+            .collect()
+    }
+
+    #[test]
+    fn frames_that_move_forget_what_left_them() {
+        let doubles = |average: bool, values: Vec<Option<f64>>, expect: Vec<Option<f64>>| {
+            let frame = Doubles { average, rows: VecDeque::new() };
+            let found = moved(frame, &PrimitiveArray::<Float64Type>::from(values), 2).expect("sums");
+            let expect: Vec<_> = expect.into_iter().map(ScalarValue::Float64).collect();
+            // Equal by their bits, so that a NaN is one.
+            assert_eq!(found, expect);
+        };
+        doubles(false, vec![Some(1e20), Some(1.0), Some(3.0)], vec![Some(1e20), Some(1e20), Some(4.0)]);
+        let (nan, infinite) = (Some(f64::NAN), Some(f64::INFINITY));
+        doubles(true, vec![nan, Some(1.0), Some(3.0), None, None], vec![nan, nan, Some(2.0), Some(3.0), None]);
+        doubles(false, vec![infinite, Some(1.0), Some(3.0)], vec![infinite, infinite, Some(4.0)]);
+    }
+
+    #[test]
+    fn frames_that_move_overflow_by_their_own_rows() {
+        let whole = |values: Vec<i64>, width: usize, fails: bool| {
+            let values = PrimitiveArray::<Int64Type>::from(values);
+            moved(Sliding::<Int64Type>::new(how(false, fails)), &values, width)
+        };
+        let some = |values: &[i64]| values.iter().map(|one| ScalarValue::Int64(Some(*one))).collect::<Vec<_>>();
+        assert_eq!(whole(vec![i64::MAX, 1, 2], 1, true).expect("each alone"), some(&[i64::MAX, 1, 2]));
+        assert!(whole(vec![i64::MAX, 1], 2, true).is_err());
+        // On the way, too: the values are added one after the other.
+        assert!(whole(vec![1, i64::MAX, -1], 3, true).is_err());
+        let nulls = whole(vec![i64::MAX, 1, 2], 2, false).expect("no failure");
+        assert_eq!(
+            nulls,
+            vec![ScalarValue::Int64(Some(i64::MAX)), ScalarValue::Int64(None), ScalarValue::Int64(Some(3))]
+        );
+    }
+
+    #[test]
+    fn intervals_overflow_and_are_averaged() {
+        let day = 86_400_000_000_i64;
+        let micros = DataType::Duration(TimeUnit::Microsecond);
+        let how =
+            |average: bool, fails: bool, of: &DataType| Finish { average, fails, from: of.clone(), to: of.clone() };
+        let days: ArrayRef = Arc::new(PrimitiveArray::<DurationMicrosecondType>::from(vec![106_751_991 * day, day]));
+        let mut sum = One::<DurationMicrosecondType>::new(how(false, true, &micros));
+        let error = sum.update_batch(&[Arc::clone(&days)]).expect_err("overflow").to_string();
+        assert!(error.contains("ARITHMETIC_OVERFLOW") && error.contains("intervals"), "{error}");
+        let mut null = One::<DurationMicrosecondType>::new(how(false, false, &micros));
+        null.update_batch(&[days]).expect("is null");
+        assert_eq!(null.evaluate().expect("null"), ScalarValue::DurationMicrosecond(None));
+        let months = DataType::Interval(IntervalUnit::YearMonth);
+        let values: ArrayRef = Arc::new(PrimitiveArray::<IntervalYearMonthType>::from(vec![Some(1), Some(4), None]));
+        let mut average = Many::<IntervalYearMonthType>::new(how(true, true, &months));
+        average.update_batch(&[values], &[0, 0, 1], None, 2).expect("added");
+        let found = average.evaluate(EmitTo::All).expect("averages");
+        assert_eq!(*found.data_type(), months);
+        assert_eq!(found.as_primitive::<IntervalYearMonthType>().iter().collect::<Vec<_>>(), vec![Some(3), None]);
+        // Months are averaged as months, which DataFusion does not know.
+        for sum in all() {
+            assert_eq!(sum.return_type(std::slice::from_ref(&months)).expect("a type"), months);
+        }
     }
 }

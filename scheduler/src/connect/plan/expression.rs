@@ -597,6 +597,9 @@ impl<'a> Expressions<'a> {
         {
             return Err(windows::not_ordered(&function.text));
         }
+        if params.distinct {
+            return Err(windows::distinct(&function.text));
+        }
         let (frame, frame_text) = match &window.frame_spec {
             Some(spec) if spec.frame_type() != FrameType::Undefined => self.window_frame(spec)?,
             _ if ranking && !["lag", "lead"].contains(&definition_name(&definition)) => (

@@ -602,6 +602,85 @@ async fn spark_queries() {
     bench.check_error("SELECT from_jsn(value) FROM users_created", "[UNRESOLVED_ROUTINE]").await;
 }
 
+/// A column of rows, each on a line of its own.
+fn lines(table: &str) -> Vec<String> {
+    let rows = table.lines().filter(|line| line.starts_with('|')).skip(1);
+    rows.map(|line| line.trim_matches('|').trim().to_string()).collect()
+}
+
+#[tokio::test]
+async fn aggregates_and_frames_are_sparks() {
+    let mut bench = Bench::new().await;
+    let over = "OVER (ORDER BY i ROWS BETWEEN";
+    let cases: Vec<(String, &[&str])> = vec![
+        (
+            format!(
+                "SELECT sum(x) {over} 1 PRECEDING AND CURRENT ROW) AS a FROM VALUES (1, 1e20D), (2, 1D), (3, 1D) t(i, x)"
+            ),
+            &["1e20", "1e20", "2.0"],
+        ),
+        (
+            format!(
+                "SELECT avg(x) {over} CURRENT ROW AND CURRENT ROW) AS a FROM VALUES (1, double('NaN')), (2, 4D) t(i, x)"
+            ),
+            &["NaN", "4.0"],
+        ),
+        (
+            format!(
+                "SELECT sum(x) {over} CURRENT ROW AND CURRENT ROW) AS a FROM VALUES (1, 9223372036854775807), (2, 1) t(i, x)"
+            ),
+            &["9223372036854775807", "1"],
+        ),
+        (
+            format!(
+                "SELECT collect_set(x) {over} 2 PRECEDING AND 1 PRECEDING) AS a FROM VALUES (1, 7), (2, 8) t(i, x)"
+            ),
+            &["[]", "[7]"],
+        ),
+        (
+            format!(
+                "SELECT count_min_sketch(x, 0.5D, 0.5D, 1) {over} 2 PRECEDING AND 1 PRECEDING) IS NULL AS a FROM VALUES (1, 7), (2, 8) t(i, x)"
+            ),
+            &["true", "false"],
+        ),
+        ("SELECT mode(col, true) AS a FROM VALUES (-10), (0), (10) t(col)".into(), &["-10"]),
+        ("SELECT mode() WITHIN GROUP (ORDER BY col) AS a FROM VALUES (-10), (0), (10) t(col)".into(), &["-10"]),
+        ("SELECT mode() WITHIN GROUP (ORDER BY col DESC) AS a FROM VALUES (-10), (0), (10) t(col)".into(), &["10"]),
+        ("SELECT max_by(DISTINCT x, y) AS a FROM VALUES (NULL, 10), (1, 5) t(x, y)".into(), &[""]),
+        ("SELECT max_by(x, y) AS a FROM VALUES ('a', 1), ('b', 1) t(x, y)".into(), &["b"]),
+        (
+            "SELECT CAST(approx_percentile(x, 0.5) AS STRING) AS a FROM VALUES (INTERVAL '3' MONTH) t(x)".into(),
+            &["INTERVAL '0-3' YEAR TO MONTH"],
+        ),
+        (
+            "SELECT CAST(avg(x) AS STRING) AS a FROM VALUES (INTERVAL '3' MONTH), (INTERVAL '4' MONTH) t(x)".into(),
+            &["INTERVAL '0-4' YEAR TO MONTH"],
+        ),
+        (
+            "SELECT try_sum(x) IS NULL AS a FROM VALUES (INTERVAL '106751991' DAY), (INTERVAL '1' DAY) t(x)".into(),
+            &["true"],
+        ),
+        ("SELECT x AS a FROM (SELECT sqrt(y) AS x FROM VALUES (-1D), (4D) t(y)) ORDER BY x".into(), &["2.0", "NaN"]),
+        (
+            "SELECT x AS a FROM (SELECT y - y AS x FROM VALUES (double('Infinity')), (4D) t(y)) ORDER BY x".into(),
+            &["0.0", "NaN"],
+        ),
+        (
+            "SELECT x AS a FROM (SELECT -y AS x FROM VALUES (double('NaN')), (4D) t(y)) ORDER BY x".into(),
+            &["-4.0", "NaN"],
+        ),
+    ];
+    for (text, expect) in cases {
+        assert_eq!(lines(&bench.rows(&text).await), expect, "{text}");
+    }
+    bench
+        .check_error(
+            "SELECT sum(DISTINCT i) OVER (ORDER BY i) FROM VALUES (1), (2) t(i)",
+            "[DISTINCT_WINDOW_FUNCTION_UNSUPPORTED]",
+        )
+        .await;
+}
+
 #[test]
 fn patterns_are_sparks() {
     let check = |pattern: &str, name: &str, expect: bool| {
