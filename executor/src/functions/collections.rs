@@ -12,8 +12,8 @@ use arrow::array::{
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::compute::take;
 use arrow::datatypes::{
-    DataType, Date32Type, DurationMicrosecondType, Field, FieldRef, Fields, Int32Type, Int64Type,
-    IntervalMonthDayNanoType, IntervalUnit, IntervalYearMonthType, TimestampMicrosecondType,
+    DataType, Date32Type, DurationMicrosecondType, Field, FieldRef, Fields, Float32Type, Float64Type, Int32Type,
+    Int64Type, IntervalMonthDayNanoType, IntervalUnit, IntervalYearMonthType, TimestampMicrosecondType,
 };
 use arrow::row::{RowConverter, Rows, SortField};
 use datafusion::common::ScalarValue;
@@ -74,8 +74,8 @@ pub fn functions() -> Vec<Function> {
             let (left, right) = comparable(l.values(), r.values())?;
             call.bool_rows(|i| {
                 let known: HashSet<_> =
-                    range(l, i).filter(|at| l.values().is_valid(*at)).map(|at| left.row(at)).collect();
-                let found = range(r, i).filter(|at| r.values().is_valid(*at)).any(|at| known.contains(&right.row(at)));
+                    range(l, i).filter(|at| present(l.values(), *at)).map(|at| left.row(at)).collect();
+                let found = range(r, i).filter(|at| present(r.values(), *at)).any(|at| known.contains(&right.row(at)));
                 let nulls = has_null(l, i) || has_null(r, i);
                 let both = !range(l, i).is_empty() && !range(r, i).is_empty();
                 Ok(if found { Some(true) } else { (!(nulls && both)).then_some(false) })
@@ -167,7 +167,7 @@ pub fn functions() -> Vec<Function> {
         Function::new("array_compact", &[List], SAME, |call| {
             let all = call.lists(0);
             gather(call, all.values(), |i| {
-                Ok(range(all, i).filter(|at| all.values().is_valid(*at)).map(Some).collect())
+                Ok(range(all, i).filter(|at| present(all.values(), *at)).map(Some).collect())
             })
         }),
         Function::new("array_repeat", &[Any, Int], Returns::Of(|types| Ok(ddl::array_of(types[0].clone()))), |call| {
@@ -379,7 +379,12 @@ pub fn map_range(map: &MapArray, i: usize) -> Range<usize> {
 }
 
 fn has_null(list: &ListArray, i: usize) -> bool {
-    range(list, i).any(|at| list.values().is_null(at))
+    range(list, i).any(|at| !present(list.values(), at))
+}
+
+/// Whether a value is none of NULL. Of an array of untyped nulls each is, although it marks none.
+fn present(values: &ArrayRef, at: usize) -> bool {
+    *values.data_type() != DataType::Null && values.is_valid(at)
 }
 
 /// Values in a form that compares and hashes; nulls are equal and first.
@@ -575,7 +580,8 @@ pub fn sorted(call: &Call<'_>, ascending: impl Fn(usize) -> bool, nulls_low: boo
 fn sets(call: &Call<'_>, keep: impl Fn(bool, bool) -> bool, union: bool) -> Result<ArrayRef> {
     let (l, r) = (call.lists(0), call.lists(1));
     let both = arrow::compute::concat(&[l.values().as_ref(), r.values().as_ref()])?;
-    let values = rows_of(&both)?;
+    // To a union 0.0 and -0.0 are one.
+    let values = if union { rows_of(&without_negative_zero(&both))? } else { rows_of(&both)? };
     let base = l.values().len();
     gather(call, &both, |i| {
         let right: HashSet<_> = range(r, i).map(|at| values.row(base + at)).collect();
@@ -586,6 +592,14 @@ fn sets(call: &Call<'_>, keep: impl Fn(bool, bool) -> bool, union: bool) -> Resu
     })
 }
 
+fn without_negative_zero(values: &ArrayRef) -> ArrayRef {
+    match values.data_type() {
+        DataType::Float64 => Arc::new(values.as_primitive::<Float64Type>().unary::<_, Float64Type>(|n| n + 0.0)),
+        DataType::Float32 => Arc::new(values.as_primitive::<Float32Type>().unary::<_, Float32Type>(|n| n + 0.0)),
+        _ => Arc::clone(values),
+    }
+}
+
 fn extreme(call: &Call<'_>, most: bool) -> Result<ArrayRef> {
     let all = call.lists(0);
     let values = rows_of(all.values())?;
@@ -593,7 +607,7 @@ fn extreme(call: &Call<'_>, most: bool) -> Result<ArrayRef> {
         if call.skip(i) {
             return None;
         }
-        let own = range(all, i).filter(|at| all.values().is_valid(*at));
+        let own = range(all, i).filter(|at| present(all.values(), *at));
         let by = |a: &usize, b: &usize| values.row(*a).cmp(&values.row(*b));
         if most { own.max_by(by) } else { own.min_by(by) }.map(|at| at as u64)
     });

@@ -320,7 +320,8 @@ fn to_csv(call: &Call<'_>) -> Result<ArrayRef> {
                 csv_field(column.value(row), &options.csv, &mut line);
             }
         }
-        Some(line.clone())
+        // Nothing at all, which one NULL is, is no line to Spark's writer.
+        (!line.is_empty()).then(|| line.clone())
     });
     Ok(Arc::new(rows.collect::<StringArray>()))
 }

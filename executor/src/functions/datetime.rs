@@ -558,6 +558,8 @@ impl Pattern {
                         }
                     }
                 }
+                // The session's zone has this name, and not Java's `Z`.
+                Part::ZoneId if matches!(zone, Zone::Fixed(0)) => out.push_str("UTC"),
                 Part::ZoneId => out.push_str(&zone.id()),
                 Part::OptionalBegin | Part::OptionalEnd => {}
             }

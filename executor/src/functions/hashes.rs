@@ -25,6 +25,13 @@ pub fn functions() -> Vec<Function> {
         })
         .rest(Param::Any)
         .nulls(),
+        // What `xxhash64` takes for a decimal of many digits.
+        Function::new("decimal_bytes", &[Param::Any], Returns::Type(|| DataType::Binary), |call: &Call<'_>| {
+            let Some(numbers) = call.args[0].as_primitive_opt::<Decimal128Type>() else {
+                return Err(external(Error::internal("decimal_bytes takes decimals")));
+            };
+            call.binary_rows(|i| Ok(Some(shortest(numbers.value(i)))))
+        }),
     ]
 }
 

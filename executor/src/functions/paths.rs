@@ -5,8 +5,10 @@ use super::native::{Call, Function, Param, Returns, invalid};
 use arrow::array::{Array, ArrayRef, ListBuilder, StringBuilder};
 use arrow::datatypes::{DataType, Int32Type};
 use datafusion::error::Result;
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 
 /// The functions.
@@ -140,12 +142,40 @@ fn shown(value: &Value) -> Option<String> {
     }
 }
 
+/// The keys of an object in order, one that comes twice twice.
+struct Keys(Vec<String>);
+
+impl<'de> Deserialize<'de> for Keys {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        struct Object;
+
+        impl<'de> Visitor<'de> for Object {
+            type Value = Keys;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> std::result::Result<Keys, A::Error> {
+                let mut keys = vec![];
+                while let Some((key, IgnoredAny)) = fields.next_entry()? {
+                    keys.push(key);
+                }
+                Ok(Keys(keys))
+            }
+        }
+
+        deserializer.deserialize_map(Object)
+    }
+}
+
 fn keys(call: &Call<'_>) -> Result<ArrayRef> {
     let mut builder = ListBuilder::new(StringBuilder::new());
     for i in 0..call.rows {
-        match (call.skip(i), (!call.text(0).is_null(i)).then(|| serde_json::from_str::<Value>(call.text(0).value(i)))) {
-            (false, Some(Ok(Value::Object(fields)))) => {
-                fields.keys().for_each(|key| builder.values().append_value(key));
+        let skipped = call.skip(i) || call.text(0).is_null(i);
+        match (!skipped).then(|| serde_json::from_str::<Keys>(call.text(0).value(i))) {
+            Some(Ok(Keys(keys))) => {
+                keys.iter().for_each(|key| builder.values().append_value(key));
                 builder.append(true);
             }
             _ => builder.append_null(),
@@ -217,5 +247,13 @@ mod tests {
         check(text, "$.n", None);
         check(text, "a", None);
         check(r#"[{"a": 1}, {"a": 2}]"#, "$[*].a", Some("[1,2]"));
+    }
+
+    #[test]
+    fn keys_are_those_that_are_written() {
+        let keys = |text: &str| serde_json::from_str::<Keys>(text).ok().map(|keys| keys.0);
+        assert_eq!(keys(r#"{"b": {"x": 1}, "a": [], "b": 2}"#), Some(["b", "a", "b"].map(String::from).to_vec()));
+        assert_eq!(keys("{}"), Some(vec![]));
+        assert_eq!((keys("[1]"), keys(r#"{"a": 1"#), keys(r#"{"a": 1} x"#), keys("null")), (None, None, None, None));
     }
 }

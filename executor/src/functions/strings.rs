@@ -40,13 +40,22 @@ pub fn functions() -> Vec<Function> {
         text!("upper", &[Text], |c: &Call<'_>, i| c.text(0).value(i).to_uppercase()).alias(&["ucase"]),
         text!("lower", &[Text], |c: &Call<'_>, i| c.text(0).value(i).to_lowercase()).alias(&["lcase"]),
         text!("initcap", &[Text], |c: &Call<'_>, i| initcap(c.text(0).value(i))),
+        // Of `parse_url(url, 'HOST')`, which is in lower case.
+        text!("host_as_written", &[Text, Text], |c: &Call<'_>, i| {
+            host_as_written(c.text(0).value(i), c.text(1).value(i)).to_string()
+        }),
         Function::new("length", &[TextOrBinary], INT, length).alias(&["char_length", "character_length", "len"]),
         Function::new("octet_length", &[TextOrBinary], INT, |call| sizes(call, 1)),
         Function::new("bit_length", &[TextOrBinary], INT, |call| sizes(call, 8)),
         Function::new("substring", &[TextOrBinary, Int], SAME, substring).optional(&[Int]).alias(&["substr"]),
-        text!("left", &[Text, Int], |c: &Call<'_>, i| {
-            let n = c.ints(1).value(i).max(0) as usize;
-            c.text(0).value(i).chars().take(n).collect::<String>()
+        Function::new("left", &[TextOrBinary, Int], SAME, |call| {
+            let count = |i: usize| call.ints(1).value(i).max(0) as usize;
+            match call.args[0].data_type() {
+                DataType::Binary => {
+                    call.binary_rows(|i| Ok(Some(call.binary(0).value(i).iter().take(count(i)).copied().collect())))
+                }
+                _ => call.text_rows(|i| Ok(Some(call.text(0).value(i).chars().take(count(i)).collect()))),
+            }
         }),
         text!("right", &[Text, Int], |c: &Call<'_>, i| {
             let (text, n) = (c.text(0).value(i), c.ints(1).value(i).max(0) as usize);
@@ -332,6 +341,13 @@ fn sizes(call: &Call<'_>, times: i32) -> Result<ArrayRef> {
     }
 }
 
+fn host_as_written<'a>(url: &'a str, host: &'a str) -> &'a str {
+    let authority = url.split_once("://").map_or("", |(_, rest)| rest);
+    let authority = authority.split(['/', '?', '#']).next().unwrap_or_default();
+    let written = authority.rsplit('@').next().and_then(|place| place.get(..host.len()));
+    written.filter(|written| written.eq_ignore_ascii_case(host)).unwrap_or(host)
+}
+
 /// Begin and end of Spark's substring: from 1, or from the end if negative; 0 is 1.
 fn slice(length: usize, from: i32, count: Option<i32>) -> (usize, usize) {
     let length = length as i64;
@@ -340,10 +356,8 @@ fn slice(length: usize, from: i32, count: Option<i32>) -> (usize, usize) {
         0 => 0,
         from => length + from,
     };
-    let end = match count {
-        None => length,
-        Some(count) => begin.saturating_add(i64::from(count)),
-    };
+    // Spark's default: less than a text has that begins so far before its beginning.
+    let end = begin.saturating_add(i64::from(count.unwrap_or(i32::MAX)));
     let (begin, end) = (begin.clamp(0, length), end.clamp(0, length));
     (begin as usize, end.max(begin) as usize)
 }
@@ -871,7 +885,11 @@ fn format_number(call: &Call<'_>) -> Result<ArrayRef> {
                 {
                     text.pop();
                 }
-                let text = text.trim_end_matches('.').to_string();
+                let text = text.trim_end_matches('.');
+                let (sign, plain) = text.strip_prefix('-').map_or(("", text), |plain| ("-", plain));
+                let own = plain.find('.').unwrap_or(plain.len());
+                let zeros = "0".repeat(whole.matches('0').count().saturating_sub(own));
+                let text = format!("{sign}{zeros}{plain}");
                 Ok(Some(if whole.contains(',') { grouped(&text) } else { text }))
             }
             _ => {
@@ -1346,8 +1364,20 @@ fn to_char(call: &Call<'_>) -> Result<ArrayRef> {
         let text = rounded_text(&digits, format.fraction);
         let (negative, text) = text.strip_prefix('-').map_or((false, text.as_str()), |rest| (true, rest));
         let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+        let sign = |kind: char| match (kind, negative) {
+            (_, true) => "-",
+            ('S', false) => "+",
+            _ => " ",
+        };
         if whole.trim_start_matches('0').len() > format.digits() || exact > format.fraction {
-            return Ok(Some(format.overflow()));
+            let mut shown = format.overflow();
+            if format.sign_first == Some('S') {
+                shown.insert_str(0, sign('S'));
+            }
+            if format.sign_last == Some('S') {
+                shown.push_str(sign('S'));
+            }
+            return Ok(Some(shown));
         }
         let zeros = format.whole.iter().position(|c| *c == '0');
         let mut digits: Vec<char> = whole.trim_start_matches('0').chars().collect();
@@ -1373,11 +1403,6 @@ fn to_char(call: &Call<'_>) -> Result<ArrayRef> {
         if format.fraction > 0 {
             shown = format!("{shown}.{fraction}");
         }
-        let sign = |kind: char| match (kind, negative) {
-            (_, true) => "-",
-            ('S', false) => "+",
-            _ => " ",
-        };
         if let Some(kind) = format.sign_first {
             shown = format!("{}{shown}", sign(kind));
         }
@@ -1441,6 +1466,9 @@ mod tests {
         assert_eq!((position("foobarbar", "bar", 5), position("foo", "z", 1), position("a", "a", 0)), (7, 0, 0));
         assert_eq!(substring_index("www.apache.org", ".", -2), "apache.org");
         assert_eq!(translate("AaBbCc", "abc", "123"), "A1B2C3");
+        assert_eq!(slice(3, i32::MIN, None), (0, 2));
+        assert_eq!(host_as_written("http://u@A.B:80/a.b", "a.b"), "A.B");
+        assert_eq!(host_as_written("http://%41.b/", "a.b"), "a.b");
         assert_eq!(levenshtein("kitten", "sitting"), 3);
         assert_eq!((base64(b"Spark").as_str(), unbase64("U3Bhcms=")), ("U3Bhcms=", Some(b"Spark".to_vec())));
         assert_eq!(unbase64("a"), None);

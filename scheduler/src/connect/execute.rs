@@ -278,6 +278,8 @@ static LOCAL: LazyLock<std::io::Result<Runtime>> = LazyLock::new(|| {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(LOCAL_THREADS)
         .thread_name("connect-local")
+        // As deep as plans may be everywhere else.
+        .thread_stack_size(16 << 20)
         .enable_all()
         .build()
 });

@@ -46,6 +46,9 @@ pub struct TableDefinition {
     /// New names of a view's columns.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub columns: Vec<String>,
+    /// The database that names in a view's query are of. None: of views made before this was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database: Option<String>,
 }
 
 impl TableDefinition {
@@ -61,6 +64,7 @@ impl TableDefinition {
             properties: BTreeMap::new(),
             query: None,
             columns: vec![],
+            database: None,
         }
     }
 

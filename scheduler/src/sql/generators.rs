@@ -336,8 +336,7 @@ impl AnalyzerRule for Generators {
 
 /// A join with a lateral subquery that only generates is a projection of generators over its left side.
 fn lateral(join: Join) -> PlanResult<Transformed<LogicalPlan>> {
-    let inner =
-        matches!(join.join_type, JoinType::Inner | JoinType::Left) && join.on.is_empty() && join.filter.is_none();
+    let inner = join.join_type == JoinType::Inner && join.on.is_empty() && join.filter.is_none();
     let generated = || {
         let LogicalPlan::SubqueryAlias(alias) = join.right.as_ref() else { return None };
         let LogicalPlan::Subquery(subquery) = alias.input.as_ref() else { return None };
@@ -378,6 +377,28 @@ fn generator_call(expr: &PlanExpr) -> Option<(&str, usize, &[PlanExpr])> {
         }
         _ => None,
     }
+}
+
+/// The same, but for a generator that makes no rows: it makes one of nulls then.
+///
+/// # Errors
+/// None.
+pub fn outer(expr: PlanExpr) -> PlanResult<PlanExpr> {
+    let outer = expr.transform_up(|expr| match expr {
+        PlanExpr::ScalarFunction(mut call) if call.func.name() == COLUMN => {
+            let kind = match call.args.first() {
+                Some(PlanExpr::Literal(kind, _)) => kind.try_as_str().flatten().map(str::to_string),
+                _ => None,
+            };
+            let Some(kind) = kind.filter(|kind| !kind.ends_with("_outer")) else {
+                return Ok(Transformed::no(PlanExpr::ScalarFunction(call)));
+            };
+            call.args[0] = PlanExpr::Literal(ScalarValue::from(format!("{kind}_outer")), None);
+            Ok(Transformed::yes(PlanExpr::ScalarFunction(call)))
+        }
+        expr => Ok(Transformed::no(expr)),
+    })?;
+    Ok(outer.data)
 }
 
 fn unnested(projection: Projection) -> PlanResult<Transformed<LogicalPlan>> {

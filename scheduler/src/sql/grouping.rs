@@ -13,18 +13,26 @@ use datafusion::logical_expr::{
 use datafusion::optimizer::analyzer::AnalyzerRule;
 use datafusion::sql::sqlparser::ast::{self, GroupByExpr, GroupByWithModifier, Select, SelectItem, Value};
 use headwater_executor::functions::native::invalid;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 /// `GROUP BY a, b WITH ROLLUP` is `GROUP BY ROLLUP (a, b)`; so is `WITH CUBE`, and `GROUP BY a, b GROUPING SETS (…)`.
 /// Positions inside of these are the items that they count.
-pub fn expand(select: &mut Select) {
+///
+/// Returns what `grouping_id()` is of, where the sets do not say it: the keys in front of `GROUPING SETS`.
+pub fn expand(select: &mut Select) -> Vec<ast::Expr> {
     let items = &select.projection;
-    let GroupByExpr::Expressions(keys, modifiers) = &mut select.group_by else { return };
+    let GroupByExpr::Expressions(keys, modifiers) = &mut select.group_by else { return vec![] };
+    let mut named = vec![];
     let each = |keys: &[ast::Expr]| keys.iter().map(|key| vec![key.clone()]).collect::<Vec<_>>();
     let sets = match modifiers.first() {
         Some(GroupByWithModifier::Rollup) => Some(ast::Expr::Rollup(each(keys))),
         Some(GroupByWithModifier::Cube) => Some(ast::Expr::Cube(each(keys))),
-        Some(GroupByWithModifier::GroupingSets(sets)) => Some(sets.clone()),
+        Some(GroupByWithModifier::GroupingSets(sets)) => {
+            named.clone_from(keys);
+            named.iter_mut().for_each(|key| counted(key, items));
+            Some(sets.clone())
+        }
         _ => None,
     };
     if let Some(sets) = sets {
@@ -36,6 +44,24 @@ pub fn expand(select: &mut Select) {
             sets.iter_mut().flatten().for_each(|key| counted(key, items));
         }
     }
+    named
+}
+
+/// Gives `grouping_id()` without arguments the keys that [`expand`] returned.
+pub fn identify(expr: &mut ast::Expr, keys: &[ast::Expr]) {
+    if keys.is_empty() {
+        return;
+    }
+    let _ = ast::visit_expressions_mut(expr, |expr| {
+        if let ast::Expr::Function(ast::Function { name, args: ast::FunctionArguments::List(list), .. }) = expr
+            && list.args.is_empty()
+            && name.to_string().eq_ignore_ascii_case("grouping_id")
+        {
+            let argument = |key: &ast::Expr| ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(key.clone()));
+            list.args = keys.iter().map(argument).collect();
+        }
+        ControlFlow::<()>::Continue(())
+    });
 }
 
 fn counted(key: &mut ast::Expr, items: &[SelectItem]) {
@@ -158,7 +184,12 @@ mod tests {
     fn check(text: &str, expect: &str) {
         let mut query = parse_query(text).expect(text);
         let SetExpr::Select(select) = query.body.as_mut() else { panic!("{text}") };
-        expand(select);
+        let keys = expand(select);
+        for item in &mut select.projection {
+            if let SelectItem::UnnamedExpr(expr) = item {
+                identify(expr, &keys);
+            }
+        }
         assert_eq!(query.to_string(), expect);
     }
 
@@ -167,6 +198,14 @@ mod tests {
         check("SELECT a FROM t GROUP BY a, b WITH ROLLUP", "SELECT a FROM t GROUP BY ROLLUP (a, b)");
         check("SELECT a FROM t GROUP BY a, b WITH CUBE", "SELECT a FROM t GROUP BY CUBE (a, b)");
         check("SELECT a + 1, b FROM t GROUP BY 1, b WITH ROLLUP", "SELECT a + 1, b FROM t GROUP BY ROLLUP (a + 1, b)");
+        check(
+            "SELECT grouping_id() FROM t GROUP BY a, b GROUPING SETS ((b), (a))",
+            "SELECT grouping_id(a, b) FROM t GROUP BY GROUPING SETS ((b), (a))",
+        );
+        check(
+            "SELECT grouping_id() FROM t GROUP BY GROUPING SETS ((b), (a))",
+            "SELECT grouping_id() FROM t GROUP BY GROUPING SETS ((b), (a))",
+        );
         check("SELECT a FROM t GROUP BY a, 1", "SELECT a FROM t GROUP BY a, 1");
     }
 }

@@ -3,15 +3,15 @@
 //!
 //! DataFusion leaves them where they are, and takes the left side's in a `FULL JOIN`.
 
+use super::rewrite::visit_names;
 use super::syntax::call;
 use datafusion::common::DFSchemaRef;
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, Expr, GroupByExpr, Ident, Join, JoinConstraint, JoinOperator, ObjectNamePart, Query, Select,
-    SelectItem, TableFactor, TableWithJoins, Value, VisitMut, VisitorMut, WildcardAdditionalOptions,
+    BinaryOperator, Expr, GroupByExpr, Ident, Join, JoinConstraint, JoinOperator, ObjectNamePart, OrderByKind, Query,
+    Select, SelectItem, SetExpr, TableFactor, TableWithJoins, Value, WildcardAdditionalOptions,
 };
 use headwater_proto::error::{Error, Result};
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
 
 /// What names mean that are joined by, in lower case.
 pub type Merged = BTreeMap<String, Expr>;
@@ -31,6 +31,7 @@ pub fn expand(
     select: &mut Select,
     schema_of: &dyn Fn(&Select, Vec<TableWithJoins>) -> Result<DFSchemaRef>,
 ) -> Result<Merged> {
+    select.from.iter_mut().for_each(without_parentheses);
     for join in select.from.iter_mut().flat_map(|from| &mut from.joins) {
         unconditional(&mut join.join_operator);
     }
@@ -60,7 +61,8 @@ pub fn expand(
             .chain(from.joins.iter().map(|join| join.relation.clone()))
             .collect::<Vec<_>>()
     };
-    if !known_stars || select.from.iter().flat_map(factors).any(|factor| lateral(&factor)) {
+    let other_lateral = |factor: TableFactor| lateral(&factor) && columns_of_generator(&factor).is_none();
+    if !known_stars || select.from.iter().flat_map(factors).any(other_lateral) {
         // DataFusion's way is all there is.
         return Ok(Merged::new());
     }
@@ -74,7 +76,14 @@ pub fn expand(
         };
         let Some(mut left) = columns(&table.relation)? else { return Ok(Merged::new()) };
         for join in &mut table.joins {
-            let Some(right) = columns(&join.relation)? else { return Ok(Merged::new()) };
+            let right = match columns_of_generator(&join.relation) {
+                Some(generated) => {
+                    put_in_generator(&mut join.relation, &merged);
+                    Some(generated)
+                }
+                None => columns(&join.relation)?,
+            };
+            let Some(right) = right else { return Ok(Merged::new()) };
             left = joined(left, right, &mut join.join_operator, &mut merged)?;
         }
         all.extend(left);
@@ -92,25 +101,23 @@ pub fn expand(
         }
     }
     select.projection = items;
-    let mut names = Names { merged: &merged, depth: 0 };
     for item in &mut select.projection {
         if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item {
-            names.put_in(expr);
+            put_in(expr, &merged);
         }
     }
     if let GroupByExpr::Expressions(keys, _) = &mut select.group_by {
-        keys.iter_mut().for_each(|key| names.put_in(key));
+        keys.iter_mut().for_each(|key| put_in(key, &merged));
     }
     for expr in [&mut select.selection, &mut select.having, &mut select.qualify].into_iter().flatten() {
-        names.put_in(expr);
+        put_in(expr, &merged);
     }
-    select.sort_by.iter_mut().for_each(|key| names.put_in(&mut key.expr));
+    select.sort_by.iter_mut().for_each(|key| put_in(&mut key.expr, &merged));
     Ok(merged)
 }
 
 /// Puts what names mean in the place of those that the query's `ORDER BY` has and its items do not.
 pub fn order_by(query: &mut Query, merged: &Merged) {
-    use datafusion::sql::sqlparser::ast::{OrderByKind, SetExpr};
     if merged.is_empty() {
         return;
     }
@@ -123,9 +130,48 @@ pub fn order_by(query: &mut Query, merged: &Merged) {
     }
     let Some(order) = &mut query.order_by else { return };
     if let OrderByKind::Expressions(keys) = &mut order.kind {
-        let mut names = Names { merged: &merged, depth: 0 };
-        keys.iter_mut().for_each(|key| names.put_in(&mut key.expr));
+        keys.iter_mut().for_each(|key| put_in(&mut key.expr, &merged));
     }
+}
+
+/// `(a JOIN b) JOIN c` is `a JOIN b JOIN c`.
+fn without_parentheses(from: &mut TableWithJoins) {
+    while let TableFactor::NestedJoin { table_with_joins, alias: None } = &from.relation {
+        let mut inner = table_with_joins.as_ref().clone();
+        inner.joins.append(&mut from.joins);
+        *from = inner;
+    }
+}
+
+/// The columns of a lateral subquery without tables of its own, such as a generator's.
+fn columns_of_generator(factor: &TableFactor) -> Option<Vec<Shown>> {
+    let TableFactor::Derived { lateral: true, subquery, alias: Some(alias), .. } = factor else { return None };
+    let SetExpr::Select(select) = subquery.body.as_ref() else { return None };
+    if !select.from.is_empty() || !alias.columns.is_empty() {
+        return None;
+    }
+    let shown = |item: &SelectItem| match item {
+        SelectItem::ExprWithAlias { alias: name, .. } => Some(Shown {
+            name: name.value.clone(),
+            expr: Expr::CompoundIdentifier(vec![quoted(&alias.name.value), quoted(&name.value)]),
+        }),
+        _ => None,
+    };
+    select.projection.iter().map(shown).collect()
+}
+
+fn put_in_generator(factor: &mut TableFactor, merged: &Merged) {
+    let TableFactor::Derived { subquery, .. } = factor else { return };
+    let SetExpr::Select(select) = subquery.body.as_mut() else { return };
+    for item in &mut select.projection {
+        if let SelectItem::ExprWithAlias { expr, .. } = item {
+            put_in(expr, merged);
+        }
+    }
+}
+
+fn quoted(name: &str) -> Ident {
+    Ident::with_quote('`', name)
 }
 
 /// An outer join without a condition joins all to all.
@@ -188,7 +234,6 @@ fn constraint_mut(operator: &mut JoinOperator) -> Option<&mut JoinConstraint> {
 
 /// The columns of a table under names that only they have; none where a column cannot be named so.
 fn shown(schema: &DFSchemaRef) -> Option<Vec<Shown>> {
-    let quoted = |name: &str| Ident::with_quote('`', name);
     schema
         .iter()
         .map(|(qualifier, field)| {
@@ -225,7 +270,7 @@ fn joined(left: Vec<Shown>, right: Vec<Shown>, operator: &mut JoinOperator, merg
             .collect(),
         _ => {
             if let Some(JoinConstraint::On(condition)) = constraint_mut(operator) {
-                Names { merged, depth: 0 }.put_in(condition);
+                put_in(condition, merged);
             }
             return Ok(if half { left } else { left.into_iter().chain(right).collect() });
         }
@@ -293,9 +338,10 @@ fn star(columns: &[Shown], options: &WildcardAdditionalOptions) -> Vec<SelectIte
     columns
         .iter()
         .filter(|column| !left_out(&column.name))
-        .map(|column| SelectItem::ExprWithAlias {
-            expr: column.expr.clone(),
-            alias: Ident::with_quote('`', column.name.clone()),
+        .map(|column| match &column.expr {
+            // Under the name of its table it is another than a column of this name elsewhere.
+            expr @ Expr::CompoundIdentifier(_) => SelectItem::UnnamedExpr(expr.clone()),
+            expr => SelectItem::ExprWithAlias { expr: expr.clone(), alias: quoted(&column.name) },
         })
         .collect()
 }
@@ -304,38 +350,13 @@ fn meant(merged: &Merged, ident: &Ident) -> Option<Expr> {
     merged.get(&ident.value.to_lowercase()).cloned()
 }
 
-/// Puts what names mean in their place, but for names in subqueries, which may have tables of their own.
-struct Names<'a> {
-    merged: &'a Merged,
-    depth: usize,
-}
-
-impl Names<'_> {
-    fn put_in(&mut self, expr: &mut Expr) {
-        let _ = expr.visit(self);
-    }
-}
-
-impl VisitorMut for Names<'_> {
-    type Break = ();
-
-    fn pre_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
-        self.depth += 1;
-        ControlFlow::Continue(())
-    }
-    fn post_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
-        self.depth -= 1;
-        ControlFlow::Continue(())
-    }
-    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
-        if self.depth == 0
-            && let Expr::Identifier(ident) = expr
-            && let Some(meaning) = meant(self.merged, ident)
-        {
+/// Puts what names mean in their place.
+fn put_in(expr: &mut Expr, merged: &Merged) {
+    visit_names(expr, &mut |ident, expr| {
+        if let Some(meaning) = meant(merged, ident) {
             *expr = meaning;
         }
-        ControlFlow::Continue(())
-    }
+    });
 }
 
 #[cfg(test)]
@@ -344,7 +365,6 @@ mod tests {
     use crate::sql::parser::parse_query;
     use arrow::datatypes::{DataType, Field, Schema};
     use datafusion::common::DFSchema;
-    use datafusion::sql::sqlparser::ast::SetExpr;
     use std::sync::Arc;
 
     /// Tables `a (x, k)`, `b (k, y)` and `c (k, x)`.
@@ -372,7 +392,7 @@ mod tests {
 
     #[test]
     fn columns_that_are_joined_by_come_first() {
-        let items = "`a`.`k` AS `k`, `a`.`x` AS `x`, `b`.`y` AS `y`";
+        let items = "`a`.`k`, `a`.`x`, `b`.`y`";
         check("SELECT * FROM a JOIN b USING (k)", &format!("SELECT {items} FROM a JOIN b ON `a`.`k` = `b`.`k`"));
         check("SELECT * FROM a NATURAL JOIN b", &format!("SELECT {items} FROM a JOIN b ON `a`.`k` = `b`.`k`"));
         check(
@@ -387,6 +407,25 @@ mod tests {
         check(
             "SELECT y FROM a FULL JOIN b USING (k) JOIN c USING (k)",
             "SELECT y FROM a FULL JOIN b ON `a`.`k` = `b`.`k` JOIN c ON coalesce(`a`.`k`, `b`.`k`) = `c`.`k`",
+        );
+        check(
+            "SELECT * FROM a JOIN c USING (k)",
+            "SELECT `a`.`k`, `a`.`x`, `c`.`x` FROM a JOIN c ON `a`.`k` = `c`.`k`",
+        );
+        check(
+            "SELECT transform(array(1), k -> k + 1), (SELECT max(k) FROM c) FROM a JOIN b USING (k)",
+            "SELECT transform(array(1), k -> k + 1), (SELECT max(k) FROM c) FROM a JOIN b ON `a`.`k` = `b`.`k`",
+        );
+        check(
+            "SELECT * FROM (a FULL JOIN b USING (k)) JOIN c ON c.k = a.k",
+            "SELECT coalesce(`a`.`k`, `b`.`k`) AS `k`, `a`.`x`, `b`.`y`, `c`.`k`, `c`.`x` FROM a FULL JOIN b ON \
+             `a`.`k` = `b`.`k` JOIN c ON c.k = a.k",
+        );
+        check(
+            "SELECT *, k FROM a FULL JOIN b USING (k) CROSS JOIN LATERAL (SELECT generated('explode', 0, k) AS g) AS l",
+            "SELECT coalesce(`a`.`k`, `b`.`k`) AS `k`, `a`.`x`, `b`.`y`, `l`.`g`, coalesce(`a`.`k`, `b`.`k`) AS k FROM a \
+             FULL JOIN b ON `a`.`k` = `b`.`k` CROSS JOIN LATERAL (SELECT generated('explode', 0, \
+             coalesce(`a`.`k`, `b`.`k`)) AS g) AS l",
         );
         check("SELECT 1 FROM a LEFT JOIN b", "SELECT 1 FROM a LEFT JOIN b ON true");
         check("SELECT * FROM a JOIN b ON a.k = b.k", "SELECT * FROM a JOIN b ON a.k = b.k");

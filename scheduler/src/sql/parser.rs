@@ -542,6 +542,9 @@ impl<'a> StatementParser<'a> {
                 () if self.word("LOGICAL") => ExplainMode::Extended,
                 () => ExplainMode::Simple,
             };
+            if self.peek_word("EXPLAIN") {
+                return self.fail("a statement to explain");
+            }
             return Ok(Statement::Explain { mode, statement: Box::new(self.statement()?) });
         }
         if self.word("SET") {
@@ -831,6 +834,8 @@ impl<'a> StatementParser<'a> {
             && ast.with.is_none()
             && ast.order_by.is_none()
             && ast.limit_clause.is_none()
+            && ast.fetch.is_none()
+            && ast.pipe_operators.is_empty()
         {
             ast = std::mem::replace(inner, ast_placeholder());
         }
@@ -1222,6 +1227,17 @@ mod tests {
     }
 
     #[test]
+    fn parentheses_are_no_query_unless_something_follows() {
+        let check = |text: &str, expect: &str| {
+            let Statement::Query(query) = one(text) else { panic!("is a query") };
+            assert_eq!(query.ast.to_string(), expect);
+        };
+        check("(SELECT a FROM t)", "SELECT a FROM t");
+        check("(SELECT a FROM t) |> WHERE a > 1", "(SELECT a FROM t) |> WHERE a > 1");
+        check("(SELECT a FROM t) FETCH FIRST 1 ROWS ONLY", "(SELECT a FROM t) FETCH FIRST 1 ROWS ONLY");
+    }
+
+    #[test]
     fn errors_name_the_place() {
         check_error("SELECT 1;\nSELECT a\n  FROM t WHERE (", "line 3, column 17");
         check_error("SELECT a FROM t WHERE (; SELECT 2", "line 1, column 24");
@@ -1229,6 +1245,7 @@ mod tests {
         check_error("CREATE TABLE t USING kafka OPTIONS (a 'b', A 'c')", "duplicate keys 'A'");
         check_error("CREATE TABEL t", "[PARSE_SYNTAX_ERROR] expected: one of TABLE, STREAMING TABLE, VIEW, FLOW");
         check_error("CREATE STREAMING TABLE t USING kafka", "expected: AS SELECT");
+        check_error(&"EXPLAIN ".repeat(100_000), "expected: a statement to explain");
         check_error("SELECT 'abc", "line 1, column 8");
         check_error("SELEC 1", "found: SELEC, line 1, column 1");
         check_error("SELECT 1 FROM t 5", "line 1, column 17");

@@ -77,12 +77,19 @@ fn others(table: &TableFactor, used: &[&Expr], schema_of: SchemaOf<'_>) -> Resul
     let mut select = bare_select(vec![]);
     select.from = from(table.clone());
     let schema = schema_of(&select, vec![SelectItem::Wildcard(WildcardAdditionalOptions::default())])?;
+    let is_table = |name: &str| {
+        let name = name.to_lowercase();
+        schema.iter().any(|(qualifier, _)| qualifier.is_some_and(|table| table.table().to_lowercase() == name))
+    };
     let mut named = BTreeSet::new();
     for expr in used {
         let _ = visit_expressions(*expr, |expr| {
             match expr {
                 Expr::Identifier(ident) => named.insert(ident.value.to_lowercase()),
-                Expr::CompoundIdentifier(idents) => idents.iter().any(|ident| named.insert(ident.value.to_lowercase())),
+                Expr::CompoundIdentifier(idents) => {
+                    let of_table = idents.len() > 1 && is_table(&idents[0].value);
+                    named.insert(idents[usize::from(of_table)].value.to_lowercase())
+                }
                 _ => false,
             };
             ControlFlow::<()>::Continue(())
@@ -280,6 +287,17 @@ mod tests {
              first_value(`__measure0`) FILTER (WHERE `__pivot0` IS NOT DISTINCT FROM 2) AS `b` \
              FROM (SELECT `year`, quarter AS `__pivot0`, sum(amount) AS `__measure0` FROM sales GROUP BY `year`, quarter) \
              GROUP BY `year`)",
+        );
+    }
+
+    #[test]
+    fn columns_are_used_under_the_name_of_their_table() {
+        check(
+            "SELECT * FROM sales PIVOT (sum(sales.amount) FOR Sales.quarter IN (1))",
+            "SELECT * FROM (SELECT `year`, \
+             first_value(`__measure0`) FILTER (WHERE `__pivot0` IS NOT DISTINCT FROM 1) AS `1` \
+             FROM (SELECT `year`, Sales.quarter AS `__pivot0`, sum(sales.amount) AS `__measure0` FROM sales \
+             GROUP BY `year`, Sales.quarter) GROUP BY `year`)",
         );
     }
 }

@@ -642,6 +642,7 @@ impl Planner {
         let mut view = TableDefinition::new(&name, VIEW, Options::default());
         view.query = Some(query.text.clone());
         view.columns.clone_from(columns);
+        view.database = Some(Lookup::Session(self, session).database());
         view.comment.clone_from(comment);
         self.check_view(&view, query, session).await?;
         let taken = taken(*or_replace, *if_not_exists);
@@ -800,10 +801,10 @@ impl Planner {
         if let Some(query) = &table.query {
             let query = parser::parse_query(query)?;
             let mut build = Build::batch(self, session);
-            if build.lookup.used(&query)?.streams {
+            if build.lookup.inside(table).used(&query)?.streams {
                 build.stream = Some(Stream::SHOWN);
             }
-            let (_, plan) = build.query(&query).await?;
+            let plan = build.view_at(table, &query, 0).await?;
             return Ok(Arc::clone(renamed(plan, table)?.schema().inner()));
         }
         if let Some(schema) = declared(table)? {
@@ -876,6 +877,13 @@ enum Lookup<'a> {
     Session(&'a Planner, &'a Session),
     /// What a flow was defined over.
     Snapshot(&'a BTreeMap<String, TableDefinition>),
+    /// The same, inside a view: names without database are of the view's.
+    View {
+        /// None of this kind.
+        of: &'a Lookup<'a>,
+        /// Where the view was made.
+        database: &'a str,
+    },
 }
 
 /// What a query uses, through views.
@@ -890,7 +898,7 @@ struct Used {
 impl Lookup<'_> {
     /// A temporary view of a DataFrame.
     fn frame_view(&self, name: &Name) -> Option<&FrameView> {
-        let Lookup::Session(_, session) = self else { return None };
+        let Lookup::Session(_, session) = self.outside() else { return None };
         session.plans.get(&view_key(name)?)
     }
 
@@ -901,23 +909,40 @@ impl Lookup<'_> {
         if let Some(view) = self.frame_view(name) {
             return Ok(TableDefinition::new(&view.name, VIEW, Options::default()));
         }
-        if let (Lookup::Session(_, session), Some(key)) = (self, view_key(name))
+        if let (Lookup::Session(_, session), Some(key)) = (self.outside(), view_key(name))
             && let Some(view) = session.views.get(&key)
         {
             return Ok(view.clone());
         }
-        let key = self.key(name)?;
-        let found = match self {
-            Lookup::Session(planner, _) => planner.catalog.get(&key),
-            Lookup::Snapshot(tables) => tables.get(&key).cloned(),
+        let found = match self.outside() {
+            Lookup::Snapshot(tables) => self.kept(name, tables),
+            Lookup::Session(planner, _) => planner.catalog.get(&self.key(name)?),
+            Lookup::View { .. } => None,
         };
         found.ok_or_else(|| {
-            let known: Vec<String> = match self {
+            let known: Vec<String> = match self.outside() {
                 Lookup::Session(planner, _) => planner.catalog.list().into_iter().map(|table| table.name).collect(),
                 Lookup::Snapshot(tables) => tables.values().map(|table| table.name.clone()).collect(),
+                Lookup::View { .. } => vec![],
             };
             not_found(name, &known)
         })
+    }
+
+    /// Where a view is looked up.
+    fn outside(&self) -> &Lookup<'_> {
+        match self {
+            Lookup::View { of, .. } => of,
+            other => other,
+        }
+    }
+
+    /// Where the names in a view's query are looked up.
+    fn inside<'a>(&'a self, view: &'a TableDefinition) -> Lookup<'a> {
+        match &view.database {
+            Some(database) => Lookup::View { of: self.outside(), database },
+            None => *self,
+        }
     }
 
     /// The current database.
@@ -925,6 +950,7 @@ impl Lookup<'_> {
         match self {
             Lookup::Session(_, session) => session.database.clone().unwrap_or_else(|| catalog::DEFAULT.into()),
             Lookup::Snapshot(_) => catalog::DEFAULT.into(),
+            Lookup::View { database, .. } => (*database).to_string(),
         }
     }
 
@@ -942,10 +968,10 @@ impl Lookup<'_> {
             used.streams |= stream;
             let table = self.table(&name)?;
             if let Some(query) = &table.query {
-                self.collect(&*parser::parse_query(query)?, used, depth + 1)?;
+                self.inside(&table).collect(&*parser::parse_query(query)?, used, depth + 1)?;
             }
             if files_at(&name).is_none() {
-                used.tables.insert(definitions::as_used(&name), table);
+                used.tables.insert(self.used_key(&name), table);
             }
         }
         Ok(())
@@ -996,7 +1022,8 @@ impl<'a> Build<'a> {
             too_deep(depth)?;
             let mut query = query.clone();
             syntax::queries(&mut query)?;
-            let database = self.lookup.database();
+            // A view shows its reader's current database, not its own.
+            let database = self.lookup.outside().database();
             let state = session_state(self.config()?, Arc::clone(&self.planner.runtime));
             let mut spellings = Spellings::default();
             for reference in references::take(&mut query)? {
@@ -1035,6 +1062,21 @@ impl<'a> Build<'a> {
         .boxed()
     }
 
+    /// A view's query, whose names are of the view's database.
+    async fn view_at(&mut self, view: &TableDefinition, query: &Query, depth: usize) -> Result<LogicalPlan> {
+        let lookup = self.lookup;
+        let mut inside = Build {
+            planner: self.planner,
+            lookup: lookup.inside(view),
+            conf: self.conf,
+            stream: self.stream,
+            sources: std::mem::take(&mut self.sources),
+        };
+        let (_, plan) = inside.query_at(query, depth).await?;
+        self.sources = inside.sources;
+        Ok(plan)
+    }
+
     async fn provider(&mut self, reference: &Reference, depth: usize) -> Result<Arc<dyn TableProvider>> {
         if let Some(view) = self.lookup.frame_view(&reference.name)
             && !reference.stream
@@ -1059,7 +1101,7 @@ impl<'a> Build<'a> {
                 ));
             }
             let query = parser::parse_query(text)?;
-            let (_, plan) = self.query_at(&query, depth + 1).await?;
+            let plan = self.view_at(&table, &query, depth + 1).await?;
             return Ok(Arc::new(ViewTable::new(renamed(plan, &table)?, Some(text.clone()))));
         }
         if !reference.stream {

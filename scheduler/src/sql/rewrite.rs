@@ -12,9 +12,9 @@ use arrow::datatypes::{DataType, Fields, Schema};
 use datafusion::common::DFSchemaRef;
 use datafusion::sql::sqlparser::ast::{
     AccessExpr, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, GroupByExpr, Ident, JoinConstraint,
-    JoinOperator, ObjectName, ObjectNamePart, OrderBy, OrderByKind, Query, Select, SelectItem,
-    SelectItemQualifiedWildcardKind, SetExpr, TableAlias, TableFactor, TableWithJoins, Value, VisitMut, VisitorMut,
-    WildcardAdditionalOptions, With, visit_expressions_mut,
+    JoinOperator, LambdaFunction, ObjectName, ObjectNamePart, OneOrManyWithParens, OrderBy, OrderByKind, Query, Select,
+    SelectItem, SelectItemQualifiedWildcardKind, SetExpr, TableAlias, TableFactor, TableWithJoins, Value, VisitMut,
+    VisitorMut, WildcardAdditionalOptions, With, visit_expressions, visit_expressions_mut,
 };
 use headwater_proto::error::{Error, Result};
 use std::collections::{BTreeMap, BTreeSet};
@@ -67,7 +67,7 @@ impl Spellings {
     /// `from_avro` and `from_protobuf`.
     pub fn apply(mut self, query: &mut Query) {
         let _ = query.visit(&mut Declared(&mut self));
-        let _ = query.visit(&mut Corrected(&self));
+        let _ = query.visit(&mut Corrected { spellings: &self, variables: vec![] });
     }
 }
 
@@ -131,13 +131,17 @@ impl VisitorMut for Declared<'_> {
 }
 
 /// Puts declared spellings in place of others.
-struct Corrected<'a>(&'a Spellings);
+struct Corrected<'a> {
+    spellings: &'a Spellings,
+    /// Variables of the lambda functions that the visitor is in.
+    variables: Vec<String>,
+}
 
 impl Corrected<'_> {
     fn name(&self, name: &mut ObjectName) {
         for part in &mut name.0 {
             if let ObjectNamePart::Identifier(ident) = part {
-                self.0.correct(ident);
+                self.spellings.correct(ident);
             }
         }
     }
@@ -154,8 +158,8 @@ impl VisitorMut for Corrected<'_> {
             if let SelectItem::QualifiedWildcard(_, options) | SelectItem::Wildcard(options) = item
                 && let Some(except) = &mut options.opt_except
             {
-                self.0.correct(&mut except.first_element);
-                except.additional_elements.iter_mut().for_each(|ident| self.0.correct(ident));
+                self.spellings.correct(&mut except.first_element);
+                except.additional_elements.iter_mut().for_each(|ident| self.spellings.correct(ident));
             }
         }
         for join in select.from.iter_mut().flat_map(|from| &mut from.joins) {
@@ -168,13 +172,26 @@ impl VisitorMut for Corrected<'_> {
 
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
         match expr {
-            Expr::Identifier(ident) => self.0.correct(ident),
-            Expr::CompoundIdentifier(idents) => idents.iter_mut().for_each(|ident| self.0.correct(ident)),
+            Expr::Lambda(lambda) => {
+                let params = match &mut lambda.params {
+                    OneOrManyWithParens::One(one) => std::slice::from_mut(one),
+                    OneOrManyWithParens::Many(many) => many.as_mut_slice(),
+                };
+                // DataFusion writes them so, but for quoted ones.
+                params.iter_mut().for_each(|param| param.name.value = param.name.value.to_lowercase());
+                self.variables.extend(variables_of(lambda));
+            }
+            // A variable is nearer than a column.
+            Expr::Identifier(ident) if self.variables.contains(&ident.value.to_lowercase()) => {
+                ident.value = ident.value.to_lowercase();
+            }
+            Expr::Identifier(ident) => self.spellings.correct(ident),
+            Expr::CompoundIdentifier(idents) => idents.iter_mut().for_each(|ident| self.spellings.correct(ident)),
             Expr::CompoundFieldAccess { access_chain, .. } => {
                 for access in access_chain {
                     // DataFusion wants `f(x).a` as `f(x).'a'`.
                     if let AccessExpr::Dot(Expr::Identifier(ident)) = access {
-                        self.0.correct(ident);
+                        self.spellings.correct(ident);
                         let name = Value::SingleQuotedString(std::mem::take(&mut ident.value));
                         *access = AccessExpr::Dot(Expr::Value(name.into()));
                     }
@@ -184,6 +201,18 @@ impl VisitorMut for Corrected<'_> {
         }
         ControlFlow::Continue(())
     }
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        if let Expr::Lambda(lambda) = expr {
+            self.variables.truncate(self.variables.len().saturating_sub(variables_of(lambda).count()));
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// The parameters of a lambda function, in lower case.
+fn variables_of(lambda: &LambdaFunction) -> impl Iterator<Item = String> {
+    lambda.params.iter().map(|param| param.name.value.to_lowercase())
 }
 
 fn constraint_of(operator: &mut JoinOperator) -> Option<&mut JoinConstraint> {
@@ -229,7 +258,7 @@ fn alias_of(factor: &TableFactor) -> Option<&TableAlias> {
 /// # Errors
 /// `CANNOT_RESOLVE_STAR_EXPAND` where the name is neither a table's nor a struct's; those of `schema_of`.
 pub fn select_items(query: &mut Query, schema_of: &dyn Fn(Query) -> Result<DFSchemaRef>) -> Result<()> {
-    match query.visit(&mut Expand { scopes: Scopes::default(), merged: vec![], schema_of }) {
+    match query.visit(&mut Expand { scopes: Scopes::default(), merged: vec![], grouping_keys: vec![], schema_of }) {
         ControlFlow::Break(error) => Err(error),
         ControlFlow::Continue(()) => Ok(()),
     }
@@ -239,6 +268,8 @@ struct Expand<'a> {
     scopes: Scopes,
     /// What names mean that the query is joined by, for each query that is being visited.
     merged: Vec<Merged>,
+    /// What `grouping_id()` is of, likewise.
+    grouping_keys: Vec<Vec<Expr>>,
     schema_of: &'a dyn Fn(Query) -> Result<DFSchemaRef>,
 }
 
@@ -248,18 +279,24 @@ impl VisitorMut for Expand<'_> {
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<Error> {
         self.scopes.enter(query);
         self.merged.push(Merged::new());
+        self.grouping_keys.push(vec![]);
         ControlFlow::Continue(())
     }
 
     fn post_visit_query(&mut self, query: &mut Query) -> ControlFlow<Error> {
-        self.scopes.leave(query);
         joins::order_by(query, &self.merged.pop().unwrap_or_default());
+        let sets = self.grouping_keys.pop().unwrap_or_default();
         order_by_items(query);
         if let SetExpr::Select(select) = query.body.as_ref()
             && let Some(OrderBy { kind: OrderByKind::Expressions(keys), .. }) = &mut query.order_by
         {
-            keys.iter_mut().for_each(|key| event_windows(&mut key.expr, &select.group_by, &select.from));
+            for key in keys {
+                grouping::identify(&mut key.expr, &sets);
+                event_windows(&mut key.expr, &select.group_by, &select.from);
+            }
         }
+        // Common table expressions are seen as they are now.
+        self.scopes.leave(query);
         ControlFlow::Continue(())
     }
 
@@ -273,8 +310,17 @@ impl VisitorMut for Expand<'_> {
         };
         let generators = pivot::expand(select, &schema_of).and_then(|()| super::generators::expand(select, &schema_of));
         let outcome = generators.and_then(|()| self.joins(select)).and_then(|()| self.stars(select)).and_then(|()| {
-            grouping::expand(select);
+            let sets = grouping::expand(select);
             name_items(select, &tables_of(select));
+            let items = select.projection.iter_mut().filter_map(|item| match item {
+                SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => Some(expr),
+                _ => None,
+            });
+            let filters = [&mut select.having, &mut select.qualify].into_iter().flatten();
+            items.chain(filters).for_each(|expr| grouping::identify(expr, &sets));
+            if let Some(own) = self.grouping_keys.last_mut() {
+                *own = sets;
+            }
             for item in &mut select.projection {
                 let before = item.clone();
                 if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item {
@@ -342,8 +388,8 @@ impl Expand<'_> {
         for item in &mut select.projection {
             if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item {
                 visit_names(expr, &mut |name, _| {
-                    if made.contains_key(name) {
-                        used.insert(name.to_string());
+                    if made.contains_key(&name.value) {
+                        used.insert(name.value.clone());
                     }
                 });
             }
@@ -365,7 +411,7 @@ impl Expand<'_> {
             }
             if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item {
                 visit_names(expr, &mut |name, expr| {
-                    if let Some(meant) = made.get(name) {
+                    if let Some(meant) = made.get(&name.value) {
                         *expr = Expr::Nested(Box::new(meant.clone()));
                     }
                 });
@@ -373,6 +419,7 @@ impl Expand<'_> {
             if let SelectItem::ExprWithAlias { expr, alias } = item
                 && used.contains(&alias.value)
             {
+                copyable(expr, alias)?;
                 made.insert(alias.value.clone(), expr.clone());
             }
         }
@@ -413,15 +460,85 @@ impl Expand<'_> {
     }
 }
 
-/// Calls back for every unqualified name in an expression.
-fn visit_names(expr: &mut Expr, found: &mut dyn FnMut(&str, &mut Expr)) {
-    let _ = visit_expressions_mut(expr, |expr| {
-        if let Expr::Identifier(ident) = expr {
-            let name = ident.value.clone();
-            found(&name, expr);
-        }
-        ControlFlow::<()>::Continue(())
+/// Whether what an alias means can stand wherever it is used: as the same value, and not too long.
+fn copyable(expr: &Expr, alias: &Ident) -> Result<()> {
+    /// Aliases of aliases double it, each time that one is used twice.
+    const NODES_MAX: usize = 10_000;
+    // Without a seed, which is their last argument, each call has values of its own.
+    const RANDOM: &[(&str, usize)] =
+        &[("rand", 0), ("random", 0), ("randn", 0), ("uuid", 0), ("shuffle", 1), ("randstr", 1), ("uniform", 2)];
+    let mut nodes = 0_usize;
+    let found = visit_expressions(expr, |expr| {
+        nodes += 1;
+        let random = match expr {
+            Expr::Function(Function { name, args, .. }) => {
+                let given = match args {
+                    FunctionArguments::List(list) => list.args.len(),
+                    _ => 0,
+                };
+                let name = name.to_string().to_lowercase();
+                RANDOM.iter().any(|(known, seed)| *known == name && given <= *seed)
+            }
+            _ => false,
+        };
+        if random || nodes > NODES_MAX { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
+    if found.is_continue() {
+        return Ok(());
+    }
+    Err(Error::invalid(
+        "UNSUPPORTED_FEATURE",
+        format!("the alias {alias} is used in the SELECT list that makes it: compute it in a subquery"),
+    ))
+}
+
+/// Calls back for every unqualified name in an expression that can be a column of its query: not for variables of lambda
+/// functions, and not for names in subqueries, which may have tables of their own.
+pub fn visit_names(expr: &mut Expr, found: &mut dyn FnMut(&Ident, &mut Expr)) {
+    let _ = expr.visit(&mut Names { found, depth: 0, variables: vec![] });
+}
+
+struct Names<'a> {
+    found: &'a mut dyn FnMut(&Ident, &mut Expr),
+    /// Of queries inside the expression.
+    depth: usize,
+    /// Variables of the lambda functions that the visitor is in.
+    variables: Vec<String>,
+}
+
+impl VisitorMut for Names<'_> {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
+        self.depth += 1;
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
+        self.depth -= 1;
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        if let Expr::Lambda(lambda) = expr {
+            self.variables.extend(variables_of(lambda));
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        match expr {
+            Expr::Lambda(lambda) => {
+                self.variables.truncate(self.variables.len().saturating_sub(variables_of(lambda).count()));
+            }
+            Expr::Identifier(ident) if self.depth == 0 && !self.variables.contains(&ident.value.to_lowercase()) => {
+                let ident = ident.clone();
+                (self.found)(&ident, expr);
+            }
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    }
 }
 
 /// `SELECT DISTINCT f(a) … ORDER BY f(a)` is ordered by the item: DataFusion would look for `a` among the items.
@@ -592,6 +709,14 @@ mod tests {
             "SELECT n + 1 AS b, b * 2 AS c, c FROM t",
             Ok("SELECT n + 1 AS b, (n + 1) * 2 AS c, ((n + 1) * 2) AS c FROM t"),
         );
+        check(
+            "SELECT 1 AS x, transform(array(1), x -> x + 1) AS y, (SELECT max(x) FROM u) AS z FROM t",
+            Ok("SELECT 1 AS x, transform(array(1), x -> x + 1) AS y, (SELECT max(x) AS `max(x)` FROM u) AS z FROM t"),
+        );
+        check("SELECT rand() AS r, r AS s FROM t", Err("[UNSUPPORTED_FEATURE] the alias r is used"));
+        check("SELECT rand(7) AS r, r AS s FROM t", Ok("SELECT rand(7) AS r, (rand(7)) AS s FROM t"));
+        let doubled = (1..40).map(|at| format!("a{} + a{0} AS a{at}", at - 1)).collect::<Vec<_>>().join(", ");
+        check(&format!("SELECT 1 AS a0, {doubled} FROM t"), Err("compute it in a subquery"));
         check("SELECT 1 AS n, n + 1 FROM t", Ok("SELECT 1 AS n, n + 1 AS `(n + 1)` FROM t"));
         check(
             "SELECT count(*), count(DISTINCT n), a IS NULL FROM t",
@@ -617,6 +742,14 @@ mod tests {
         check("SELECT USERID, DATA.IN.X FROM t", "SELECT userId, data.In.x FROM t");
         check("SELECT T.`userid` FROM u AS t", "SELECT t.`userId` FROM u AS t");
         check("SELECT a AS Sum FROM t ORDER BY SUM", "SELECT a AS Sum FROM t ORDER BY Sum");
+        check(
+            "SELECT transform(a, USERID -> UserId + N) AS N FROM t",
+            "SELECT transform(a, userid -> userid + N) AS N FROM t",
+        );
+        check(
+            "SELECT transform(a, X -> filter(x, y -> Y > X AND USERID)) FROM t",
+            "SELECT transform(a, x -> filter(x, y -> y > x AND userId)) FROM t",
+        );
         // Two spellings: nothing is guessed.
         check("SELECT USERID AS userID FROM t", "SELECT USERID AS userID FROM t");
         check("SELECT * FROM t JOIN u USING (USERID)", "SELECT * FROM t JOIN u USING(userId)");

@@ -4,7 +4,7 @@
 //! DataFusion's where these do the same, and functions that depend on ANSI mode or the time zone are told them. Running it
 //! twice changes nothing.
 
-use super::functions::{call, own, special};
+use super::functions::{call, own, own_aggregate, special};
 use arrow::datatypes::DataType;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
@@ -339,12 +339,35 @@ impl Rewriter {
             return Ok(Transformed::yes(self.rewrite(expr, schema)?.data));
         }
         let Some(own_function) = func.inner().as_ref().downcast_ref::<Function>() else {
+            match (func.name(), args.as_slice()) {
+                // It hashes what Java's BigInteger is made of.
+                ("xxhash64", _) => {
+                    for arg in &mut args {
+                        if matches!(arg.get_type(schema), Ok(DataType::Decimal128(19.., _))) {
+                            *arg = call("decimal_bytes", vec![std::mem::take(arg)]);
+                        }
+                    }
+                }
+                ("parse_url" | "try_parse_url", [url, Expr::Literal(part, _)])
+                    if part.try_as_str() == Some(Some("HOST")) =>
+                {
+                    let url = url.clone();
+                    let host = Expr::ScalarFunction(ScalarFunction { func, args });
+                    return Ok(Transformed::yes(self.function_call("host_as_written", vec![url, host], schema)?));
+                }
+                _ => {}
+            }
             return Ok(Transformed::yes(Expr::ScalarFunction(ScalarFunction { func, args })));
         };
         if let Ok(types) = args.iter().map(|arg| arg.get_type(schema)).collect::<Result<Vec<_>>>() {
             let wanted = func.coerce_types(&types)?;
-            for (arg, to) in args.iter_mut().zip(&wanted) {
-                *arg = self.implicit(std::mem::take(arg), to, schema)?;
+            // Text that is no number is no error where the function makes NULL of errors.
+            let lenient = ["try_add", "try_subtract", "try_multiply", "try_divide", "try_mod"].contains(&func.name());
+            for ((arg, from), to) in args.iter_mut().zip(&types).zip(&wanted) {
+                *arg = match lenient && is_text(from) && to.is_numeric() {
+                    true => self.cast_to(std::mem::take(arg), from, to.clone(), Mode::Try),
+                    false => self.implicit(std::mem::take(arg), to, schema)?,
+                };
             }
         }
         if own_function.wants_context() {
@@ -358,9 +381,21 @@ impl Rewriter {
     fn aggregate(
         &self,
         function: Arc<AggregateUDF>,
-        args: &mut [Expr],
+        args: &mut Vec<Expr>,
         schema: &DFSchema,
     ) -> Result<Arc<AggregateUDF>> {
+        // DataFusion's put nulls inside of them last.
+        let by = match function.name() {
+            "max" => own_aggregate("max_by"),
+            "min" => own_aggregate("min_by"),
+            _ => None,
+        };
+        if let (Some(by), [value]) = (by, args.as_slice())
+            && matches!(value.get_type(schema), Ok(DataType::Struct(_) | DataType::List(_)))
+        {
+            args.push(value.clone());
+            return Ok(by);
+        }
         if functions::aggregates::is_own(&function)
             && let Ok(types) = args.iter().map(|arg| arg.get_type(schema)).collect::<Result<Vec<_>>>()
         {

@@ -5,10 +5,10 @@
 //!   numbered instead, since a limit cannot become part of a join.
 //! - A lateral subquery without tables of its own (`LATERAL (SELECT e.id * 2 AS x)`) is more columns of the left side.
 
-use super::functions;
+use super::{functions, generators};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{Column, JoinType, Result, ScalarValue, TableReference};
+use datafusion::common::{Column, DFSchema, JoinType, Result, ScalarValue, TableReference};
 use datafusion::logical_expr::expr::{AggregateFunction, BinaryExpr, Sort, WindowFunction};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
@@ -193,7 +193,10 @@ fn lateral(join: Join) -> Result<Transformed<LogicalPlan>> {
         },
         _ => return no(join),
     };
-    let Some(columns) = computed(&subquery.subquery, alias)? else { return no(join) };
+    let Some(mut columns) = computed(&subquery.subquery, alias, join.left.schema())? else { return no(join) };
+    if join.join_type == JoinType::Left {
+        columns = columns.into_iter().map(generators::outer).collect::<Result<_>>()?;
+    }
     let left = join.left.schema().columns().into_iter().map(Expr::Column);
     let mut plan = LogicalPlanBuilder::from(join.left.as_ref().clone()).project(left.chain(columns))?;
     if let (JoinType::Inner, Some(filter)) = (join.join_type, join.filter) {
@@ -202,17 +205,19 @@ fn lateral(join: Join) -> Result<Transformed<LogicalPlan>> {
     Ok(Transformed::yes(plan.build()?))
 }
 
-/// What a query without tables selects, with outer columns as columns.
-fn computed(plan: &LogicalPlan, alias: Option<TableReference>) -> Result<Option<Vec<Expr>>> {
+/// What a query without tables selects, with outer columns of the left side as columns.
+///
+/// Columns of queries further out stay what they are.
+fn computed(plan: &LogicalPlan, alias: Option<TableReference>, left: &DFSchema) -> Result<Option<Vec<Expr>>> {
     let (exprs, schema) = match plan {
         LogicalPlan::SubqueryAlias(inner) => {
-            return computed(&inner.input, alias.or_else(|| Some(inner.alias.clone())));
+            return computed(&inner.input, alias.or_else(|| Some(inner.alias.clone())), left);
         }
         LogicalPlan::Projection(projection) => match projection.input.as_ref() {
             LogicalPlan::EmptyRelation(empty) if empty.produce_one_row => (projection.expr.clone(), &projection.schema),
             inner => {
                 // `SELECT x + 1 FROM (SELECT e.id AS x)`.
-                let Some(below) = computed(inner, None)? else { return Ok(None) };
+                let Some(below) = computed(inner, None, left)? else { return Ok(None) };
                 let known: HashMap<Column, Expr> =
                     inner.schema().columns().into_iter().zip(below.into_iter().map(Expr::unalias)).collect();
                 let put_in = |expr: &Expr| -> Result<Expr> {
@@ -236,7 +241,9 @@ fn computed(plan: &LogicalPlan, alias: Option<TableReference>) -> Result<Option<
     for (expr, (qualifier, field)) in exprs.into_iter().zip(schema.iter()) {
         let inner = expr.unalias().transform_up(|expr| {
             Ok(match expr {
-                Expr::OuterReferenceColumn(_, column) => Transformed::yes(Expr::Column(column)),
+                Expr::OuterReferenceColumn(_, column) if left.has_column(&column) => {
+                    Transformed::yes(Expr::Column(column))
+                }
                 other => Transformed::no(other),
             })
         })?;

@@ -32,14 +32,19 @@ pub fn expressions(query: &mut Query, database: &str) {
     let _ = query.visit(&mut Expressions { database });
 }
 
+/// Each step of a pipe is a query around those before it, and queries may not be of any depth.
+const PIPE_STEPS_MAX: usize = 200;
+
 struct Queries;
 
 impl VisitorMut for Queries {
     type Break = Box<Error>;
 
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<Box<Error>> {
-        piped(query);
-        ControlFlow::Continue(())
+        match piped(query) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => ControlFlow::Break(Box::new(error)),
+        }
     }
 
     fn post_visit_query(&mut self, query: &mut Query) -> ControlFlow<Box<Error>> {
@@ -194,7 +199,16 @@ fn sorted(query: &mut Query) -> Result<()> {
 }
 
 /// `FROM t |> WHERE a |> SELECT b`: each step is a query around those before it.
-fn piped(query: &mut Query) {
+///
+/// # Errors
+/// More steps than queries may be deep; positions as keys of groups, which count other columns in Spark than here.
+fn piped(query: &mut Query) -> Result<()> {
+    if query.pipe_operators.len() > PIPE_STEPS_MAX {
+        return Err(Error::invalid(
+            "PARSE_SYNTAX_ERROR",
+            format!("more than {PIPE_STEPS_MAX} steps in a pipe: divide the query by views"),
+        ));
+    }
     let steps = std::mem::take(&mut query.pipe_operators);
     let mut steps = steps.into_iter();
     let mut name: Option<Ident> = None;
@@ -203,15 +217,15 @@ fn piped(query: &mut Query) {
         if matches!(step, PipeOperator::Set { .. } | PipeOperator::Rename { .. } | PipeOperator::Call { .. }) {
             query.pipe_operators.push(step);
             query.pipe_operators.extend(steps.by_ref());
-            return;
+            return Ok(());
         }
         let with = query.with.take();
         let mut inner = query.clone();
         inner.with = None;
-        let from = |alias_name: Option<Ident>| derived(inner.clone(), alias_name.map(|name| alias(name, vec![])));
         let known = name.take();
         let mut outer = bare_query(bare_select(vec![]));
-        let mut select = all_of(from(known.clone()));
+        let named = known.clone().map(|name| alias(name, vec![]));
+        let mut select = all_of(derived(inner.clone(), named));
         match step {
             PipeOperator::As { alias } => {
                 name = Some(alias);
@@ -237,6 +251,13 @@ fn piped(query: &mut Query) {
                 }
             }
             PipeOperator::Aggregate { full_table_exprs, group_by_expr } => {
+                let is_position = |key: &ExprWithAliasAndOrderBy| matches!(&key.expr.expr, Expr::Value(value) if matches!(value.value, Value::Number(..)));
+                if group_by_expr.iter().any(is_position) {
+                    return Err(Error::invalid(
+                        "UNSUPPORTED_FEATURE",
+                        "|> AGGREGATE … GROUP BY takes names, not positions",
+                    ));
+                }
                 let item = |one: &ExprWithAliasAndOrderBy| match &one.expr {
                     ExprWithAlias { expr, alias: Some(alias) } => {
                         SelectItem::ExprWithAlias { expr: expr.clone(), alias: alias.clone() }
@@ -292,13 +313,13 @@ fn piped(query: &mut Query) {
                 }
             }
             PipeOperator::Union { set_quantifier, queries } => {
-                outer.body = Box::new(combined(&inner, SetOperator::Union, set_quantifier, queries));
+                outer.body = Box::new(combined(inner, SetOperator::Union, set_quantifier, queries));
             }
             PipeOperator::Intersect { set_quantifier, queries } => {
-                outer.body = Box::new(combined(&inner, SetOperator::Intersect, set_quantifier, queries));
+                outer.body = Box::new(combined(inner, SetOperator::Intersect, set_quantifier, queries));
             }
             PipeOperator::Except { set_quantifier, queries } => {
-                outer.body = Box::new(combined(&inner, SetOperator::Except, set_quantifier, queries));
+                outer.body = Box::new(combined(inner, SetOperator::Except, set_quantifier, queries));
             }
             PipeOperator::Set { .. } | PipeOperator::Rename { .. } | PipeOperator::Call { .. } => {}
         }
@@ -308,10 +329,11 @@ fn piped(query: &mut Query) {
         outer.with = with;
         *query = outer;
     }
+    Ok(())
 }
 
-fn combined(first: &Query, op: SetOperator, set_quantifier: SetQuantifier, others: Vec<Query>) -> SetExpr {
-    others.into_iter().fold(SetExpr::Query(Box::new(first.clone())), |left, right| SetExpr::SetOperation {
+fn combined(first: Query, op: SetOperator, set_quantifier: SetQuantifier, others: Vec<Query>) -> SetExpr {
+    others.into_iter().fold(SetExpr::Query(Box::new(first)), |left, right| SetExpr::SetOperation {
         op,
         set_quantifier,
         left: Box::new(left),
@@ -601,6 +623,17 @@ mod tests {
              GROUP BY b) ORDER BY n) LIMIT 2",
         );
         check("FROM t |> SELECT a |> EXTEND a + 1 AS b", "SELECT *, a + 1 AS b FROM (SELECT a FROM (SELECT * FROM t))");
+    }
+
+    #[test]
+    fn pipes_are_refused_where_they_would_be_others() {
+        let check = |text: &str, expect: &str| {
+            let mut query = parse_query(text).expect("parses");
+            let error = queries(&mut query).expect_err("is refused").to_string();
+            assert!(error.contains(expect), "{error}");
+        };
+        check("FROM t |> AGGREGATE sum(x) GROUP BY 1", "takes names, not positions");
+        check(&format!("FROM t{}", " |> WHERE a".repeat(201)), "more than 200 steps");
     }
 
     #[test]

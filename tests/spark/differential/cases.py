@@ -361,6 +361,11 @@ group_by_missing_expr: SELECT id + 1, count(*) FROM emp GROUP BY dept
 union_mismatch: SELECT 1 UNION ALL SELECT 1, 2
 except_mismatch: SELECT 1 EXCEPT SELECT 1, 2
 where_not_boolean: SELECT id FROM emp WHERE id
+pipe_parentheses: (SELECT id, dept FROM emp) |> WHERE id > 4
+lambda_names: SELECT 1 AS x, transform(array(1, 2), x -> x + 1) AS y
+lambda_columns: SELECT transform(A, X -> x + K) AS c, filter(a, K -> k > 1) AS d, transform(a, (x, I) -> X + i) AS e FROM nested
+alias_subquery: SELECT id AS x, (SELECT max(x) FROM nums) AS m FROM emp
+alias_seed: SELECT r = s AS same FROM (SELECT rand(7) AS r, r AS s FROM emp)
 """,
     "select": """
 all: SELECT * FROM emp
@@ -520,6 +525,9 @@ regr: SELECT regr_avgx(pay, id) AS a, regr_avgy(pay, id) AS b, regr_sxx(pay, id)
 bits_types: SELECT bit_and(CAST(id AS TINYINT)) AS a, bit_xor(CAST(id AS BIGINT)) AS b, bool_and(active) AS c FROM emp
 filter_many: SELECT max_by(name, pay) FILTER (WHERE dept = 'ops') AS a, percentile(pay, 0.5) FILTER (WHERE id > 2) AS b, mode(pay) FILTER (WHERE active) AS c FROM emp
 histogram: SELECT width_bucket(pay, 0, 100, 4) AS b, count(*) AS n FROM emp GROUP BY 1
+grouping_sets_order: SELECT year, item, grouping_id() AS g FROM sales GROUP BY year, item GROUPING SETS ((item), (year)) ORDER BY grouping_id(), year, item
+pivot_qualified: SELECT * FROM sales s PIVOT (sum(s.amount) FOR quarter IN ('Q1', 'Q2'))
+unpivot_qualified: SELECT * FROM (SELECT 1 AS id, 10 AS a, 20 AS b) s UNPIVOT (v FOR name IN (s.a, s.b))
 """,
     "join": """
 inner: SELECT e.id, d.city FROM emp e JOIN dept d ON e.dept = d.dept
@@ -554,6 +562,12 @@ using_missing: SELECT * FROM emp JOIN dept USING (nope)
 natural_left: SELECT * FROM emp NATURAL LEFT JOIN dept
 left_no_condition: SELECT e.id, d.city FROM emp e LEFT JOIN dept d
 lateral_explode: SELECT k, x FROM nested, LATERAL explode(a) AS t(x)
+using_shared: SELECT * FROM (SELECT dept, id AS x FROM emp) a JOIN (SELECT dept, size AS x FROM dept) b USING (dept)
+using_lambda: SELECT transform(array(dept), dept -> concat(dept, 'x')) AS c FROM emp JOIN dept USING (dept)
+using_lateral: SELECT dept, c FROM emp FULL JOIN dept USING (dept) LATERAL VIEW explode(array(1, 2)) e AS c
+using_lateral_star: SELECT * FROM emp FULL JOIN dept USING (dept) LATERAL VIEW explode(array(dept, 'z')) e AS c
+using_parentheses: SELECT dept, id, city FROM (emp FULL JOIN dept USING (dept))
+using_cte: WITH c AS (SELECT emp.id FROM emp FULL JOIN dept USING (dept) ORDER BY dept DESC, id LIMIT 1) SELECT s.* FROM (SELECT struct(id) AS s FROM c) q
 """,
     "subquery": """
 scalar: SELECT id, (SELECT max(pay) FROM emp) AS m FROM emp
@@ -617,6 +631,8 @@ explode_bad: SELECT explode(1)
 explode_nested: SELECT explode(explode(array(array(1))))
 split_words: SELECT w, count(*) AS n FROM (SELECT explode(split(lower('a B a b A'), ' ')) AS w) GROUP BY w
 sequence: SELECT explode(sequence(1, 3)) AS i
+lateral_left: SELECT k, p, c FROM nested LEFT JOIN LATERAL posexplode(a) AS e(p, c)
+lateral_left_on: SELECT k, p, c FROM nested LEFT JOIN LATERAL posexplode(a) AS e(p, c) ON true
 """,
     "window": """
 row_number: SELECT id, row_number() OVER (PARTITION BY dept ORDER BY pay DESC, id) AS r FROM emp

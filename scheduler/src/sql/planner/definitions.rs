@@ -18,8 +18,13 @@ impl Planner {
     /// # Errors
     /// `SCHEMA_NOT_FOUND`.
     pub fn own_name(&self, name: &Name, session: &Session) -> Result<String> {
+        self.name_in(name, session.database.as_deref().unwrap_or(DEFAULT))
+    }
+
+    /// The same, where `current` is the current database.
+    pub(super) fn name_in(&self, name: &Name, current: &str) -> Result<String> {
         let (database, table) = match name.0.as_slice() {
-            [table] => (session.database.as_deref().unwrap_or(DEFAULT), table),
+            [table] => (current, table),
             [database, table] => (database.as_str(), table),
             [catalog, database, table] if catalog.eq_ignore_ascii_case(CATALOG) => (database.as_str(), table),
             _ => return Err(no_database(&name.to_string())),
@@ -166,6 +171,7 @@ impl Planner {
             Change::Query(query) => {
                 changed.query = Some(query.text.clone());
                 changed.columns.clear();
+                changed.database = Some(Lookup::Session(self, session).database());
                 self.check_view(&changed, query, session).await?;
             }
             Change::Rename(to) => {
@@ -352,19 +358,14 @@ fn no_database(name: &str) -> Error {
     )
 }
 
-/// The name that a query uses, as flows keep it: without the catalog and the default database.
-pub(super) fn as_used(name: &Name) -> String {
+/// The name that a query uses, as flows keep it: without the catalog.
+fn as_used(name: &Name) -> String {
     let mut parts = name.0.as_slice();
     if let [catalog, rest @ ..] = parts
         && rest.len() == 2
         && catalog.eq_ignore_ascii_case(CATALOG)
     {
         parts = rest;
-    }
-    if let [database, table] = parts
-        && database.eq_ignore_ascii_case(DEFAULT)
-    {
-        return table.to_lowercase();
     }
     parts.join(".").to_lowercase()
 }
@@ -375,6 +376,39 @@ impl Lookup<'_> {
         match self {
             Lookup::Session(planner, session) => Ok(planner.own_name(name, session)?.to_lowercase()),
             Lookup::Snapshot(_) => Ok(as_used(name)),
+            Lookup::View { of: Lookup::Session(planner, _), database } => {
+                Ok(planner.name_in(name, database)?.to_lowercase())
+            }
+            Lookup::View { .. } => Ok(self.used_key(name)),
         }
+    }
+
+    /// The key of a table among those that a flow keeps: the name that the flow uses, and what a view of another database
+    /// uses with the name of this one.
+    pub(super) fn used_key(&self, name: &Name) -> String {
+        match (self, name.0.as_slice()) {
+            (Lookup::View { of, database }, [table]) if !database.eq_ignore_ascii_case(&of.database()) => {
+                format!("{database}.{table}").to_lowercase()
+            }
+            _ => as_used(name),
+        }
+    }
+
+    /// Of those that a flow keeps, the one that a name means.
+    pub(super) fn kept(&self, name: &Name, tables: &BTreeMap<String, TableDefinition>) -> Option<TableDefinition> {
+        let key = match (self, name.0.as_slice()) {
+            (Lookup::View { database, .. }, [table]) => format!("{database}.{table}").to_lowercase(),
+            _ => as_used(name),
+        };
+        if let Some(found) = tables.get(&key) {
+            return Some(found.clone());
+        }
+        // The flow's own database is not written before its names, and that of its views may be the same one. Flows that
+        // were made earlier write the default one nowhere.
+        let bare = match (self, name.0.as_slice()) {
+            (Lookup::View { .. }, [table]) => table.to_lowercase(),
+            _ => key.strip_prefix("default.")?.to_string(),
+        };
+        tables.get(&bare).cloned()
     }
 }

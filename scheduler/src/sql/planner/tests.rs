@@ -430,6 +430,70 @@ async fn a_flow_stands_alone() {
 }
 
 #[tokio::test]
+async fn views_keep_their_database() {
+    let mut bench = Bench::new().await;
+    bench
+        .run(
+            "CREATE VIEW t AS SELECT 'default' AS whose; CREATE DATABASE d; USE d; \
+             CREATE VIEW t AS SELECT 'd' AS whose; CREATE VIEW v AS SELECT whose, current_database() AS c FROM t; \
+             CREATE TEMPORARY VIEW w AS SELECT * FROM v; CREATE VIEW default.u AS SELECT * FROM t; USE default",
+        )
+        .await;
+    for query in ["SELECT whose, c FROM d.v", "SELECT whose, c FROM w", "SELECT whose, 'default' AS c FROM u"] {
+        assert_eq!(
+            bench.rows(query).await,
+            "\
++-------+---------+
+| whose | c       |
++-------+---------+
+| d     | default |
++-------+---------+",
+            "{query}"
+        );
+    }
+    let shown = bench.rows("SHOW COLUMNS IN d.v").await;
+    assert!(shown.contains("whose"), "{shown}");
+    bench.run("USE d; ALTER VIEW default.u AS SELECT whose AS changed FROM t; USE default").await;
+    assert!(bench.rows("SELECT changed FROM u").await.contains("| d "));
+}
+
+#[tokio::test]
+async fn flows_keep_tables_of_several_databases_apart() {
+    let mut bench = Bench::new().await;
+    bench
+        .run(
+            "CREATE DATABASE d; USE d; CREATE TABLE users_created USING kafka OPTIONS (topic 'd'); \
+             CREATE VIEW v AS SELECT topic FROM STREAM(users_created); USE default",
+        )
+        .await;
+    let Planned::Flow(flow) = bench
+        .run(
+            "CREATE FLOW f AS INSERT INTO nowhere SELECT v.topic FROM d.v JOIN users_created u ON u.topic = v.topic \
+             JOIN default.users_created w ON w.topic = v.topic",
+        )
+        .await
+    else {
+        panic!("is a flow")
+    };
+    assert_eq!(
+        flow.tables.keys().collect::<Vec<_>>(),
+        ["d.users_created", "d.v", "default.users_created", "users_created"]
+    );
+    assert_eq!(flow.tables["d.users_created"].options.get("topic"), Some("d"));
+    bench.planner.plan_flow(&flow, "q", "/checkpoint").await.expect("plans");
+    // As flows were kept before views knew their database.
+    let mut old = flow.clone();
+    old.tables.remove("default.users_created");
+    if let Some(own) = old.tables.remove("d.users_created") {
+        old.tables.insert("users_created".into(), own);
+    }
+    if let Some(view) = old.tables.get_mut("d.v") {
+        view.database = None;
+    }
+    bench.planner.plan_flow(&old, "q", "/checkpoint").await.expect("plans");
+}
+
+#[tokio::test]
 async fn inserts_fit_their_tables() {
     let mut bench = Bench::new().await;
     let Planned::Write { input, mode, table_name, created, .. } =
