@@ -198,6 +198,14 @@ fn value_name(value: &Expr) -> Result<String> {
     })
 }
 
+/// The name of a column, without its table's.
+fn column_name(column: &Expr) -> Option<String> {
+    match column {
+        Expr::CompoundIdentifier(idents) => idents.last().map(|ident| ident.value.clone()),
+        other => item_names::of(other),
+    }
+}
+
 /// A row for each of the columns, with its name and its value.
 fn unpivoted(
     table: &TableFactor,
@@ -232,7 +240,7 @@ fn unpivoted(
         }
         let shown = match &one.alias {
             Some(alias) => alias.value.clone(),
-            None => own.iter().filter_map(item_names::of).collect::<Vec<_>>().join("_"),
+            None => own.iter().filter_map(column_name).collect::<Vec<_>>().join("_"),
         };
         rows.push(Expr::Value(Value::SingleQuotedString(shown).into()));
         rows.extend(own);

@@ -7,7 +7,7 @@ use super::{Aggregate, Start, list_of, list_value, wrong_count};
 use crate::functions::coercion::is_text;
 use crate::functions::native::{invalid, mismatch};
 use arrow::array::{Array, ArrayRef, AsArray, Float64Array, Int64Array, PrimitiveArray};
-use arrow::datatypes::{ArrowPrimitiveType, DataType, Float64Type, Int64Type};
+use arrow::datatypes::{ArrowPrimitiveType, DataType, Float64Type, Int64Type, IntervalYearMonthType};
 use datafusion::common::ScalarValue;
 use datafusion::error::Result;
 use datafusion::logical_expr::Accumulator;
@@ -427,11 +427,13 @@ impl Approximate {
 
 /// Numbers, dates and times as doubles.
 fn as_doubles(values: &ArrayRef) -> Result<Float64Array> {
+    // Arrow casts months to nothing.
+    if let Some(months) = values.as_primitive_opt::<IntervalYearMonthType>() {
+        return Ok(months.unary(f64::from));
+    }
     let whole = match values.data_type() {
         DataType::Date32 => arrow::compute::cast(&arrow::compute::cast(values, &DataType::Int32)?, &DataType::Int64)?,
-        DataType::Timestamp(..) | DataType::Duration(_) | DataType::Interval(_) => {
-            arrow::compute::cast(values, &DataType::Int64)?
-        }
+        DataType::Timestamp(..) | DataType::Duration(_) => arrow::compute::cast(values, &DataType::Int64)?,
         _ => Arc::clone(values),
     };
     Ok(arrow::compute::cast(&whole, &DataType::Float64)?.as_primitive::<Float64Type>().clone())
