@@ -46,6 +46,13 @@ pub mod secrets;
 #[serde(transparent)]
 pub struct Options(BTreeMap<String, String>);
 
+/// Says which of a connector's options it accepts and has nothing to act on.
+fn warn_without_effect(names: &[&str]) {
+    if !names.is_empty() {
+        tracing::warn!(options = names.join(", "), "options have no effect here");
+    }
+}
+
 impl Options {
     /// Collects pairs; a later pair replaces an earlier one whose key differs only in case.
     pub fn new<K: Into<String>, V: Into<String>>(pairs: impl IntoIterator<Item = (K, V)>) -> Self {

@@ -14,7 +14,7 @@
 //! | `query.retry.count` | 60, at once | 10, with exponential backoff |
 
 use super::tls::Tls;
-use crate::connectors::Options;
+use crate::connectors::{Options, warn_without_effect};
 use headwater_proto::error::{Error, Result};
 use scylla::statement::Consistency;
 use serde::{Deserialize, Serialize};
@@ -595,12 +595,6 @@ fn check_names(options: &Options) -> Result<Vec<&str>> {
     Ok(without_effect)
 }
 
-fn warn(without_effect: &[&str]) {
-    if !without_effect.is_empty() {
-        tracing::warn!(options = without_effect.join(", "), "options have no effect here");
-    }
-}
-
 fn table_name(options: &Options) -> Result<TableName> {
     let required = |name: &str| {
         options.get(name).map(str::trim).filter(|text| !text.is_empty()).map(String::from).ok_or_else(|| {
@@ -754,7 +748,7 @@ impl SinkOptions {
     /// # Errors
     /// A name that is unknown or cannot be honoured, or a value that does not parse; the message names it.
     pub fn parse(options: &Options) -> Result<Self> {
-        warn(&check_names(options)?);
+        warn_without_effect(&check_names(options)?);
         let name = table_name(options)?;
         let lookup = lookup(options, &name.keyspace);
         let grouping_option = "spark.cassandra.output.batch.grouping.key";
@@ -833,7 +827,7 @@ impl TableOptions {
     /// # Errors
     /// As [`SinkOptions::parse`].
     pub fn parse(options: &Options) -> Result<Self> {
-        warn(&check_names(options)?);
+        warn_without_effect(&check_names(options)?);
         let name = table_name(options)?;
         let lookup = lookup(options, &name.keyspace);
         let metadata = options

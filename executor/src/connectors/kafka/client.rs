@@ -89,8 +89,8 @@ impl ClientContext for Connection {
 
 impl ConsumerContext for Connection {}
 
-/// Whether a broker refused our login, or we its certificate, in the words of librdkafka, or of OpenSSL below it. Of a handshake that a stopping broker
-/// cut off, trying again is the cure; of these it is not.
+/// Whether a broker refused our login, or we its certificate, in the words of librdkafka, or of OpenSSL below it. Of a
+/// handshake that a stopping broker cut off, trying again is the cure; of these it is not.
 fn is_refusal(reason: &str) -> bool {
     reason.contains("SASL authentication error")
         || reason.contains("SSL handshake failed") && reason.contains("certificate")

@@ -5,7 +5,7 @@
 //! at once, so that a wrong one fails where it is written and not on an executor.
 
 use crate::connectors::kafka::offsets::{KafkaOffsets, parse_offsets, parse_partitions};
-use crate::connectors::{Options, is_secret};
+use crate::connectors::{Options, is_secret, warn_without_effect};
 use crate::tls;
 use headwater_proto::error::{Error, Result};
 use rdkafka::ClientConfig;
@@ -364,7 +364,7 @@ impl SourceOptions {
     }
 
     fn parse(options: &Options, starting: Bound) -> Result<Self> {
-        warn(&check_names(options)?);
+        warn_without_effect(&check_names(options)?);
         let strategy = strategy(options)?;
         let mut properties = properties(options, Half::Source)?;
         // Partitions are read by plan, never by group membership, so no consumer joins a group and there is none to
@@ -442,7 +442,7 @@ impl SinkOptions {
     /// # Errors
     /// `KAFKA_INVALID_OPTION` names the option, and what is expected of it.
     pub fn parse(options: &Options) -> Result<Self> {
-        warn(&check_names(options)?);
+        warn_without_effect(&check_names(options)?);
         boolean(options, "includeHeaders")?;
         let mut properties = properties(options, Half::Sink)?;
         properties.set_default("enable.idempotence", "true");
@@ -625,12 +625,6 @@ fn check_names(options: &Options) -> Result<Vec<&str>> {
         }
     }
     Ok(without_effect)
-}
-
-fn warn(without_effect: &[&str]) {
-    if !without_effect.is_empty() {
-        tracing::warn!(options = without_effect.join(", "), "options have no effect here");
-    }
 }
 
 fn unknown(key: &str) -> Error {
