@@ -3,6 +3,7 @@
 //! A row is in one tumbling window and in several sliding ones, and a session grows with the rows that are in it: the
 //! scheduler's rule `event_windows` makes of the calls what the rows ask for. What stands here is one window of a row.
 
+use super::datetime::{MICROS_PER_DAY, MICROS_PER_SECOND};
 use super::ddl;
 use super::native::{Call, Function, Param, Returns, external, invalid};
 use arrow::array::{Array, ArrayRef, AsArray, ListArray, StructArray, TimestampMicrosecondArray};
@@ -22,26 +23,21 @@ pub const ALL: &str = "windows_of";
 pub fn functions() -> Vec<Function> {
     vec![
         Function::new("window", &[Timestamp, Text], Returns::Constant(window_type), |call| {
-            let spans = (0..call.rows).map(|i| {
-                let spec = Spec::of(&|at| {
-                    call.has(at)
-                        .then(|| call.text(at))
-                        .filter(|texts| texts.is_valid(i))
-                        .map(|texts| texts.value(i).to_string())
-                })?;
-                Ok(spec.last_start(call.times(0).value(i)).map(|start| (start, start + spec.duration)))
-            });
-            windows(call, spans)
+            if call.rows == 0 {
+                return windows(call, |_| None);
+            }
+            // Literals: the same in every row.
+            let spec = Spec::of(&|at| call.has(at).then(|| call.text(at).value(0).to_string()))?;
+            windows(call, |time| from_start(spec.last_start(time)?, spec.duration))
         })
         .optional(&[Text, Text]),
         Function::new(ALL, &[Timestamp, Long, Long, Long], Returns::Type(|| ddl::array_of(window())), all_windows),
         Function::new("session_window", &[Timestamp, Text], Returns::Constant(session_type), |call| {
-            let spans = (0..call.rows).map(|i| {
-                let gap = gap(call.text(1).value(i))?;
-                let start = call.times(0).value(i);
-                Ok(Some((start, start + gap)))
-            });
-            windows(call, spans)
+            if call.rows == 0 {
+                return windows(call, |_| None);
+            }
+            let gap = gap(call.text(1).value(0))?;
+            windows(call, |time| from_start(time, gap))
         }),
         Function::new("window_time", &[Any], Returns::Type(ddl::timestamp), |call| {
             let Some(all) = call.args[0].as_struct_opt() else { return not_a_window() };
@@ -111,7 +107,7 @@ impl Spec {
 
     /// The start of the last window that a time is in.
     fn last_start(&self, time: i64) -> Option<i64> {
-        time.checked_sub((time - self.start).rem_euclid(self.slide))
+        time.checked_sub(time.checked_sub(self.start)?.rem_euclid(self.slide))
     }
 }
 
@@ -158,18 +154,22 @@ pub fn micros_of(text: &str) -> Option<i64> {
         return None;
     }
     words.chunks(2).try_fold(0_i64, |sum, pair| {
-        let unit = pair[1].to_ascii_lowercase();
-        let size = match unit.trim_end_matches('s') {
-            "week" => 7 * 86_400_000_000,
-            "day" => 86_400_000_000,
-            "hour" => 3_600_000_000,
-            "minute" => 60_000_000,
-            "second" => 1_000_000,
-            "millisecond" => 1000,
-            "microsecond" => 1,
-            _ => return None,
-        };
+        let size = micros_of_unit(&pair[1].to_ascii_lowercase())?;
         sum.checked_add(pair[0].parse::<i64>().ok()?.checked_mul(size)?)
+    })
+}
+
+/// How long a unit is, in lower case, one or many: `minute`, `minutes`. None of those without a fixed length.
+pub fn micros_of_unit(unit: &str) -> Option<i64> {
+    Some(match unit.strip_suffix('s').unwrap_or(unit) {
+        "week" => 7 * MICROS_PER_DAY,
+        "day" => MICROS_PER_DAY,
+        "hour" => 3600 * MICROS_PER_SECOND,
+        "minute" => 60 * MICROS_PER_SECOND,
+        "second" => MICROS_PER_SECOND,
+        "millisecond" => 1000,
+        "microsecond" => 1,
+        _ => return None,
     })
 }
 
@@ -185,10 +185,16 @@ fn structs(fields: &Fields, spans: Vec<Option<(i64, i64)>>) -> Result<ArrayRef> 
     Ok(Arc::new(StructArray::try_new(fields.clone(), columns, Some(valid))?))
 }
 
-fn windows(call: &Call<'_>, spans: impl Iterator<Item = Result<Option<(i64, i64)>>>) -> Result<ArrayRef> {
+/// A window; none where it would end after the last of all times.
+fn from_start(start: i64, duration: i64) -> Option<(i64, i64)> {
+    start.checked_add(duration).map(|end| (start, end))
+}
+
+/// The window of each row's time.
+fn windows(call: &Call<'_>, window: impl Fn(i64) -> Option<(i64, i64)>) -> Result<ArrayRef> {
     let DataType::Struct(fields) = call.return_type else { return Err(external(Error::internal("a struct"))) };
-    let spans = spans.enumerate().map(|(i, span)| if call.skip(i) { Ok(None) } else { span });
-    structs(fields, spans.collect::<Result<_>>()?)
+    let spans = (0..call.rows).map(|i| if call.skip(i) { None } else { window(call.times(0).value(i)) });
+    structs(fields, spans.collect())
 }
 
 fn all_windows(call: &Call<'_>) -> Result<ArrayRef> {
@@ -202,8 +208,10 @@ fn all_windows(call: &Call<'_>) -> Result<ArrayRef> {
             let at = |at: usize| call.longs(at).value(i);
             let (time, spec) = (call.times(0).value(i), Spec { duration: at(1), slide: at(2), start: at(3) });
             let mut start = spec.last_start(time);
-            while let Some(from) = start.filter(|from| from + spec.duration > time) {
-                spans.push(Some((from, from + spec.duration)));
+            while let Some((from, to)) =
+                start.and_then(|from| from_start(from, spec.duration)).filter(|(_, to)| *to > time)
+            {
+                spans.push(Some((from, to)));
                 start = from.checked_sub(spec.slide);
             }
             spans[before..].reverse();
@@ -244,5 +252,7 @@ mod tests {
     fn the_last_window_holds_the_time() {
         let spec = Spec { duration: 10, slide: 5, start: 1 };
         assert_eq!((spec.last_start(11), spec.last_start(10), spec.last_start(0)), (Some(11), Some(6), Some(-4)));
+        // Times at the ends of all there are.
+        assert_eq!((spec.last_start(i64::MIN), from_start(i64::MAX - 1, 10)), (None, None));
     }
 }

@@ -9,7 +9,8 @@ use arrow::array::{
     Array, ArrayRef, AsArray, BinaryArray, ListBuilder, MapBuilder, MapFieldNames, StringArray, StringBuilder,
 };
 use arrow::datatypes::{
-    DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int32Type, Int64Type, TimestampMicrosecondType,
+    DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
+    TimestampMicrosecondType,
 };
 use datafusion::error::Result;
 use regex::Regex;
@@ -865,6 +866,10 @@ fn plain_digits(array: &ArrayRef, i: usize) -> Option<String> {
             value.is_finite().then(|| format!("{}", f64::from(value)))?
         }
         DataType::Decimal128(_, scale) => shown::decimal(array.as_primitive::<Decimal128Type>().value(i), *scale),
+        DataType::Int8 => array.as_primitive::<Int8Type>().value(i).to_string(),
+        DataType::Int16 => array.as_primitive::<Int16Type>().value(i).to_string(),
+        DataType::Int32 => array.as_primitive::<Int32Type>().value(i).to_string(),
+        DataType::Int64 => array.as_primitive::<Int64Type>().value(i).to_string(),
         _ => {
             let whole = arrow::compute::cast(&array.slice(i, 1), &DataType::Int64).ok()?;
             whole.as_primitive::<Int64Type>().value(0).to_string()

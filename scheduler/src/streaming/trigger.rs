@@ -1,6 +1,7 @@
 //! When the next micro-batch of a query may run, and when the query is done: pure functions of the trigger and of what
 //! the last one did.
 
+use headwater_executor::functions::event_windows::micros_of_unit;
 use headwater_proto::error::{Error, Result};
 use std::fmt;
 use std::str::FromStr;
@@ -212,16 +213,12 @@ pub fn parse_interval(text: &str) -> Result<Duration> {
             _ => word.to_string(),
         };
         let unit = words.next().ok_or_else(|| refused(&format!("{number} needs a unit")))?;
-        let length = match unit.strip_suffix('s').unwrap_or(unit) {
-            "week" => 7 * 86_400_000_000,
-            "day" => 86_400_000_000,
-            "hour" => 3_600_000_000,
-            "minute" => 60_000_000,
-            "second" => 1_000_000,
-            "millisecond" => 1000,
-            "microsecond" => 1,
-            "month" | "year" => return Err(refused("months and years have no fixed length")),
-            _ => return Err(refused(&format!("{unit} is no unit"))),
+        let length = match (micros_of_unit(unit), unit) {
+            (Some(length), _) => i128::from(length),
+            (None, "month" | "months" | "year" | "years") => {
+                return Err(refused("months and years have no fixed length"));
+            }
+            (None, _) => return Err(refused(&format!("{unit} is no unit"))),
         };
         let (negative, digits) = match number.strip_prefix(['+', '-']) {
             Some(digits) => (number.starts_with('-'), digits),
