@@ -4,11 +4,11 @@
 //! They are read once, at start. Names ignore case, as in Spark; the spelling given is kept.
 
 use super::parser::Name;
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt, stream};
 use headwater_executor::connectors::Options;
 use headwater_proto::error::{Error, ErrorKind, Result};
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 use std::collections::BTreeMap;
 use std::sync::{Arc, RwLock};
 
@@ -131,8 +131,8 @@ impl Catalog {
     pub async fn open(store: Arc<dyn ObjectStore>, root: &Path, warehouse: impl Into<String>) -> Result<Self> {
         let folder = root.clone().join("catalog").join("tables");
         let database_folder = root.clone().join("catalog").join("databases");
-        let tables: Vec<TableDefinition> = read(store.as_ref(), &folder).await?;
-        let databases: Vec<Database> = read(store.as_ref(), &database_folder).await?;
+        let (tables, databases): (Vec<TableDefinition>, Vec<Database>) =
+            tokio::try_join!(read(store.as_ref(), &folder), read(store.as_ref(), &database_folder))?;
         let tables = tables.into_iter().map(|table| (table.name.to_lowercase(), table)).collect();
         let databases = databases.into_iter().map(|database| (database.name.to_lowercase(), database)).collect();
         Ok(Self {
@@ -205,16 +205,21 @@ impl Catalog {
             return if if_not_exists { Ok(false) } else { Err(exists()) };
         }
         let path = self.database_folder.clone().join(format!("{key}.json"));
-        let text = serde_json::to_vec_pretty(&database).map_err(Error::internal)?;
-        match self.store.put_opts(&path, text.into(), PutOptions::from(PutMode::Create)).await {
-            Ok(_) => {}
-            // Another scheduler was quicker.
-            Err(object_store::Error::AlreadyExists { .. }) if if_not_exists => return Ok(false),
-            Err(object_store::Error::AlreadyExists { .. }) => return Err(exists()),
-            Err(error) => return Err(unreachable_store(&path, &error)),
+        if !self.put(&path, &database, PutMode::Create).await? {
+            return if if_not_exists { Ok(false) } else { Err(exists()) };
         }
         self.databases.write().expect("no panic holds the lock").insert(key, database);
         Ok(true)
+    }
+
+    /// Writes a definition; false where another scheduler was quicker.
+    async fn put(&self, path: &Path, definition: &impl serde::Serialize, mode: PutMode) -> Result<bool> {
+        let text = serde_json::to_vec_pretty(definition).map_err(Error::internal)?;
+        match self.store.put_opts(path, text.into(), PutOptions::from(mode)).await {
+            Ok(_) => Ok(true),
+            Err(object_store::Error::AlreadyExists { .. }) => Ok(false),
+            Err(error) => Err(unreachable_store(path, &error)),
+        }
     }
 
     /// Removes a database; its tables have to be gone before.
@@ -271,14 +276,9 @@ impl Catalog {
             }
         }
         let path = self.path(&key);
-        let text = serde_json::to_vec_pretty(&definition).map_err(Error::internal)?;
         let mode = if taken == Taken::Replace { PutMode::Overwrite } else { PutMode::Create };
-        match self.store.put_opts(&path, text.into(), PutOptions::from(mode)).await {
-            Ok(_) => {}
-            // Another scheduler was quicker.
-            Err(object_store::Error::AlreadyExists { .. }) if taken == Taken::Keep => return Ok(false),
-            Err(object_store::Error::AlreadyExists { .. }) => return Err(exists()),
-            Err(error) => return Err(unreachable_store(&path, &error)),
+        if !self.put(&path, &definition, mode).await? {
+            return if taken == Taken::Keep { Ok(false) } else { Err(exists()) };
         }
         self.tables.write().expect("no panic holds the lock").insert(key, definition);
         Ok(true)
@@ -303,14 +303,16 @@ impl Catalog {
     }
 }
 
+/// Files that are read at once.
+const FILES_AT_ONCE: usize = 32;
+
 /// The definitions in the files of a folder.
 async fn read<T: serde::de::DeserializeOwned>(store: &dyn ObjectStore, folder: &Path) -> Result<Vec<T>> {
     let failed = |error| unreachable_store(folder, &error);
     let files: Vec<_> = store.list(Some(folder)).try_collect().await.map_err(failed)?;
-    let mut definitions = vec![];
-    for file in files.into_iter().filter(|file| file.location.as_ref().ends_with(".json")) {
+    let definition = async |file: ObjectMeta| {
         let bytes = async { store.get(&file.location).await?.bytes().await }.await.map_err(failed)?;
-        let definition = serde_json::from_slice(&bytes).map_err(|error| {
+        serde_json::from_slice(&bytes).map_err(|error| {
             Error::fatal(
                 "CATALOG_FILE_CORRUPT",
                 format!(
@@ -319,10 +321,10 @@ async fn read<T: serde::de::DeserializeOwned>(store: &dyn ObjectStore, folder: &
                     bytes.len()
                 ),
             )
-        })?;
-        definitions.push(definition);
-    }
-    Ok(definitions)
+        })
+    };
+    let files = files.into_iter().filter(|file| file.location.as_ref().ends_with(".json"));
+    stream::iter(files.map(definition)).buffered(FILES_AT_ONCE).try_collect().await
 }
 
 fn unreachable_store(path: &Path, error: &object_store::Error) -> Error {
