@@ -149,7 +149,8 @@ const UNITS: &[&str] = &[
     "NANOSECOND",
 ];
 
-fn is_word(token: &Token, expect: &str) -> bool {
+/// Whether a token is this word, in whatever case, and not quoted.
+pub fn is_word(token: &Token, expect: &str) -> bool {
     matches!(token, Token::Word(Word { value, quote_style: None, .. }) if value.eq_ignore_ascii_case(expect))
 }
 

@@ -98,7 +98,8 @@ pub fn tell_apart(body: &mut SetExpr) {
     }
 }
 
-fn last_name(expr: &Expr) -> Option<String> {
+/// The last part of a name, where an expression is one.
+pub fn last_name(expr: &Expr) -> Option<String> {
     match expr {
         Expr::Identifier(ident) => Some(ident.value.clone()),
         Expr::CompoundIdentifier(idents) => idents.last().map(|ident| ident.value.clone()),

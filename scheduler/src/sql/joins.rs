@@ -4,7 +4,7 @@
 //! DataFusion leaves them where they are, and takes the left side's in a `FULL JOIN`.
 
 use super::rewrite::visit_names;
-use super::syntax::call;
+use super::syntax::{call, ident};
 use datafusion::common::DFSchemaRef;
 use datafusion::sql::sqlparser::ast::{
     BinaryOperator, Expr, GroupByExpr, Ident, Join, JoinConstraint, JoinOperator, ObjectNamePart, OrderByKind, Query,
@@ -153,7 +153,7 @@ fn columns_of_generator(factor: &TableFactor) -> Option<Vec<Shown>> {
     let shown = |item: &SelectItem| match item {
         SelectItem::ExprWithAlias { alias: name, .. } => Some(Shown {
             name: name.value.clone(),
-            expr: Expr::CompoundIdentifier(vec![quoted(&alias.name.value), quoted(&name.value)]),
+            expr: Expr::CompoundIdentifier(vec![ident(&alias.name.value), ident(&name.value)]),
         }),
         _ => None,
     };
@@ -168,10 +168,6 @@ fn put_in_generator(factor: &mut TableFactor, merged: &Merged) {
             put_in(expr, merged);
         }
     }
-}
-
-fn quoted(name: &str) -> Ident {
-    Ident::with_quote('`', name)
 }
 
 /// An outer join without a condition joins all to all.
@@ -237,8 +233,8 @@ fn shown(schema: &DFSchemaRef) -> Option<Vec<Shown>> {
     schema
         .iter()
         .map(|(qualifier, field)| {
-            let table = quoted(qualifier?.table());
-            let expr = Expr::CompoundIdentifier(vec![table, quoted(field.name())]);
+            let table = ident(qualifier?.table());
+            let expr = Expr::CompoundIdentifier(vec![table, ident(field.name())]);
             Some(Shown { name: field.name().clone(), expr })
         })
         .collect()
@@ -341,7 +337,7 @@ fn star(columns: &[Shown], options: &WildcardAdditionalOptions) -> Vec<SelectIte
         .map(|column| match &column.expr {
             // Under the name of its table it is another than a column of this name elsewhere.
             expr @ Expr::CompoundIdentifier(_) => SelectItem::UnnamedExpr(expr.clone()),
-            expr => SelectItem::ExprWithAlias { expr: expr.clone(), alias: quoted(&column.name) },
+            expr => SelectItem::ExprWithAlias { expr: expr.clone(), alias: ident(&column.name) },
         })
         .collect()
 }

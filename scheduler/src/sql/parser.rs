@@ -4,7 +4,7 @@
 //! `CREATE FLOW` and `STREAM` are nobody else's. The text is tokenized once, so places in errors are places in the
 //! whole text, and the text of a query is kept as it was written.
 
-use super::dialect::SparkDialect;
+use super::dialect::{SparkDialect, is_word};
 use super::error::from_parser;
 use super::{literals, quoted, syntax};
 use datafusion::sql::sqlparser::ast::{Query, SetExpr};
@@ -421,10 +421,6 @@ fn type_numbers(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
         output.push(token);
     }
     output
-}
-
-fn is_word(token: &Token, expect: &str) -> bool {
-    matches!(token, Token::Word(Word { value, quote_style: None, .. }) if value.eq_ignore_ascii_case(expect))
 }
 
 struct StatementParser<'a> {

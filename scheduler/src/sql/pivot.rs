@@ -2,12 +2,12 @@
 
 use super::generators::{self, bare_query, bare_select};
 use super::item_names;
-use super::syntax::call;
+use super::syntax::{call, derived, ident};
 use datafusion::common::DFSchemaRef;
 use datafusion::sql::sqlparser::ast::{
     BinaryOperator, Expr, ExprWithAlias, Function, GroupByExpr, Ident, LateralView, NullInclusion, ObjectName,
-    PivotValueSource, Select, SelectItem, TableAlias, TableFactor, TableWithJoins, UnaryOperator, Value,
-    WildcardAdditionalOptions, visit_expressions,
+    PivotValueSource, Select, SelectItem, TableFactor, TableWithJoins, UnaryOperator, Value, WildcardAdditionalOptions,
+    visit_expressions,
 };
 use headwater_proto::error::{Error, Result};
 use std::collections::BTreeSet;
@@ -38,22 +38,18 @@ fn factor(factor_: &mut TableFactor, schema_of: SchemaOf<'_>) -> Result<()> {
                 return Err(Error::invalid("UNSUPPORTED_FEATURE", "PIVOT takes a list of values: FOR c IN (1, 2)"));
             };
             let select = pivoted(table, aggregate_functions, value_column, values, schema_of)?;
-            *factor_ = derived(select, alias.take());
+            *factor_ = derived(bare_query(select), alias.take());
         }
         TableFactor::Unpivot { table, value, name, columns, null_inclusion, alias } => {
             factor(table, schema_of)?;
             let nulls = *null_inclusion == Some(NullInclusion::IncludeNulls);
             let mut select = unpivoted(table, value, name, columns, nulls, schema_of)?;
             generators::expand(&mut select, schema_of)?;
-            *factor_ = derived(select, alias.take());
+            *factor_ = derived(bare_query(select), alias.take());
         }
         _ => {}
     }
     Ok(())
-}
-
-fn ident(name: impl Into<String>) -> Ident {
-    Ident::with_quote('`', name)
 }
 
 fn column(name: &str) -> Expr {
@@ -62,10 +58,6 @@ fn column(name: &str) -> Expr {
 
 fn item(expr: Expr, name: &str) -> SelectItem {
     SelectItem::ExprWithAlias { expr, alias: ident(name) }
-}
-
-fn derived(select: Select, alias: Option<TableAlias>) -> TableFactor {
-    TableFactor::Derived { lateral: false, subquery: Box::new(bare_query(select)), alias, sample: None }
 }
 
 fn from(factor: TableFactor) -> Vec<TableWithJoins> {
@@ -164,7 +156,7 @@ fn pivoted(
             second.projection.push(item(taken, &name));
         }
     }
-    second.from = from(derived(first, None));
+    second.from = from(derived(bare_query(first), None));
     second.group_by = GroupByExpr::Expressions(groups, vec![]);
     Ok(second)
 }
@@ -198,14 +190,6 @@ fn value_name(value: &Expr) -> Result<String> {
     })
 }
 
-/// The name of a column, without its table's.
-fn column_name(column: &Expr) -> Option<String> {
-    match column {
-        Expr::CompoundIdentifier(idents) => idents.last().map(|ident| ident.value.clone()),
-        other => item_names::of(other),
-    }
-}
-
 /// A row for each of the columns, with its name and its value.
 fn unpivoted(
     table: &TableFactor,
@@ -229,6 +213,7 @@ fn unpivoted(
         };
         values.push(ident);
     }
+    let name_of = |column: &Expr| item_names::last_name(column).or_else(|| item_names::of(column));
     let mut rows = vec![Expr::Value(Value::Number(columns.len().to_string(), false).into())];
     for one in columns {
         let own = parts(&one.expr);
@@ -240,7 +225,8 @@ fn unpivoted(
         }
         let shown = match &one.alias {
             Some(alias) => alias.value.clone(),
-            None => own.iter().filter_map(column_name).collect::<Vec<_>>().join("_"),
+            // Without its table's.
+            None => own.iter().filter_map(name_of).collect::<Vec<_>>().join("_"),
         };
         rows.push(Expr::Value(Value::SingleQuotedString(shown).into()));
         rows.extend(own);

@@ -1,5 +1,6 @@
 //! Quoted text as Spark's lexer reads it: escapes, raw strings, doubled quotes.
 
+use super::dialect::is_word;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Word};
 
 /// Puts what they stand for in the place of quoted names and strings, which the tokenizer left as they were written.
@@ -9,7 +10,7 @@ pub fn read(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
     for mut token in tokens {
         if matches!(token.token, Token::SingleQuotedString(_) | Token::DoubleQuotedString(_))
             && let Some(last) = output.last()
-            && matches!(&last.token, Token::Word(Word { value, quote_style: None, .. }) if value.eq_ignore_ascii_case("r"))
+            && is_word(&last.token, "r")
             && last.span.end == token.span.start
         {
             token.span.start = last.span.start;

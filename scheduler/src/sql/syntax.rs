@@ -105,7 +105,8 @@ impl VisitorMut for Queries {
     }
 }
 
-fn ident(name: &str) -> Ident {
+/// A name between back-ticks.
+pub fn ident(name: impl Into<String>) -> Ident {
     Ident::with_quote('`', name)
 }
 
@@ -116,7 +117,8 @@ fn all_of(factor: TableFactor) -> Select {
     select
 }
 
-fn derived(subquery: Query, alias: Option<TableAlias>) -> TableFactor {
+/// A query in FROM.
+pub fn derived(subquery: Query, alias: Option<TableAlias>) -> TableFactor {
     TableFactor::Derived { lateral: false, subquery: Box::new(subquery), alias, sample: None }
 }
 
@@ -137,7 +139,7 @@ fn set_expr(body: &mut SetExpr) {
         }
         SetExpr::Values(values) => {
             let width = values.rows.first().map_or(0, |row| row.content.len());
-            let columns = (1..=width).map(|at| ident(&format!("col{at}"))).collect();
+            let columns = (1..=width).map(|at| ident(format!("col{at}"))).collect();
             let mut query = bare_query(bare_select(vec![]));
             query.body = Box::new(SetExpr::Values(values.clone()));
             let named = derived(query, Some(alias(ident("values"), columns)));
@@ -219,19 +221,32 @@ fn piped(query: &mut Query) -> Result<()> {
             query.pipe_operators.extend(steps.by_ref());
             return Ok(());
         }
+        if let PipeOperator::As { alias } = step {
+            name = Some(alias);
+            continue;
+        }
         let with = query.with.take();
-        let mut inner = query.clone();
-        inner.with = None;
+        let inner = std::mem::replace(query, bare_query(bare_select(vec![])));
+        query.with = with;
         let known = name.take();
-        let mut outer = bare_query(bare_select(vec![]));
-        let named = known.clone().map(|name| alias(name, vec![]));
-        let mut select = all_of(derived(inner.clone(), named));
-        match step {
-            PipeOperator::As { alias } => {
-                name = Some(alias);
-                query.with = with;
+        let step = match step {
+            PipeOperator::Union { set_quantifier, queries } => {
+                *query.body = combined(inner, SetOperator::Union, set_quantifier, queries);
                 continue;
             }
+            PipeOperator::Intersect { set_quantifier, queries } => {
+                *query.body = combined(inner, SetOperator::Intersect, set_quantifier, queries);
+                continue;
+            }
+            PipeOperator::Except { set_quantifier, queries } => {
+                *query.body = combined(inner, SetOperator::Except, set_quantifier, queries);
+                continue;
+            }
+            step => step,
+        };
+        let named = known.clone().map(|name| alias(name, vec![]));
+        let mut select = all_of(derived(inner, named));
+        match step {
             PipeOperator::Where { expr } => {
                 select.selection = Some(expr);
                 name = known;
@@ -269,11 +284,11 @@ fn piped(query: &mut Query) -> Result<()> {
                 select.group_by = GroupByExpr::Expressions(keys, vec![]);
             }
             PipeOperator::OrderBy { exprs } => {
-                outer.order_by = Some(OrderBy { kind: OrderByKind::Expressions(exprs), interpolate: None });
+                query.order_by = Some(OrderBy { kind: OrderByKind::Expressions(exprs), interpolate: None });
             }
             PipeOperator::Limit { expr, offset } => {
                 let offset = offset.map(|value| Offset { value, rows: OffsetRows::None });
-                outer.limit_clause = Some(LimitClause::LimitOffset { limit: Some(expr), offset, limit_by: vec![] });
+                query.limit_clause = Some(LimitClause::LimitOffset { limit: Some(expr), offset, limit_by: vec![] });
             }
             PipeOperator::TableSample { sample } => {
                 if let Some(TableWithJoins { relation: TableFactor::Derived { sample: place, .. }, .. }) =
@@ -312,22 +327,16 @@ fn piped(query: &mut Query) -> Result<()> {
                     };
                 }
             }
-            PipeOperator::Union { set_quantifier, queries } => {
-                outer.body = Box::new(combined(inner, SetOperator::Union, set_quantifier, queries));
-            }
-            PipeOperator::Intersect { set_quantifier, queries } => {
-                outer.body = Box::new(combined(inner, SetOperator::Intersect, set_quantifier, queries));
-            }
-            PipeOperator::Except { set_quantifier, queries } => {
-                outer.body = Box::new(combined(inner, SetOperator::Except, set_quantifier, queries));
-            }
-            PipeOperator::Set { .. } | PipeOperator::Rename { .. } | PipeOperator::Call { .. } => {}
+            // See above.
+            PipeOperator::As { .. }
+            | PipeOperator::Union { .. }
+            | PipeOperator::Intersect { .. }
+            | PipeOperator::Except { .. }
+            | PipeOperator::Set { .. }
+            | PipeOperator::Rename { .. }
+            | PipeOperator::Call { .. } => {}
         }
-        if !matches!(outer.body.as_ref(), SetExpr::SetOperation { .. }) {
-            outer.body = Box::new(SetExpr::Select(Box::new(select)));
-        }
-        outer.with = with;
-        *query = outer;
+        *query.body = SetExpr::Select(Box::new(select));
     }
     Ok(())
 }
@@ -456,7 +465,7 @@ pub fn name_parts(text: &str) -> Vec<Ident> {
             (_, None) => {}
         }
     }
-    parts.iter().map(|part| ident(part)).collect()
+    parts.into_iter().map(ident).collect()
 }
 
 /// `timestampadd(HOUR, …)`, `dateadd(MONTH, …)` and their kin: the unit is no column.

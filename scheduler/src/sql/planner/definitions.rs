@@ -7,7 +7,7 @@ use crate::sql::parser::{Change, Name, QueryText, Shown, Statement};
 use arrow::datatypes::SchemaRef;
 use headwater_executor::functions::ddl;
 use headwater_proto::error::{Error, ErrorKind, Result};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Formats whose files may lack a column that the table has: it is null then.
 const GROWING: &[&str] = &["parquet", "json"];
@@ -280,7 +280,7 @@ impl Planner {
                     build.stream = Some(super::Stream::SHOWN);
                 }
                 let (_, plan) = build.query(&query.ast).await?;
-                columns(&std::sync::Arc::clone(plan.schema().inner()))
+                columns(plan.schema().inner())
             }
             Shown::Column(name, column) => {
                 let schema = self.table_schema(name, session).await?;
@@ -326,10 +326,9 @@ fn grown(table: &TableDefinition, columns: &str) -> Result<String> {
         return refused("its columns are those of its files: create it again with columns");
     };
     let (known, new) = (ddl::parse_ddl(schema)?, ddl::parse_ddl(columns)?);
-    let mut taken: BTreeMap<String, ()> =
-        known.fields().iter().map(|field| (field.name().to_lowercase(), ())).collect();
+    let mut taken: BTreeSet<String> = known.fields().iter().map(|field| field.name().to_lowercase()).collect();
     for field in new.fields() {
-        if taken.insert(field.name().to_lowercase(), ()).is_some() {
+        if !taken.insert(field.name().to_lowercase()) {
             return Err(Error::invalid(
                 "COLUMN_ALREADY_EXISTS",
                 format!("table {}: the column `{}` already exists: choose another name", table.name, field.name()),
