@@ -180,15 +180,8 @@ impl Writer for PostgresWriter {
             },
             None => WritePlan::new(&*fresh(&database, options).await?, &schema, options, mode)?,
         };
-        Ok(Box::new(Task {
-            shared: Arc::new(Shared { database, plan, config: Arc::clone(&self.config), batch_id: task.batch_id }),
-            conn: None,
-            transaction: false,
-            window: Window::default(),
-            in_flight: JoinSet::new(),
-            bad: vec![],
-            counts: WriteCounts::default(),
-        }))
+        let config = Arc::clone(&self.config);
+        Ok(Box::new(Task::new(Shared { database, plan, config, batch_id: task.batch_id })))
     }
 }
 
@@ -450,6 +443,18 @@ fn encode(plan: &WritePlan, encoders: &[Encoder], row: usize, number: usize, out
 }
 
 impl Task {
+    fn new(shared: Shared) -> Self {
+        Self {
+            shared: Arc::new(shared),
+            conn: None,
+            transaction: false,
+            window: Window::default(),
+            in_flight: JoinSet::new(),
+            bad: vec![],
+            counts: WriteCounts::default(),
+        }
+    }
+
     fn bad(&mut self, record: RecordBatch, reason: String) -> Result<()> {
         let options = &self.shared.config.options;
         let table = &options.name;
@@ -675,15 +680,7 @@ mod tests {
         };
         let database = database(&options.connection);
         let config = WriterConfig { options, query: "q".into(), mode: WriteMode::Append };
-        Task {
-            shared: Arc::new(Shared { database, plan, config: Arc::new(config), batch_id: 1 }),
-            conn: None,
-            transaction: false,
-            window: Window::default(),
-            in_flight: JoinSet::new(),
-            bad: vec![],
-            counts: WriteCounts::default(),
-        }
+        Task::new(Shared { database, plan, config: Arc::new(config), batch_id: 1 })
     }
 
     #[tokio::test]
