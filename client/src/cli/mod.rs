@@ -140,8 +140,11 @@ pub fn main() -> ExitCode {
         Ok(runtime) => {
             let outcome = runtime.block_on(async {
                 let outcome = run(cli).await;
+                // A second signal ends at once.
                 #[cfg(feature = "standalone")]
-                traces::end().await;
+                if !matches!(outcome, Err(Error::Interrupted)) {
+                    traces::end().await;
+                }
                 outcome
             });
             // A read of stdin cannot be interrupted: its thread ends with the process.

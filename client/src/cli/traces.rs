@@ -63,7 +63,7 @@ pub fn start(endpoint: &str, service: &'static str) -> Result<impl Layer<Registr
         .with_endpoint(address)
         .build()
         .map_err(|error| failed(&error))?;
-    // Detectors of the environment come first, so that a name given there wins over ours.
+    // A name that the environment gives stands above ours.
     let named = std::env::var_os("OTEL_SERVICE_NAME").is_some();
     let resource = Resource::builder().with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")));
     let resource = if named { resource } else { resource.with_service_name(service) };
