@@ -51,7 +51,7 @@ class HeadwaterIngestTrigger(BaseTrigger):
             async with asyncio.timeout(seconds_left(self.deadline)):
                 event = await self._watch()
         except TimeoutError:
-            await self._give_up()
+            await give_up(self)
             event = {"outcome": "timeout", "run_id": self.run_id}
         except HeadwaterError as error:
             event = failure(error) | {"run_id": self.run_id}
@@ -69,13 +69,6 @@ class HeadwaterIngestTrigger(BaseTrigger):
                     self.log.info("ingest run %s is %s: %s", self.run_id, state, run.message)
         raise HeadwaterError(f"watching ingest run {self.run_id} ended without its end")
 
-    async def _give_up(self) -> None:
-        """Time is over. A scheduler that is away then does not keep the task from failing of that."""
-        try:
-            await self.on_kill()
-        except HeadwaterError as error:
-            self.log.warning("time is over, and what was waited for could not be cancelled: %s", error)
-
     async def on_kill(self) -> None:
         """A user marked the deferred task or cleared it."""
         settings = killing_settings(await settings_of(self.headwater_conn_id))
@@ -87,6 +80,14 @@ class HeadwaterIngestTrigger(BaseTrigger):
 def seconds_left(deadline: float | None) -> float | None:
     """Until a deadline in seconds since the epoch, which another process may have set."""
     return None if deadline is None else max(deadline - time.time(), 0.0)
+
+
+async def give_up(trigger: BaseTrigger) -> None:
+    """Time is over. A scheduler that is away then does not keep the task from failing of that."""
+    try:
+        await trigger.on_kill()
+    except HeadwaterError as error:
+        trigger.log.warning("time is over, and what was waited for could not be cancelled: %s", error)
 
 
 def failure(error: HeadwaterError) -> dict[str, Any]:

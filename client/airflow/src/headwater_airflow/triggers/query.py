@@ -13,7 +13,7 @@ from headwater_airflow.conditions import Condition, Hopeless, Met, Status, Track
 from headwater_airflow.errors import HeadwaterError, HeadwaterNotFound
 from headwater_airflow.hooks.headwater import killing_settings, settings_of
 from headwater_airflow.results import query_result
-from headwater_airflow.triggers.ingest import failure, seconds_left
+from headwater_airflow.triggers.ingest import failure, give_up, seconds_left
 
 
 class HeadwaterQueryTrigger(BaseTrigger):
@@ -65,7 +65,7 @@ class HeadwaterQueryTrigger(BaseTrigger):
                     follows = [group.create_task(self._follow(client, wait)) for wait in self.waits]
                 event: dict[str, Any] = {"outcome": "met", "queries": [query_result(task.result()) for task in follows]}
         except TimeoutError:
-            await self._give_up()
+            await give_up(self)
             event = {"outcome": "timeout", "message": f"waiting for {', '.join(wait['ref'] for wait in self.waits)}"}
         except ExceptionGroup as group_error:
             known, other = group_error.split(HeadwaterError)
@@ -96,13 +96,6 @@ class HeadwaterQueryTrigger(BaseTrigger):
                 if not self.wait_until_exists:
                     raise
                 await asyncio.sleep(self.poll_interval)
-
-    async def _give_up(self) -> None:
-        """Time is over. A scheduler that is away then does not keep the task from failing of that."""
-        try:
-            await self.on_kill()
-        except HeadwaterError as error:
-            self.log.warning("time is over, and what was waited for could not be cancelled: %s", error)
 
     async def on_kill(self) -> None:
         """A user marked the deferred task or cleared it: what the task itself started is stopped."""
