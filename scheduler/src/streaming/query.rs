@@ -617,7 +617,8 @@ impl Batches<'_> {
         }
         let lag = sources.iter().map(|source| source.lag).sum::<Option<u64>>();
         let mut by_name: BTreeMap<_, _> = phases.phases.clone();
-        by_name.insert("triggerExecution", phases.started.elapsed());
+        let duration = phases.started.elapsed();
+        by_name.insert("triggerExecution", duration);
         let sink_metrics = match metrics {
             Some(_) => BTreeMap::from([
                 ("badRows".to_string(), count(SinkExec::BAD_ROWS).to_string()),
@@ -630,7 +631,7 @@ impl Batches<'_> {
             since_previous: self.previous.map(|previous| phases.started.saturating_duration_since(previous)),
             batch_id,
             phases: by_name,
-            duration: phases.started.elapsed(),
+            duration,
             sources,
             sink: self.flow.sink.description(),
             rows_written: metrics.map(|_| count(SinkExec::ROWS)),
