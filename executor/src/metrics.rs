@@ -42,6 +42,8 @@ pub struct Metrics {
     pub kafka_consumers: Gauge,
     /// Records that tasks have read.
     pub kafka_records_read: Counter,
+    /// Times that records were gone before they were read.
+    pub kafka_data_loss: Counter,
     /// Records that brokers have acknowledged.
     pub kafka_records_written: Counter,
     cassandra_requests: ByOutcome<Histogram>,
@@ -70,6 +72,7 @@ impl Metrics {
             memory_refused: Counter::default(),
             kafka_consumers: Gauge::default(),
             kafka_records_read: Counter::default(),
+            kafka_data_loss: Counter::default(),
             kafka_records_written: Counter::default(),
             cassandra_requests: Family::new_with_constructor(histogram),
             cassandra_retries: Counter::default(),
@@ -91,6 +94,11 @@ impl Metrics {
         );
         registry.register("kafka_consumers", "Kafka consumers that are open", m.kafka_consumers.clone());
         registry.register("kafka_records_read", "Records read from Kafka", m.kafka_records_read.clone());
+        registry.register(
+            "kafka_data_loss",
+            "Times that records of a batch were gone from Kafka before a task read them",
+            m.kafka_data_loss.clone(),
+        );
         registry.register(
             "kafka_records_written",
             "Records that Kafka has acknowledged",

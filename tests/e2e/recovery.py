@@ -5,7 +5,8 @@ usage: tests/services/with-services.sh zookeeper -- python3 tests/e2e/recovery.p
 HEADWATER_BIN names the binary. The query writes numbers to Parquet files in batches of some hundred milliseconds, on two
 executors. Each scenario is repeated on one cluster, whose parts are started again in between; its figure is the longest
 time between two commits of the query, from the fault until three batches after it; the first line is what that is
-without a fault. At the end every number must be in the table once. Prints a table in Markdown.
+without a fault. `broker_away` has a Kafka and a query of its own. At the end every number must be in the table once.
+Prints a table in Markdown.
 """
 
 import argparse
@@ -13,9 +14,12 @@ import os
 import signal
 import statistics
 import time
+import unittest
 
 from cluster import Cluster, wait_until
+from cluster import produce as produce_records
 from failover import Pair, signal_to
+from services import Service
 
 SCENARIOS = {}
 
@@ -170,6 +174,51 @@ def failover_killed_zookeeper(repeat):
 @scenario("leader hung, `--ha zookeeper`")
 def failover_hung_zookeeper(repeat):
     return measure(repeat, lambda: Pair("recovery", ha=zookeeper()), depose(signal.SIGSTOP))
+
+
+@scenario("broker away until the query has failed five times: from the broker's return")
+def broker_away(repeat):
+    """A query of its own, from Kafka: every record that was produced must be in the table once."""
+    case = unittest.TestCase()
+    try:
+        kafka = Service(case, "kafka")
+        cluster = Cluster("recovery")
+        case.addCleanup(cluster.stop)
+        cluster.ok("topic", "create", "numbers", "--partitions", 4, "--kafka", kafka.address)
+        text = f"""CREATE TABLE numbers USING kafka OPTIONS ('kafka.bootstrap.servers' '{kafka.address}',
+                subscribe 'numbers', startingOffsets 'earliest', 'kafka.default.api.timeout.ms' '2000');
+            CREATE TABLE kept USING parquet OPTIONS (path '{(cluster.folder / "kept").as_uri()}');
+            CREATE FLOW keep AS INSERT INTO kept SELECT CAST(value AS STRING) AS value FROM STREAM(numbers);"""
+        cluster.ok("submit", cluster.file("numbers.sql", text), "--detach")
+        pauses, made = [], 0
+
+        def produce():
+            nonlocal made
+            produce_records(cluster, "numbers", [str(number) for number in range(made, made + 1000)])
+            made += 1000
+
+        def caught_up():
+            query = cluster.queries()["keep"]
+            return query["state"] == "WAITING" and query["lag"] == 0 and query["trouble"] is None
+
+        for _ in range(repeat):
+            produce()
+            wait_until("the query has caught up", caught_up)
+            kafka.kill()
+            failed = lambda: (cluster.queries()["keep"]["trouble"] or {}).get("attempts", 0) >= 5
+            wait_until("the query has failed five times", failed)
+            kafka.revive()
+            since = time.time()
+            wait_until("the query has recovered", lambda: cluster.queries()["keep"]["trouble"] is None)
+            pauses.append(time.time() - since)
+        produce()
+        wait_until("the query has caught up", caught_up)
+        cluster.ok("query", "stop", "keep")
+        [row] = cluster.sql("SELECT count(*) AS n, count(DISTINCT value) AS d FROM kept")
+        assert row["n"] == row["d"] == made, f"rows twice or missing: {row}, {made} were made"
+        return pauses, made
+    finally:
+        case.doCleanups()
 
 
 def main():

@@ -1,5 +1,7 @@
 """`headwater demo`: the whole pipeline in one process."""
 
+import json
+import os
 import re
 import time
 import unittest
@@ -37,6 +39,22 @@ class Demo(unittest.TestCase):
         result = headwater("demo", "--rows", "many")
         self.assertEqual(result.status, 2, str(result))
         self.assertIn("many", result.err)
+
+
+class Bench(unittest.TestCase):
+    needs = ("KAFKA_ADDRESS",)
+
+    def test_throughput_counts_every_row(self):
+        """Into a table, cold and warm; `--json` is one object."""
+        topic = f"bench_{os.urandom(4).hex()}"
+        options = ["--sink", "parquet", "--rows", ROWS, "--partitions", 2, "--runs", 2, "--topic", topic]
+        result = headwater("bench", *options, "--kafka", kafka(), "--json")
+        self.assertEqual(result.status, 0, str(result))
+        runs = json.loads(result.out)["runs"]
+        self.assertEqual([run["rows"] for run in runs], [ROWS, ROWS])
+        for run in runs:
+            for figure in ("rowsPerSecond", "rowsPerCpuSecond", "peakBytes", "firstBatchSeconds"):
+                self.assertGreater(run[figure], 0, run)
 
 
 class DemoOnServices(unittest.TestCase):

@@ -43,8 +43,12 @@ trap 'exit 143' TERM
 starts=()
 for service in "${services[@]}"; do
   name=$(variable "$service")
-  if [ -n "${!name:-}" ]; then "$here/wait.sh" "$service" "${!name}" &
-  else started+=("$service") && "$here/$service.sh" start "$run/$service" & fi
+  if [ -n "${!name:-}" ]; then
+    "$here/wait.sh" "$service" "${!name}" &
+  else
+    started+=("$service")
+    "$here/$service.sh" start "$run/$service" &
+  fi
   starts+=($!)
 done
 for i in "${!services[@]}"; do

@@ -147,19 +147,30 @@ fn statement(config: &ReaderConfig, projection: Option<&[usize]>, by_range: bool
     )
 }
 
-/// Values of each query that the descriptor asks for.
-fn queries(config: &ReaderConfig, descriptor: &Descriptor) -> Result<Vec<Raw>> {
+/// One execution of the statement.
+struct Query {
+    values: Raw,
+    /// A token of the range that it reads; none where the driver tells it from the key.
+    token: Option<i64>,
+}
+
+/// What the descriptor asks for.
+fn queries(config: &ReaderConfig, descriptor: &Descriptor) -> Result<Vec<Query>> {
     let with = |head: Vec<Vec<u8>>| Raw(head.into_iter().chain(config.filter.values.iter().cloned()).collect());
     match descriptor {
         Descriptor::Ranges(ranges) => Ok(ranges
             .iter()
-            .map(|range| with(vec![range.from.to_be_bytes().to_vec(), range.until.to_be_bytes().to_vec()]))
+            .map(|range| Query {
+                values: with(vec![range.from.to_be_bytes().to_vec(), range.until.to_be_bytes().to_vec()]),
+                token: Some(range.until),
+            })
             .collect()),
         Descriptor::Keys(keys) => keys
             .iter()
             .map(|key| {
                 let values = key.iter().map(|value| from_hex(value)).collect::<Option<Vec<_>>>();
-                values.map(with).ok_or_else(|| Error::internal("a cassandra descriptor's key is not hexadecimal"))
+                let query = values.map(|values| Query { values: with(values), token: None });
+                query.ok_or_else(|| Error::internal("a cassandra descriptor's key is not hexadecimal"))
             })
             .collect(),
     }
@@ -227,11 +238,16 @@ struct Pages {
 
 impl Pages {
     /// One page, and where the next begins.
-    async fn page(&self, values: &Raw, from: PagingState) -> Result<(QueryRowsResult, PagingStateResponse)> {
+    async fn page(
+        &self,
+        prepared: &PreparedStatement,
+        values: &Raw,
+        from: PagingState,
+    ) -> Result<(QueryRowsResult, PagingStateResponse)> {
         if let Some(throttle) = &self.requests {
             throttle.take(1).await;
         }
-        let request = || self.cluster.session().execute_single_page(&self.prepared, values, from.clone());
+        let request = || self.cluster.session().execute_single_page(prepared, values, from.clone());
         let ((result, next), _) = with_retries(&self.cluster.limiter, self.config.read.retries_max, true, request)
             .await
             .map_err(|failure| {
@@ -308,18 +324,22 @@ impl Scan {
     }
 
     /// Runs all queries, in turn, the first pages of some ahead.
-    async fn run(&mut self, queries: Vec<Raw>, out: &Out) -> Result<()> {
+    async fn run(&mut self, queries: Vec<Query>, out: &Out) -> Result<()> {
         let pages = Arc::clone(&self.pages);
         let mut first_pages = stream::iter(queries)
-            .map(|values| {
+            .map(|Query { values, token }| {
                 let pages = Arc::clone(&pages);
                 async move {
-                    let page = pages.page(&values, PagingState::start()).await;
-                    (values, page)
+                    let prepared = match token {
+                        Some(token) => pages.cluster.near_token(&pages.prepared, &pages.config.name, token),
+                        None => pages.prepared.clone(),
+                    };
+                    let page = pages.page(&prepared, &values, PagingState::start()).await;
+                    (prepared, values, page)
                 }
             })
             .buffered(self.concurrent);
-        while let Some((values, page)) = first_pages.next().await {
+        while let Some((prepared, values, page)) = first_pages.next().await {
             let (mut rows, mut next) = page?;
             loop {
                 if self.take(&rows, out).await?.is_break() {
@@ -327,7 +347,7 @@ impl Scan {
                 }
                 match next.into_paging_control_flow() {
                     ControlFlow::Break(()) => break,
-                    ControlFlow::Continue(state) => (rows, next) = pages.page(&values, state).await?,
+                    ControlFlow::Continue(state) => (rows, next) = pages.page(&prepared, &values, state).await?,
                 }
             }
         }

@@ -11,14 +11,16 @@ use scylla::client::execution_profile::ExecutionProfile;
 use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
 use scylla::client::{Compression as DriverCompression, PoolSize};
-use scylla::cluster::ClusterState;
+use scylla::cluster::{ClusterState, NodeRef};
 use scylla::errors::{
     ConnectionError, ConnectionPoolError, ConnectionSetupRequestErrorKind, DbError, ExecutionError, MetadataError,
     NewSessionError, PrepareError,
 };
-use scylla::policies::load_balancing::DefaultPolicy;
+use scylla::frame::response::result::TableSpec;
+use scylla::policies::load_balancing::{DefaultPolicy, FallbackPlan, LoadBalancingPolicy, RoutingInfo};
 use scylla::policies::retry::FallthroughRetryPolicy;
 use scylla::response::query_result::QueryResult;
+use scylla::routing::{Shard, Token};
 use scylla::statement::prepared::PreparedStatement;
 use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroUsize;
@@ -36,6 +38,9 @@ pub struct Cluster {
     pub label: String,
     /// Bounds the requests in flight of the whole process.
     pub limiter: Limiter,
+    /// Where requests go: to a replica where a key tells it, within the local data centre where there is one.
+    policy: Arc<dyn LoadBalancingPolicy>,
+    local_dc: Option<String>,
     prepared: Mutex<HashMap<String, Arc<OnceCell<PreparedStatement>>>>,
     /// By keyspace, with the cluster state that it was computed from.
     replicas: Mutex<HashMap<String, (Arc<ClusterState>, Arc<ReplicaMap>)>>,
@@ -73,11 +78,12 @@ async fn connect(connection: &Connection) -> Result<Arc<Cluster>> {
     if let Some(dc) = &connection.local_dc {
         policy = policy.prefer_datacenter(dc.clone()).permit_dc_failover(false);
     }
+    let policy = policy.build();
     let profile = ExecutionProfile::builder()
         .request_timeout(Some(Duration::from_millis(connection.request_timeout_ms)))
         // Retries are ours: bounded, with backoff, and counted.
         .retry_policy(Arc::new(FallthroughRetryPolicy))
-        .load_balancing_policy(policy.build())
+        .load_balancing_policy(Arc::clone(&policy))
         .build();
     let connect_timeout = Duration::from_millis(connection.connect_timeout_ms);
     let mut builder = SessionBuilder::new()
@@ -121,9 +127,49 @@ async fn connect(connection: &Connection) -> Result<Arc<Cluster>> {
         session,
         label,
         limiter: Limiter::default(),
+        policy,
+        local_dc: connection.local_dc.clone(),
         prepared: Mutex::default(),
         replicas: Mutex::default(),
     }))
+}
+
+/// Sends the requests for a range of tokens to one of the range's replicas, which saves a hop between nodes. The driver
+/// by itself knows the replicas of whole keys alone.
+#[derive(Debug)]
+struct NearToken {
+    table: TableName,
+    token: Token,
+    local_dc: Option<String>,
+    /// Of the session: when no replica is connected.
+    otherwise: Arc<dyn LoadBalancingPolicy>,
+}
+
+impl LoadBalancingPolicy for NearToken {
+    fn pick<'a>(
+        &'a self,
+        request: &'a RoutingInfo<'_>,
+        cluster: &'a ClusterState,
+    ) -> Option<(NodeRef<'a>, Option<Shard>)> {
+        let replica = cluster.get_keyspace(&self.table.keyspace).and_then(|keyspace| {
+            let table = TableSpec::borrowed(&self.table.keyspace, &self.table.table);
+            let dc = self.local_dc.as_deref();
+            let replicas = cluster.replica_locator().replicas_for_token(self.token, &keyspace.strategy, dc, &table);
+            replicas.choose_filtered(&mut rand::rng(), |(node, _)| node.is_connected())
+        });
+        match replica {
+            Some((node, shard)) => Some((node, Some(shard))),
+            None => self.otherwise.pick(request, cluster),
+        }
+    }
+
+    fn fallback<'a>(&'a self, request: &'a RoutingInfo<'_>, cluster: &'a ClusterState) -> FallbackPlan<'a> {
+        self.otherwise.fallback(request, cluster)
+    }
+
+    fn name(&self) -> String {
+        "NearToken".into()
+    }
 }
 
 fn unreachable(label: &str, why: impl std::fmt::Display) -> Error {
@@ -223,6 +269,18 @@ impl Cluster {
             })
         };
         cell.get_or_try_init(prepare).await.cloned()
+    }
+
+    /// The statement, sent to a node that holds the rows of this token.
+    pub fn near_token(&self, prepared: &PreparedStatement, table: &TableName, token: i64) -> PreparedStatement {
+        let mut prepared = prepared.clone();
+        prepared.set_load_balancing_policy(Some(Arc::new(NearToken {
+            table: table.clone(),
+            token: Token::new(token),
+            local_dc: self.local_dc.clone(),
+            otherwise: Arc::clone(&self.policy),
+        })));
+        prepared
     }
 
     /// Forgets a prepared statement: its table may have changed.
@@ -329,7 +387,7 @@ impl Cluster {
         }
         let ring = state.replica_locator().ring().iter().map(|(token, _)| token.value());
         let owners = ring.map(|token| {
-            let endpoints = state.get_token_endpoints(&name.keyspace, &name.table, scylla::routing::Token::new(token));
+            let endpoints = state.get_token_endpoints(&name.keyspace, &name.table, Token::new(token));
             (token, endpoints.iter().map(|(node, _)| node.host_id.as_u128()).collect())
         });
         let map = Arc::new(ReplicaMap::new(owners.collect()));

@@ -472,6 +472,7 @@ impl Job {
 
     /// Fails, or warns, as `failOnDataLoss` says.
     fn lost(&self, what: &str) -> Result<()> {
+        METRICS.kafka_data_loss.inc();
         if self.config.fail_on_data_loss {
             return Err(data_loss(what));
         }

@@ -9,6 +9,7 @@ use super::{Kafka, pool};
 use crate::connectors::{
     Connector, Limit, LimitContext, Offset, Options, ReadUntil, SinkContext, Source, WriteMode, WriteTask,
 };
+use crate::metrics::METRICS;
 use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, Int32Array, ListArray, StringArray};
 use arrow::datatypes::{DataType, Field, Int32Type, Int64Type, Schema, TimestampMicrosecondType};
 use arrow::record_batch::RecordBatch;
@@ -723,6 +724,7 @@ async fn age_out(cluster: &Cluster, topic: &str) -> i64 {
 async fn data_loss(cluster: &Cluster) {
     let topic = cluster.topic("loss", 1).await;
     let begin = age_out(cluster, &topic).await;
+    let losses = METRICS.kafka_data_loss.get();
     let config = |fail: &str| {
         let options = cluster.options(&[("subscribe", &topic), ("failOnDataLoss", fail)]);
         ReaderConfig::new(&SourceOptions::stream(&options).unwrap(), &query(), 1).to_json()
@@ -740,6 +742,7 @@ async fn data_loss(cluster: &Cluster) {
     // The log is shorter than the offset: the topic was made anew.
     let error = read(&config("true"), &descriptor(&topic, 0, 5000, 6000), Some(&[4])).await.unwrap_err();
     assert_eq!(error.class, "KAFKA_DATA_LOSS");
+    assert!(METRICS.kafka_data_loss.get() >= losses + 4);
 
     // The driver sees it too, from the offsets alone.
     let source = cluster.source(&[("subscribe", &topic)]).await;
