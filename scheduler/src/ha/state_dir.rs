@@ -32,7 +32,13 @@ impl StateDir {
     async fn read(&self, epoch: u64) -> Result<Look> {
         // One that cannot be read says nothing: a leader that lives overwrites it.
         let heartbeat = self.epochs.heartbeat(epoch).await?;
-        let heartbeat = heartbeat.and_then(|bytes| serde_json::from_slice::<Heartbeat>(&bytes).ok());
+        let heartbeat = heartbeat.and_then(|bytes| {
+            let read = serde_json::from_slice::<Heartbeat>(&bytes);
+            read.inspect_err(
+                |error| tracing::warn!(epoch, %error, "a leader's heartbeat cannot be read: it counts as silent"),
+            )
+            .ok()
+        });
         Ok(Look {
             epoch,
             beat: heartbeat.map(|heartbeat| heartbeat.beat),

@@ -246,7 +246,9 @@ fn sessions(aggregate: Aggregate, at: usize) -> Result<LogicalPlan> {
         }
     };
     let kept = input.schema().columns();
-    let column = |name: &str| Expr::Column(Column::new_unqualified(name));
+    let [reach, begins, number, first, last] =
+        ["__reach", "__begins", "__number", "__first", "__last"].map(|name| free_name(&input, name));
+    let column = |name: &String| Expr::Column(Column::new_unqualified(name));
     let own = Expr::Column(session.clone());
     let (start, end) = (get_field(own.clone(), "start"), get_field(own.clone(), "end"));
     let by_start = || vec![Sort::new(start.clone(), true, true)];
@@ -256,30 +258,28 @@ fn sessions(aggregate: Aggregate, at: usize) -> Result<LogicalPlan> {
     let before = rows(WindowFrameBound::Preceding(ScalarValue::UInt64(Some(1))));
     let so_far = rows(WindowFrameBound::CurrentRow);
     let everything = || WindowFrame::new(None);
-    let (reach, begins, number) = ("__reach", "__begins", "__number");
     let reached = LogicalPlanBuilder::from(input)
         .filter(own.clone().is_not_null())?
-        .window(vec![over(max_udaf(), end.clone(), others.clone(), by_start(), before).alias(reach)])?
+        .window(vec![over(max_udaf(), end.clone(), others.clone(), by_start(), before).alias(&reach)])?
         .build()?;
     let mut columns = columns_of(&reached);
-    columns.push(when(column(reach).gt_eq(start.clone()), lit(0_i64)).otherwise(lit(1_i64))?.alias(begins));
+    columns.push(when(column(&reach).gt_eq(start.clone()), lit(0_i64)).otherwise(lit(1_i64))?.alias(&begins));
     let numbered = LogicalPlanBuilder::from(reached)
         .project(columns)?
-        .window(vec![over(sum_udaf(), column(begins), others.clone(), by_start(), so_far).alias(number)])?
+        .window(vec![over(sum_udaf(), column(&begins), others.clone(), by_start(), so_far).alias(&number)])?
         .build()?;
     // A column of its own, so that the last windows are over what the first ones made.
     let columns = columns_of(&numbered);
     let mut same = others.clone();
-    same.push(column(number));
-    let (first, last) = ("__first", "__last");
+    same.push(column(&number));
     let whole = LogicalPlanBuilder::from(numbered)
         .project(columns)?
         .window(vec![
-            over(min_udaf(), start.clone(), same.clone(), vec![], everything()).alias(first),
-            over(max_udaf(), end.clone(), same, vec![], everything()).alias(last),
+            over(min_udaf(), start.clone(), same.clone(), vec![], everything()).alias(&first),
+            over(max_udaf(), end.clone(), same, vec![], everything()).alias(&last),
         ])?
         .build()?;
-    let merged = named_struct(vec![lit("start"), column(first), lit("end"), column(last)]);
+    let merged = named_struct(vec![lit("start"), column(&first), lit("end"), column(&last)]);
     let columns = kept.into_iter().map(|column| {
         if column == session {
             merged.clone().alias_qualified(session.relation.clone(), &session.name)

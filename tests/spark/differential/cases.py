@@ -346,6 +346,7 @@ window_keys: SELECT k % 2 AS odd, window.end AS e, sum(v) AS v FROM events GROUP
 window_time: SELECT window_time(w) AS t, v FROM (SELECT window(ts, '5 minutes') AS w, sum(v) AS v FROM events GROUP BY window(ts, '5 minutes'))
 session_keys: SELECT k % 2 AS odd, session_window.start AS s, session_window.end AS e, count(*) AS n FROM events GROUP BY k % 2, session_window(ts, '5 minutes')
 session_touch: SELECT session_window.start AS s, session_window.end AS e, sum(v) AS v FROM events GROUP BY session_window(ts, '239 seconds')
+session_names: SELECT session_window.start AS s, max(`__reach`) AS r, sum(`__first`) AS f FROM (SELECT ts, v AS `__reach`, k AS `__first` FROM events) GROUP BY session_window(ts, '5 minutes')
 window_wrong: SELECT window(ts, '5 minutes', '10 minutes') AS w FROM events
 hints: SELECT /*+ BROADCAST(d), REPARTITION(3) */ e.id FROM emp e JOIN dept d ON e.dept = d.dept
 fields_of_items: SELECT k, l.p AS p, get(l.q, 0) AS q, transform(l, i -> i.p + 1) AS t FROM nested
