@@ -530,6 +530,70 @@ grouping_sets_order: SELECT year, item, grouping_id() AS g FROM sales GROUP BY y
 pivot_qualified: SELECT * FROM sales s PIVOT (sum(s.amount) FOR quarter IN ('Q1', 'Q2'))
 unpivot_qualified: SELECT * FROM (SELECT 1 AS id, 10 AS a, 20 AS b) s UNPIVOT (v FOR name IN (s.a, s.b))
 """,
+    "report": """
+top_per_group: SELECT dept, name, pay FROM (SELECT *, row_number() OVER (PARTITION BY dept ORDER BY pay DESC NULLS LAST, id) AS r FROM emp) WHERE r <= 2
+qualify_like: WITH ranked AS (SELECT o_custkey, o_totalprice, rank() OVER (PARTITION BY o_custkey ORDER BY o_totalprice DESC) AS r FROM orders) SELECT c_name, o_totalprice FROM ranked JOIN customer ON o_custkey = c_custkey WHERE r = 1 AND o_totalprice > 3900
+share: SELECT item, amount, round(amount / sum(amount) OVER (PARTITION BY year) * 100, 2) AS share FROM sales
+running: SELECT o_orderdate, sum(o_totalprice) OVER (ORDER BY o_orderdate, o_orderkey ROWS BETWEEN 6 PRECEDING AND CURRENT ROW) AS week FROM orders WHERE o_custkey = 7
+by_month: SELECT date_trunc('month', o_orderdate) AS month, count(*) AS orders, sum(o_totalprice) AS total, avg(o_totalprice) AS mean FROM orders GROUP BY date_trunc('month', o_orderdate) HAVING count(*) > 7 ORDER BY month
+by_quarter: SELECT year(o_orderdate) AS y, quarter(o_orderdate) AS q, count(DISTINCT o_custkey) AS customers FROM orders GROUP BY 1, 2 ORDER BY 1, 2
+growth: WITH m AS (SELECT year(o_orderdate) AS y, sum(o_totalprice) AS total FROM orders GROUP BY 1) SELECT y, total, lag(total) OVER (ORDER BY y) AS before, total - lag(total, 1, 0) OVER (ORDER BY y) AS more FROM m ORDER BY y
+cohort: WITH first AS (SELECT o_custkey, min(o_orderdate) AS since FROM orders GROUP BY o_custkey) SELECT year(since) AS cohort, CAST(months_between(o_orderdate, since) / 12 AS INT) AS age, count(DISTINCT o.o_custkey) AS n FROM orders o JOIN first f ON o.o_custkey = f.o_custkey GROUP BY 1, 2
+gaps: SELECT o_custkey, datediff(o_orderdate, lag(o_orderdate) OVER (PARTITION BY o_custkey ORDER BY o_orderdate, o_orderkey)) AS days FROM orders WHERE o_custkey < 3
+sessions: SELECT k, ts, sum(fresh) OVER (ORDER BY ts ROWS UNBOUNDED PRECEDING) AS session FROM (SELECT k, ts, CASE WHEN ts - lag(ts) OVER (ORDER BY ts) < INTERVAL 5 MINUTES THEN 0 ELSE 1 END AS fresh FROM events WHERE ts IS NOT NULL)
+median_by: SELECT c_mktsegment, percentile_approx(o_totalprice, 0.5) AS m, count_if(o_totalprice > 2500) AS many FROM orders JOIN customer ON o_custkey = c_custkey GROUP BY c_mktsegment
+pivot_sums: SELECT * FROM (SELECT c_mktsegment, o_orderpriority, o_totalprice FROM orders JOIN customer ON o_custkey = c_custkey) PIVOT (sum(o_totalprice) AS total, count(1) AS n FOR o_orderpriority IN ('1-URGENT' AS urgent, '5-LOW' AS low))
+conditional: SELECT l_shipmode, sum(CASE WHEN l_discount > 0.05 THEN 1 ELSE 0 END) AS high, sum(IF(l_discount <= 0.05, l_quantity, NULL)) AS low, max(l_extendedprice) FILTER (WHERE l_returnflag = 'R') AS returned FROM lineitem GROUP BY l_shipmode
+exists_both: SELECT c_custkey FROM customer c WHERE EXISTS (SELECT 1 FROM orders o WHERE o.o_custkey = c.c_custkey AND o_totalprice > 4000) AND NOT EXISTS (SELECT 1 FROM orders o WHERE o.o_custkey = c.c_custkey AND o_orderpriority = '2-HIGH')
+exists_or: SELECT c_custkey FROM customer c WHERE c_acctbal > 900 OR EXISTS (SELECT 1 FROM orders o WHERE o.o_custkey = c.c_custkey AND o_totalprice > 4090)
+in_or: SELECT c_custkey FROM customer WHERE c_nationkey = 3 OR c_custkey IN (SELECT o_custkey FROM orders WHERE o_totalprice > 4080)
+not_in_or: SELECT c_custkey FROM customer WHERE c_nationkey = 3 OR c_custkey NOT IN (SELECT o_custkey FROM orders)
+in_case: SELECT c_custkey, CASE WHEN c_custkey IN (SELECT o_custkey FROM orders) THEN 'buys' ELSE 'looks' END AS kind FROM customer WHERE c_custkey > 26 AND c_custkey < 33
+in_select: SELECT id, dept IN (SELECT dept FROM dept) AS known FROM emp
+in_select_plain: SELECT id, dept IN (SELECT dept FROM dept WHERE dept IS NOT NULL) AS known FROM emp
+exists_select: SELECT d.dept, EXISTS (SELECT 1 FROM emp e WHERE e.dept = d.dept) AS used FROM dept d
+exists_having: SELECT dept, count(*) AS n FROM emp e GROUP BY dept HAVING count(*) > 1 AND dept IN (SELECT dept FROM dept)
+scalar_where: SELECT id, pay FROM emp e WHERE pay > (SELECT avg(pay) FROM emp f WHERE f.dept = e.dept)
+scalar_select: SELECT d.city, (SELECT max(pay) FROM emp e WHERE e.dept = d.dept) AS best, (SELECT count(*) FROM emp) AS everybody FROM dept d
+scalar_order: SELECT c_custkey FROM customer c ORDER BY (SELECT count(*) FROM orders o WHERE o.o_custkey = c.c_custkey) DESC, c_custkey LIMIT 5
+union_totals: SELECT dept, sum(pay) AS pay FROM emp GROUP BY dept UNION ALL SELECT 'total', sum(pay) FROM emp
+rollup_labels: SELECT coalesce(item, 'all items') AS item, CASE WHEN grouping(year) = 1 THEN 'all years' ELSE CAST(year AS STRING) END AS year, sum(amount) AS s FROM sales GROUP BY ROLLUP (year, item)
+dedupe: SELECT * EXCEPT (r) FROM (SELECT *, row_number() OVER (PARTITION BY name ORDER BY hired DESC) AS r FROM emp) WHERE r = 1
+latest_json: SELECT k, get_json_object(j, '$.b.c[2].d') AS d, from_json(j, 'a STRING, f DOUBLE, g BOOLEAN').* FROM js WHERE k <> 3
+exploded: SELECT k, pos, col.p, upper(col.q) AS q FROM nested LATERAL VIEW OUTER posexplode(l) t AS pos, col
+exploded_sum: SELECT k, sum(x) AS s, collect_list(x) AS xs FROM nested LATERAL VIEW explode(a) t AS x GROUP BY k
+map_rows: SELECT k, key, value FROM nested LATERAL VIEW explode(m) t AS key, value
+words: SELECT word, count(*) AS n FROM (SELECT explode(split(lower(trim(s)), '[^a-z0-9]+')) AS word FROM strs) WHERE word <> '' GROUP BY word ORDER BY n DESC, word
+transform_filter: SELECT k, transform(filter(a, x -> x IS NOT NULL), (x, i) -> x * 10 + i) AS t, aggregate(filter(a, x -> x > 1), 0, (acc, x) -> acc + x) AS s FROM nested
+array_of: SELECT dept, sort_array(collect_list(named_struct('pay', pay, 'name', name)), false) AS people FROM emp WHERE pay IS NOT NULL GROUP BY dept
+struct_fields: SELECT dept, max(named_struct('pay', pay, 'name', name)).name AS best FROM emp WHERE dept IS NOT NULL GROUP BY dept
+string_report: SELECT printf('%-8s|%6.2f|%05d', coalesce(name, '-'), coalesce(pay, 0), id) AS line FROM emp
+buckets: SELECT width_bucket(o_totalprice, 1000, 4200, 4) AS b, ntile(3) OVER (ORDER BY min(o_totalprice)) AS t, count(*) AS n FROM orders GROUP BY 1
+first_last: SELECT DISTINCT dept, first_value(name) OVER w AS a, last_value(name) OVER w AS b, nth_value(name, 2) OVER w AS c FROM emp WINDOW w AS (PARTITION BY dept ORDER BY id ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING)
+calendar: SELECT d, dayofweek(d) AS w, weekofyear(d) AS y, last_day(d) AS l, date_format(d, 'EEE, d MMM yyyy') AS t FROM (SELECT explode(sequence(DATE'2024-12-28', DATE'2025-01-02')) AS d)
+fill_days: WITH days AS (SELECT explode(sequence(DATE'2024-01-01', DATE'2024-01-03')) AS day), n AS (SELECT CAST(ts AS DATE) AS day, count(*) AS n FROM events GROUP BY 1) SELECT days.day, coalesce(n, 0) AS n FROM days LEFT JOIN n ON days.day = n.day ORDER BY 1
+age: SELECT name, floor(months_between(DATE'2024-03-01', hired) / 12) AS years, add_months(hired, 3) AS probation, make_date(year(hired) + 1, 1, 1) AS next FROM emp WHERE hired IS NOT NULL
+null_safe_diff: SELECT a.id, a.pay, b.pay AS other FROM emp a FULL JOIN (SELECT id + 1 AS id, pay FROM emp) b ON a.id <=> b.id WHERE NOT (a.pay <=> b.pay)
+recursive: WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t WHERE n < 5) SELECT sum(n) AS s, count(*) AS n FROM t
+cte_twice: WITH big AS (SELECT * FROM orders WHERE o_totalprice > 3500) SELECT a.o_custkey, count(*) AS n FROM big a JOIN big b ON a.o_custkey = b.o_custkey AND a.o_orderkey < b.o_orderkey GROUP BY a.o_custkey
+intersect_counts: SELECT count(*) AS n FROM (SELECT o_custkey FROM orders WHERE o_totalprice > 3000 INTERSECT SELECT o_custkey FROM orders WHERE o_totalprice < 1500)
+anti_dates: SELECT c_custkey, c_name FROM customer LEFT ANTI JOIN (SELECT o_custkey FROM orders WHERE o_orderdate >= DATE'1997-01-01') r ON c_custkey = o_custkey WHERE c_custkey < 30
+correlated_limit: SELECT d.dept, t.name FROM dept d JOIN LATERAL (SELECT name FROM emp e WHERE e.dept = d.dept ORDER BY pay DESC NULLS LAST, id LIMIT 2) t
+decimal_maths: SELECT sum(l_extendedprice * (1 - l_discount) * (1 + l_tax)) AS charge, avg(l_extendedprice * l_discount) AS a, sum(l_quantity) / count(*) AS q FROM lineitem
+percent_rank: SELECT id, round(percent_rank() OVER (ORDER BY pay), 3) AS p, round(cume_dist() OVER (ORDER BY pay), 3) AS c, dense_rank() OVER (ORDER BY pay DESC) AS d FROM emp
+range_frame: SELECT id, count(*) OVER (ORDER BY pay RANGE BETWEEN 15 PRECEDING AND 15 FOLLOWING) AS near FROM emp
+range_days: SELECT id, count(*) OVER (ORDER BY hired RANGE BETWEEN INTERVAL 365 DAYS PRECEDING AND CURRENT ROW) AS year FROM emp
+case_insensitive: SELECT E.ID, e.Name AS NAME FROM Emp E WHERE e.DEPT = 'eng' ORDER BY E.Pay, e.ID
+having_alias: SELECT dept AS d, avg(pay) AS mean FROM emp GROUP BY d HAVING mean > 60 ORDER BY mean
+lateral_alias: SELECT id, pay * 12 AS yearly, yearly * 0.3 AS tax, yearly - tax AS net FROM emp WHERE id < 4
+group_all: SELECT dept, active, count(*) AS n FROM emp GROUP BY ALL ORDER BY ALL
+order_expr: SELECT name, pay FROM emp ORDER BY length(coalesce(name, '')) DESC, pay * -1, id LIMIT 4
+offset: SELECT id FROM emp ORDER BY id DESC LIMIT 2 OFFSET 1
+values_join: SELECT e.id, v.label FROM emp e JOIN VALUES ('eng', 'Engineering'), ('ops', 'Operations') AS v(code, label) ON e.dept = v.code
+count_tuples: SELECT count(DISTINCT dept, active) AS n, count(DISTINCT dept) AS d, count(DISTINCT id, name) FILTER (WHERE id > 2) AS f FROM emp
+two_sums: SELECT sum(i), sum(CAST(i AS BIGINT)), avg(i), avg(CAST(i AS DOUBLE)) FROM nums WHERE i < 100
+nested_agg: SELECT dept, sum(sum(pay)) OVER (ORDER BY dept NULLS LAST) AS running, rank() OVER (ORDER BY count(*) DESC) AS r FROM emp GROUP BY dept
+""",
     "join": """
 inner: SELECT e.id, d.city FROM emp e JOIN dept d ON e.dept = d.dept
 left: SELECT e.id, d.city FROM emp e LEFT JOIN dept d ON e.dept = d.dept
