@@ -1,5 +1,6 @@
-//! Plan nodes on the wire: one arm for each node of ours, behind a magic; everything else is Ballista's.
+//! Plan nodes and expressions on the wire: one arm for each of ours, behind a magic; everything else is Ballista's.
 
+use crate::functions::closed::ClosedCall;
 use crate::operators::one_task::OneTaskExec;
 use crate::operators::placed::PlacedExec;
 use crate::operators::sink::SinkExec;
@@ -9,6 +10,9 @@ use datafusion::common::internal_err;
 use datafusion::error::Result;
 use datafusion::execution::TaskContext;
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF, WindowUDF};
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr_common::physical_expr::proto_decode::PhysicalExprDecodeCtx;
+use datafusion::physical_expr_common::physical_expr::proto_encode::PhysicalExprEncodeCtx;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion_proto::physical_plan::{PhysicalExtensionCodec, PhysicalProtoConverterExtension};
 use datafusion_proto::protobuf::{LogicalPlanNode, PhysicalPlanNode};
@@ -25,8 +29,9 @@ const PLACED: u8 = b'P';
 const SOURCE_SCAN: u8 = b'R';
 const SINK: u8 = b'W';
 const ONE_TASK: u8 = b'1';
+const CLOSED_CALL: u8 = b'C';
 
-/// Encodes Headwater's plan nodes, and Ballista's through it.
+/// Encodes Headwater's plan nodes and expressions, and Ballista's through it.
 #[derive(Debug, Default)]
 pub struct HeadwaterPhysicalCodec {
     ballista: BallistaPhysicalExtensionCodec,
@@ -79,6 +84,34 @@ impl PhysicalExtensionCodec for HeadwaterPhysicalCodec {
             return Ok(());
         }
         self.ballista.try_encode(node, buf, converter)
+    }
+    fn try_decode_expr(
+        &self,
+        buf: &[u8],
+        inputs: &[Arc<dyn PhysicalExpr>],
+        ctx: &PhysicalExprDecodeCtx<'_>,
+    ) -> Result<Arc<dyn PhysicalExpr>> {
+        match buf.strip_prefix(MAGIC.as_slice()) {
+            Some([CLOSED_CALL, rest @ ..]) => Ok(Arc::new(ClosedCall::decode(rest, inputs, ctx)?)),
+            Some(other) => {
+                internal_err!("unknown expression {:?}: do all processes run the same version?", other.first())
+            }
+            None => self.ballista.try_decode_expr(buf, inputs, ctx),
+        }
+    }
+    fn try_encode_expr(
+        &self,
+        node: &Arc<dyn PhysicalExpr>,
+        buf: &mut Vec<u8>,
+        ctx: &PhysicalExprEncodeCtx<'_>,
+    ) -> Result<()> {
+        let Some(call) = node.downcast_ref::<ClosedCall>() else {
+            return self.ballista.try_encode_expr(node, buf, ctx);
+        };
+        buf.extend_from_slice(MAGIC);
+        buf.push(CLOSED_CALL);
+        buf.extend_from_slice(&call.encode(ctx)?);
+        Ok(())
     }
     fn try_decode_udf(&self, name: &str, buf: &[u8]) -> Result<Arc<ScalarUDF>> {
         self.ballista.try_decode_udf(name, buf)

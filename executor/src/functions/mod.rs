@@ -11,6 +11,7 @@ pub mod avro;
 pub mod binary_to_string;
 pub mod bind;
 pub mod cast;
+pub mod closed;
 pub mod coercion;
 pub mod collections;
 pub mod crypto;

@@ -7,7 +7,7 @@ use crate::sql::grouping::Grouping;
 use crate::sql::operators::SparkOperators;
 use crate::sql::physical::{ONE_TASK_BYTES, parse_bytes};
 use crate::sql::placed::{PlaceFunctions, PlacedPlanner};
-use crate::sql::rules::{BINARY_TO_STRING, CheapFirst, LimitsOfMemory, ShareExpensive, SparkCasts};
+use crate::sql::rules::{BINARY_TO_STRING, CheapFirst, CloseCalls, LimitsOfMemory, ShareExpensive, SparkCasts};
 use crate::sql::semantics::SparkSemantics;
 use crate::sql::series;
 use crate::sql::subqueries::Subqueries;
@@ -24,6 +24,8 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::logical_expr::execution_props::ExecutionProps;
 use datafusion::optimizer::OptimizerRule;
 use datafusion::optimizer::analyzer::type_coercion::TypeCoercion;
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::prelude::SessionConfig;
 use headwater_executor::connectors::Options;
 use headwater_proto::error::{Error, Result};
@@ -156,8 +158,7 @@ fn common_state() -> SessionState {
     .with_type_planner(Arc::new(SparkTypePlanner))
     .with_query_planner(Arc::new(PlacedPlanner))
     .with_optimizer_rules(optimizer_rules())
-    .with_physical_optimizer_rule(Arc::new(CheapFirst))
-    .with_physical_optimizer_rule(Arc::new(LimitsOfMemory));
+    .with_physical_optimizer_rules(physical_optimizer_rules());
     builder.expr_planners().get_or_insert_with(Vec::new).insert(0, Arc::new(SparkOperators));
     let tables = builder.table_functions().get_or_insert_default();
     for name in series::NAMES {
@@ -185,6 +186,15 @@ fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     let mut rules = ballista_default_optimizer_rules();
     let place = rules.iter().position(|rule| rule.name() == "push_down_filter").map_or(rules.len(), |found| found + 1);
     rules.insert(place, Arc::new(ShareExpensive));
+    rules
+}
+
+/// DataFusion's rules between ours: the first makes expressions fit to be moved.
+fn physical_optimizer_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
+    let mut rules = PhysicalOptimizer::new().rules;
+    rules.insert(0, Arc::new(CloseCalls));
+    rules.push(Arc::new(CheapFirst));
+    rules.push(Arc::new(LimitsOfMemory));
     rules
 }
 

@@ -5,6 +5,8 @@
 //! - [`ShareExpensive`] (optimizer, after filters are pushed down): parsing a payload costs more than everything else that a stateless query
 //!   does. DataFusion pushes filters below projections and so writes the parse twice, once in the filter and once above
 //!   it; this computes it once, below the filter.
+//! - [`CloseCalls`] (physical optimizer, first): calls of functions that take functions hold what they take, before
+//!   DataFusion brings them to other nodes.
 //! - [`CheapFirst`] (physical optimizer, last): what can be filtered without the parse is filtered before it. It is
 //!   not for the logical plan, since DataFusion's physical rules merge filters across a projection and so would undo
 //!   the other rule.
@@ -30,8 +32,11 @@ use datafusion::physical_expr_common::physical_expr::is_volatile;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::filter::{FilterExec, FilterExecBuilder};
+use datafusion::physical_plan::joins::utils::JoinFilter;
+use datafusion::physical_plan::joins::{NestedLoopJoinExec, NestedLoopJoinExecBuilder};
 use datafusion::physical_plan::limit::LocalLimitExec;
-use datafusion::physical_plan::projection::ProjectionExec;
+use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
+use headwater_executor::functions::closed::{ClosedCall, close};
 use headwater_executor::functions::native::WITH_CONTEXT;
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
@@ -245,6 +250,73 @@ fn expensive<'a>(exprs: impl IntoIterator<Item = &'a Expr>) -> Vec<Expr> {
     found
 }
 
+/// Closes calls of functions that take functions ([`ClosedCall`]) in the nodes whose expressions other rules bring to
+/// nodes with other columns. In any other node they stay as they are: rules keep the columns of its input.
+#[derive(Debug, Default)]
+pub struct CloseCalls;
+
+impl PhysicalOptimizerRule for CloseCalls {
+    fn name(&self) -> &str {
+        "close_calls"
+    }
+
+    fn schema_check(&self) -> bool {
+        true
+    }
+
+    fn optimize(&self, plan: Arc<dyn ExecutionPlan>, _: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
+        plan.transform_up(|plan| {
+            Ok(match with_closed_calls(&plan)? {
+                Some(rewritten) => Transformed::yes(rewritten),
+                None => Transformed::no(plan),
+            })
+        })
+        .map(|rewritten| rewritten.data)
+    }
+}
+
+fn with_closed_calls(plan: &Arc<dyn ExecutionPlan>) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+    if let Some(projection) = plan.downcast_ref::<ProjectionExec>() {
+        let input = projection.input();
+        let schema = input.schema();
+        let mut found = false;
+        let columns = projection.expr().iter().map(|column| {
+            let closed = close(&column.expr, &schema)?;
+            found |= closed.transformed;
+            Ok(ProjectionExpr { expr: closed.data, alias: column.alias.clone() })
+        });
+        let columns = columns.collect::<Result<Vec<_>>>()?;
+        if !found {
+            return Ok(None);
+        }
+        // With its metadata, as DataFusion planned it.
+        let schema = projection.schema();
+        let projection = ProjectionExec::try_new_with_schema_metadata(columns, Arc::clone(input), &schema)?;
+        return Ok(Some(Arc::new(projection)));
+    }
+    if let Some(filter) = plan.downcast_ref::<FilterExec>() {
+        let predicate = close(filter.predicate(), &filter.input().schema())?;
+        if !predicate.transformed {
+            return Ok(None);
+        }
+        let filter = FilterExecBuilder::from(filter).with_predicate(predicate.data).build()?;
+        return Ok(Some(Arc::new(filter)));
+    }
+    if let Some(join) = plan.downcast_ref::<NestedLoopJoinExec>()
+        && let Some(filter) = join.filter()
+    {
+        let condition = close(filter.expression(), filter.schema())?;
+        if !condition.transformed {
+            return Ok(None);
+        }
+        let (columns, schema) = (filter.column_indices().to_vec(), Arc::clone(filter.schema()));
+        let filter = JoinFilter::new(condition.data, columns, schema);
+        let join = NestedLoopJoinExecBuilder::from(join).with_filter(Some(filter)).build()?;
+        return Ok(Some(Arc::new(join)));
+    }
+    Ok(None)
+}
+
 /// Makes limits of scans of memory nodes of their own: a task gets its part of such a scan made anew, without the limit.
 #[derive(Debug, Default)]
 pub struct LimitsOfMemory;
@@ -336,5 +408,6 @@ fn cheap_first(filter: &FilterExec) -> Result<Option<Arc<dyn ExecutionPlan>>> {
 fn computes_expensive(expr: &Arc<dyn PhysicalExpr>) -> bool {
     expr.downcast_ref::<ScalarFunctionExpr>()
         .is_some_and(|function| EXPENSIVE.contains(&function.name().trim_end_matches(WITH_CONTEXT)))
+        || expr.downcast_ref::<ClosedCall>().is_some_and(|closed| computes_expensive(closed.call()))
         || expr.children().into_iter().any(computes_expensive)
 }

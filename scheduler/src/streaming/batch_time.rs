@@ -12,6 +12,7 @@ use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::filter::{FilterExec, FilterExecBuilder};
 use datafusion::physical_plan::projection::ProjectionExec;
+use headwater_executor::functions::closed::ClosedCall;
 use headwater_proto::error::{Error, Result};
 use std::sync::Arc;
 
@@ -23,12 +24,23 @@ fn is_time(expr: &Arc<dyn PhysicalExpr>) -> bool {
 }
 
 fn has_time(expr: &Arc<dyn PhysicalExpr>) -> bool {
-    is_time(expr) || expr.children().into_iter().any(has_time)
+    is_time(expr)
+        || expr.downcast_ref::<ClosedCall>().is_some_and(|closed| has_time(closed.call()))
+        || expr.children().into_iter().any(has_time)
 }
 
 fn replaced(expr: &Arc<dyn PhysicalExpr>, time: &Arc<dyn PhysicalExpr>) -> PlanResult<Arc<dyn PhysicalExpr>> {
     let with_time = Arc::clone(expr).transform_up(|expr| {
-        Ok(if is_time(&expr) { Transformed::yes(Arc::clone(time)) } else { Transformed::no(expr) })
+        if is_time(&expr) {
+            return Ok(Transformed::yes(Arc::clone(time)));
+        }
+        if let Some(closed) = expr.downcast_ref::<ClosedCall>()
+            && has_time(closed.call())
+        {
+            let closed: Arc<dyn PhysicalExpr> = Arc::new(closed.with_call(replaced(closed.call(), time)?));
+            return Ok(Transformed::yes(closed));
+        }
+        Ok(Transformed::no(expr))
     })?;
     Ok(with_time.data)
 }

@@ -228,6 +228,24 @@ impl Bench {
     }
 }
 
+/// The plan as an executor gets it.
+fn travelled(plan: &Arc<dyn ExecutionPlan>) -> Arc<dyn ExecutionPlan> {
+    let codec = HeadwaterPhysicalCodec::default();
+    let bytes = physical_plan_to_bytes_with_extension_codec(Arc::clone(plan), &codec).expect("encodes");
+    let registry = crate::session::function_registry();
+    let context = TaskContext::new(
+        None,
+        "executor".into(),
+        SessionConfig::new(),
+        registry.scalar_functions,
+        registry.higher_order_functions,
+        registry.aggregate_functions,
+        registry.window_functions,
+        Arc::new(RuntimeEnv::default()),
+    );
+    physical_plan_from_bytes_with_extension_codec(&bytes, &context, &codec).expect("decodes")
+}
+
 fn text_of(plan: &Arc<dyn ExecutionPlan>) -> String {
     displayable(plan.as_ref()).indent(true).to_string()
 }
@@ -745,6 +763,46 @@ async fn aggregates_and_frames_are_sparks() {
         .await;
 }
 
+/// Variables of lambdas stay variables, wherever the plan is rewritten and whatever columns are there.
+#[tokio::test]
+async fn lambdas_keep_their_variables() {
+    let mut bench = Bench::new().await;
+    let t = "VALUES (1, 'p', array(3, NULL), array(named_struct('p', 5, 'q', 'u'))), (2, 'q', NULL, NULL) \
+             AS t(k, s, a, l)";
+    let r = "(SELECT * FROM VALUES (3), (7) AS r(n)) r";
+    let cases: Vec<(String, &[&str])> = vec![
+        (format!("SELECT transform(a, x -> x + 1) AS c FROM {t}"), &["[4, ]", ""]),
+        (format!("SELECT transform(A, (X, i) -> x + I + K) AS c FROM {t}"), &["[4, ]", ""]),
+        (format!("SELECT filter(a, k -> k > 1) AS c FROM {t}"), &["[3]", ""]),
+        (format!("SELECT transform(l, i -> i.p + 1) AS c FROM {t}"), &["[6]", ""]),
+        (format!("SELECT aggregate(filter(a, x -> x IS NOT NULL), k, (p, x) -> p + x) AS c FROM {t}"), &["4", ""]),
+        (format!("SELECT transform(a, x -> exists(a, y -> y = x)) AS c FROM {t}"), &["[true, ]", ""]),
+        (format!("SELECT CASE WHEN k = 1 THEN size(filter(a, x -> x > k)) ELSE 0 END AS c FROM {t}"), &["1", "0"]),
+        (format!("SELECT k AS c FROM (SELECT k, a FROM {t}) WHERE exists(a, x -> x = 3)"), &["1"]),
+        (
+            format!(
+                "SELECT transform(a, x -> x + b) AS c FROM (SELECT a, get(transform(a, y -> y * k), 0) AS b FROM {t}) u"
+            ),
+            &["[6, ]", ""],
+        ),
+        // Conditions of joins whose parts DataFusion would compute below the join.
+        (format!("SELECT t.k AS c FROM {t} JOIN {r} ON exists(t.a, x -> x = r.n)"), &["1"]),
+        (format!("SELECT t.k AS c FROM {t} JOIN {r} ON exists(t.a, x -> x = r.n AND x > t.k)"), &["1"]),
+        (format!("SELECT t.k AS c FROM {t} JOIN {r} ON exists(t.a, x -> x > 2) = (t.k > r.n - 6)"), &["1"]),
+    ];
+    for (text, expect) in cases {
+        let Planned::Rows(plan) = bench.run(&text).await else { panic!("{text}") };
+        let state = bench.planner.state(&bench.session.conf).expect("state");
+        let plan = state.create_physical_plan(&plan).await.unwrap_or_else(|e| panic!("{text}\n{e}"));
+        for plan in [travelled(&plan), plan] {
+            let shown = text_of(&plan);
+            let batches = collect(plan, state.task_ctx()).await.unwrap_or_else(|e| panic!("{text}\n{shown}{e}"));
+            let table = pretty_format_batches(&batches).expect("prints").to_string();
+            assert_eq!(lines(&table), expect, "{text}\n{shown}");
+        }
+    }
+}
+
 #[test]
 fn patterns_are_sparks() {
     let check = |pattern: &str, name: &str, expect: bool| {
@@ -799,20 +857,7 @@ async fn plans_travel() {
          FROM STREAM(users_created)) WHERE data.age > 3 AND topic = 'users'"
     );
     let flow = bench.flow(&format!("CREATE FLOW f AS INSERT INTO nowhere {query}")).await.expect("plans");
-    let codec = HeadwaterPhysicalCodec::default();
-    let bytes = physical_plan_to_bytes_with_extension_codec(Arc::clone(&flow.plan), &codec).expect("encodes");
-    let registry = crate::session::function_registry();
-    let context = TaskContext::new(
-        None,
-        "executor".into(),
-        SessionConfig::new(),
-        registry.scalar_functions,
-        registry.higher_order_functions,
-        registry.aggregate_functions,
-        registry.window_functions,
-        Arc::new(RuntimeEnv::default()),
-    );
-    let again = physical_plan_from_bytes_with_extension_codec(&bytes, &context, &codec).expect("decodes");
+    let again = travelled(&flow.plan);
     assert_eq!(text_of(&again), text_of(&flow.plan));
     assert_eq!(again.schema(), flow.schema);
 }
@@ -954,6 +999,18 @@ async fn streams_have_the_time_of_the_batch() {
     let (one, two) = (put(1000), put(2000));
     assert!(!one.contains("batch_time") && one != two, "{one}\n{two}");
     assert_eq!(one, put(1000));
+    // In a lambda too.
+    let flow = bench
+        .flow(
+            "CREATE FLOW f AS INSERT INTO nowhere \
+             SELECT transform(split(topic, ','), x -> concat(x, date_format(now(), 'yyyy'))) AS z \
+             FROM STREAM(users_created)",
+        )
+        .await
+        .expect("plans");
+    assert!(text_of(&flow.plan).contains("batch_time"), "{}", text_of(&flow.plan));
+    let put = text_of(&crate::streaming::batch_time::put(flow.plan, 1000).expect("is put"));
+    assert!(!put.contains("batch_time"), "{put}");
 }
 
 #[tokio::test]
