@@ -7,7 +7,7 @@ use crate::sql::grouping::Grouping;
 use crate::sql::operators::SparkOperators;
 use crate::sql::physical::{ONE_TASK_BYTES, parse_bytes};
 use crate::sql::placed::{PlaceFunctions, PlacedPlanner};
-use crate::sql::rules::{BINARY_TO_STRING, CheapFirst, LimitsOfMemory, ShareExpensive, SparkCasts};
+use crate::sql::rules::{BINARY_TO_STRING, CheapFirst, LimitsOfMemory, ShareExpensive, SparkCasts, WholeRightSides};
 use crate::sql::semantics::SparkSemantics;
 use crate::sql::series;
 use crate::sql::subqueries::Subqueries;
@@ -157,7 +157,8 @@ fn common_state() -> SessionState {
     .with_query_planner(Arc::new(PlacedPlanner))
     .with_optimizer_rules(optimizer_rules())
     .with_physical_optimizer_rule(Arc::new(CheapFirst))
-    .with_physical_optimizer_rule(Arc::new(LimitsOfMemory));
+    .with_physical_optimizer_rule(Arc::new(LimitsOfMemory))
+    .with_physical_optimizer_rule(Arc::new(WholeRightSides));
     builder.expr_planners().get_or_insert_with(Vec::new).insert(0, Arc::new(SparkOperators));
     let tables = builder.table_functions().get_or_insert_default();
     for name in series::NAMES {

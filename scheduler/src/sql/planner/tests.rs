@@ -745,6 +745,23 @@ async fn aggregates_and_frames_are_sparks() {
         .await;
 }
 
+/// Tasks cannot tell each other which rows of the left side found a match.
+#[tokio::test]
+async fn a_join_without_equality_tells_of_each_row_once() {
+    let mut bench = Bench::new().await;
+    let many = "(SELECT x FROM VALUES (3), (4), (5), (6) t(x) UNION ALL SELECT x FROM VALUES (7), (8), (9) t(x)) r";
+    let text = format!("SELECT a, x FROM VALUES (1) l(a) LEFT JOIN {many} ON a > x");
+    let Planned::Rows(plan) = bench.run(&text).await else { panic!("{text}") };
+    let mut state = bench.planner.state(&bench.session.conf).expect("state");
+    let planned = state.create_physical_plan(&plan).await.expect("plans");
+    let shown = text_of(&planned);
+    assert!(shown.contains("NestedLoopJoinExec: join_type=Left,"), "{shown}");
+    assert!(shown.contains("CoalescePartitionsExec"), "{shown}");
+    state.config_mut().options_mut().optimizer.enable_round_robin_repartition = true;
+    let planned = state.create_physical_plan(&plan).await.expect("plans");
+    assert!(!text_of(&planned).contains("CoalescePartitionsExec"), "one process needs none");
+}
+
 #[test]
 fn patterns_are_sparks() {
     let check = |pattern: &str, name: &str, expect: bool| {
