@@ -710,6 +710,10 @@ async fn aggregates_and_frames_are_sparks() {
         ("SELECT mode(col, true) AS a FROM VALUES (-10), (0), (10) t(col)".into(), &["-10"]),
         ("SELECT mode() WITHIN GROUP (ORDER BY col) AS a FROM VALUES (-10), (0), (10) t(col)".into(), &["-10"]),
         ("SELECT mode() WITHIN GROUP (ORDER BY col DESC) AS a FROM VALUES (-10), (0), (10) t(col)".into(), &["10"]),
+        (
+            "SELECT count(DISTINCT x, y) AS a FROM VALUES (1, 2), (1, 2), (1, NULL), (NULL, 2), (2, 2) t(x, y)".into(),
+            &["2"],
+        ),
         ("SELECT max_by(DISTINCT x, y) AS a FROM VALUES (NULL, 10), (1, 5) t(x, y)".into(), &[""]),
         ("SELECT max_by(x, y) AS a FROM VALUES ('a', 1), ('b', 1) t(x, y)".into(), &["b"]),
         (
@@ -858,7 +862,10 @@ async fn columns_are_named_as_in_spark() {
         ("SELECT DISTINCT upper(topic) FROM users_created ORDER BY upper(topic)", "upper(topic)"),
         ("SELECT upper(topic) FROM users_created GROUP BY upper(topic) HAVING upper(topic) > 'A'", "upper(topic)"),
         ("SELECT topic FROM users_created u ORDER BY u.offset DESC", "topic"),
-        ("SELECT EXISTS (SELECT 1), 1 NOT IN (SELECT 1) FROM users_created", "exists(), (NOT (1 IN (listquery())))"),
+        (
+            "SELECT EXISTS (SELECT 1), 1 NOT IN (SELECT 1), count(DISTINCT topic, offset) FROM users_created",
+            "exists(), (NOT (1 IN (listquery()))), count(DISTINCT topic, offset)",
+        ),
     ];
     for (text, expect) in cases {
         let Planned::Rows(plan) = bench.run(text).await else { panic!("{text}") };
