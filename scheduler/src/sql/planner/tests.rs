@@ -714,6 +714,22 @@ async fn aggregates_and_frames_are_sparks() {
             "SELECT count(DISTINCT x, y) AS a FROM VALUES (1, 2), (1, 2), (1, NULL), (NULL, 2), (2, 2) t(x, y)".into(),
             &["2"],
         ),
+        (
+            "SELECT concat(sum(x), ' ', sum(CAST(x AS DOUBLE)), ' ', sum(CAST(x AS DECIMAL(12,2)))) AS a \
+             FROM VALUES (1), (2) t(x)"
+                .into(),
+            &["3 3.0 3.00"],
+        ),
+        (
+            "SELECT concat(sum(x) OVER (), ' ', sum(CAST(x AS DOUBLE)) OVER ()) AS a FROM VALUES (1), (2) t(x)".into(),
+            &["3 3.0"; 2],
+        ),
+        (
+            "SELECT sum(CAST(x AS DOUBLE)) AS a FROM VALUES (1, 1), (2, 9), (3, 5) t(k, x) GROUP BY k \
+             HAVING sum(CAST(x AS DOUBLE)) > 2 ORDER BY sum(CAST(x AS DOUBLE)) DESC, sum(x)"
+                .into(),
+            &["9.0", "5.0"],
+        ),
         ("SELECT max_by(DISTINCT x, y) AS a FROM VALUES (NULL, 10), (1, 5) t(x, y)".into(), &[""]),
         ("SELECT max_by(x, y) AS a FROM VALUES ('a', 1), ('b', 1) t(x, y)".into(), &["b"]),
         (
