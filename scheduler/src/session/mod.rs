@@ -4,10 +4,13 @@ use crate::sql::catalog::TableDefinition;
 use crate::sql::event_windows::EventWindows;
 use crate::sql::generators::Generators;
 use crate::sql::grouping::Grouping;
+use crate::sql::marks::Marks;
 use crate::sql::operators::SparkOperators;
 use crate::sql::physical::{ONE_TASK_BYTES, parse_bytes};
 use crate::sql::placed::{PlaceFunctions, PlacedPlanner};
-use crate::sql::rules::{BINARY_TO_STRING, CheapFirst, CloseCalls, LimitsOfMemory, ShareExpensive, SparkCasts};
+use crate::sql::rules::{
+    BINARY_TO_STRING, CheapFirst, CloseCalls, LimitsOfMemory, ShareExpensive, SparkCasts, WholeRightSides,
+};
 use crate::sql::semantics::SparkSemantics;
 use crate::sql::series;
 use crate::sql::subqueries::Subqueries;
@@ -181,11 +184,16 @@ fn common_state() -> SessionState {
     builder.build()
 }
 
-/// Ballista's rules, and ours right after the one that it undoes: later ones hide what the filter computes.
+/// Ballista's rules, and ours: [`Marks`] before the one that would join subqueries otherwise, [`ShareExpensive`] right
+/// after the one that it undoes, since later ones hide what the filter computes.
 fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     let mut rules = ballista_default_optimizer_rules();
-    let place = rules.iter().position(|rule| rule.name() == "push_down_filter").map_or(rules.len(), |found| found + 1);
-    rules.insert(place, Arc::new(ShareExpensive));
+    let place =
+        |rules: &[Arc<dyn OptimizerRule + Send + Sync>], name: &str| rules.iter().position(|rule| rule.name() == name);
+    let joins = place(&rules, "decorrelate_predicate_subquery").unwrap_or(0);
+    rules.insert(joins, Arc::new(Marks));
+    let filters = place(&rules, "push_down_filter").map_or(rules.len(), |found| found + 1);
+    rules.insert(filters, Arc::new(ShareExpensive));
     rules
 }
 
@@ -195,6 +203,7 @@ fn physical_optimizer_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync
     rules.insert(0, Arc::new(CloseCalls));
     rules.push(Arc::new(CheapFirst));
     rules.push(Arc::new(LimitsOfMemory));
+    rules.push(Arc::new(WholeRightSides));
     rules
 }
 

@@ -24,6 +24,7 @@ pub mod insert;
 pub mod item_names;
 pub mod joins;
 pub mod literals;
+pub mod marks;
 pub mod multisets;
 pub mod names;
 pub mod operators;

@@ -3,12 +3,15 @@
 use super::dialect::UNSIGNED_SHIFT;
 use super::functions;
 use arrow::datatypes::{DataType, Field, FieldRef};
+use datafusion::common::tree_node::TreeNode;
 use datafusion::common::{Column, DFSchema, TableReference};
 use datafusion::error::Result;
 use datafusion::functions::core::expr_fn::get_field;
 use datafusion::functions_nested::array_transform::array_transform_higher_order_function;
 use datafusion::logical_expr::expr::{HigherOrderFunction, Lambda, LambdaVariable};
-use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr, RawFieldAccessExpr};
+use datafusion::logical_expr::planner::{
+    ExprPlanner, PlannerResult, RawAggregateExpr, RawBinaryExpr, RawFieldAccessExpr, RawWindowExpr,
+};
 use datafusion::logical_expr::{Expr, ExprSchemable, GetFieldAccess, cast, lit};
 use datafusion::sql::sqlparser::ast::BinaryOperator;
 use headwater_executor::functions::arithmetic::Op;
@@ -47,6 +50,19 @@ impl ExprPlanner for SparkOperators {
             }
         };
         Ok(PlannerResult::Planned(binary(spark, left, right, schema)))
+    }
+
+    fn plan_aggregate(&self, mut call: RawAggregateExpr) -> Result<PlannerResult<RawAggregateExpr>> {
+        // What these are of is compared with the keys.
+        if !["grouping", "grouping_id"].contains(&call.func.name()) {
+            call.args = call.args.into_iter().map(with_casts_named).collect();
+        }
+        Ok(PlannerResult::Original(call))
+    }
+
+    fn plan_window(&self, mut call: RawWindowExpr) -> Result<PlannerResult<RawWindowExpr>> {
+        call.args = call.args.into_iter().map(with_casts_named).collect();
+        Ok(PlannerResult::Original(call))
     }
 
     fn plan_extract(&self, args: Vec<Expr>) -> Result<PlannerResult<Vec<Expr>>> {
@@ -137,6 +153,17 @@ impl ExprPlanner for SparkOperators {
         }
         Ok(PlannerResult::Planned(expr))
     }
+}
+
+/// An argument under a name that tells of its casts. DataFusion's names do not, and so `sum(a)` and `sum(CAST(a AS DOUBLE))`
+/// would be two columns of one name. Constants stay what they are.
+fn with_casts_named(argument: Expr) -> Expr {
+    let is_cast = |expr: &Expr| Ok(matches!(expr, Expr::Cast(_) | Expr::TryCast(_)));
+    if !argument.any_column_refs() || !argument.exists(is_cast).is_ok_and(|found| found) {
+        return argument;
+    }
+    let name = argument.to_string();
+    argument.alias(name)
 }
 
 /// Beside a BOOLEAN text is one: DataFusion's types of comparisons are asked for before Spark's casts are there.

@@ -10,13 +10,15 @@
 //! - [`CheapFirst`] (physical optimizer, last): what can be filtered without the parse is filtered before it. It is
 //!   not for the logical plan, since DataFusion's physical rules merge filters across a projection and so would undo
 //!   the other rule.
+//! - [`WholeRightSides`] (physical optimizer, last): joins without equality tell of each row once, however many tasks
+//!   there are.
 
 use arrow::datatypes::DataType;
 use datafusion::catalog::memory::{DataSourceExec, MemorySourceConfig};
 use datafusion::common::Result;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::common::{Column, DFSchema};
+use datafusion::common::{Column, DFSchema, JoinType};
 use datafusion::logical_expr::expr::{Cast, ScalarFunction, TryCast};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
@@ -30,12 +32,13 @@ use datafusion::physical_expr::{
 };
 use datafusion::physical_expr_common::physical_expr::is_volatile;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
-use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::filter::{FilterExec, FilterExecBuilder};
 use datafusion::physical_plan::joins::utils::JoinFilter;
 use datafusion::physical_plan::joins::{NestedLoopJoinExec, NestedLoopJoinExecBuilder};
 use datafusion::physical_plan::limit::LocalLimitExec;
 use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, replace_children_if_necessary};
 use headwater_executor::functions::closed::{ClosedCall, close};
 use headwater_executor::functions::native::WITH_CONTEXT;
 use std::collections::{BTreeSet, HashSet};
@@ -340,6 +343,44 @@ impl PhysicalOptimizerRule for LimitsOfMemory {
                 return Ok(Transformed::no(plan));
             };
             Ok(Transformed::yes(Arc::new(LocalLimitExec::new(unlimited, limit)) as Arc<dyn ExecutionPlan>))
+        })
+        .map(|rewritten| rewritten.data)
+    }
+}
+
+/// Gives a join without equality that tells what becomes of the rows of its left side all rows of the right one at once.
+///
+/// Every task of a stage has the whole left side and its part of the right one. Threads of a process tell each other what
+/// they found, tasks cannot: each would tell of every row.
+#[derive(Debug, Default)]
+pub struct WholeRightSides;
+
+impl PhysicalOptimizerRule for WholeRightSides {
+    fn name(&self) -> &str {
+        "whole_right_sides"
+    }
+
+    fn schema_check(&self) -> bool {
+        true
+    }
+
+    fn optimize(&self, plan: Arc<dyn ExecutionPlan>, config: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
+        // Only plans that are one task have it: see `sql::physical`.
+        if config.optimizer.enable_round_robin_repartition {
+            return Ok(plan);
+        }
+        plan.transform_up(|plan| {
+            let Some(join) = plan.downcast_ref::<NestedLoopJoinExec>() else { return Ok(Transformed::no(plan)) };
+            let of_left = matches!(
+                join.join_type(),
+                JoinType::Left | JoinType::LeftSemi | JoinType::LeftAnti | JoinType::LeftMark | JoinType::Full
+            );
+            if !of_left || join.right().output_partitioning().partition_count() == 1 {
+                return Ok(Transformed::no(plan));
+            }
+            let left = Arc::clone(join.left());
+            let right: Arc<dyn ExecutionPlan> = Arc::new(CoalescePartitionsExec::new(Arc::clone(join.right())));
+            replace_children_if_necessary(plan, vec![left, right]).map(Transformed::yes)
         })
         .map(|rewritten| rewritten.data)
     }

@@ -551,6 +551,13 @@ not_in_or: SELECT c_custkey FROM customer WHERE c_nationkey = 3 OR c_custkey NOT
 in_case: SELECT c_custkey, CASE WHEN c_custkey IN (SELECT o_custkey FROM orders) THEN 'buys' ELSE 'looks' END AS kind FROM customer WHERE c_custkey > 26 AND c_custkey < 33
 in_select: SELECT id, dept IN (SELECT dept FROM dept) AS known FROM emp
 in_select_plain: SELECT id, dept IN (SELECT dept FROM dept WHERE dept IS NOT NULL) AS known FROM emp
+in_nulls: SELECT id, dept IN (SELECT dept FROM dept) AS a, dept NOT IN (SELECT dept FROM dept) AS b, dept NOT IN (SELECT dept FROM dept WHERE dept IS NOT NULL) AS c FROM emp
+not_in_or_nulls: SELECT id FROM emp WHERE id = 1 OR dept NOT IN (SELECT dept FROM dept)
+in_null: SELECT NULL IN (SELECT 1) AS a, NULL IN (SELECT 1 WHERE false) AS b, 1 IN (SELECT NULL) AS c, 1 NOT IN (SELECT 2) AS d
+in_counts: SELECT d.dept, 2 IN (SELECT count(*) FROM emp e WHERE e.dept = d.dept) AS two, 0 IN (SELECT count(*) FROM emp e WHERE e.dept = d.dept) AS none FROM dept d
+exists_not: SELECT id, NOT EXISTS (SELECT 1 FROM dept d WHERE d.dept = e.dept) AS a, EXISTS (SELECT 1 FROM dept d WHERE d.size > e.id) AS b, EXISTS (SELECT 1 FROM dept WHERE size > 100) AS c FROM emp e
+exists_outer: SELECT e.id, d.city FROM emp e LEFT JOIN dept d ON e.dept = d.dept AND EXISTS (SELECT 1 FROM sales s WHERE s.amount > d.size)
+exists_less: SELECT d.dept FROM dept d WHERE EXISTS (SELECT 1 FROM emp e WHERE e.pay > d.size * 8)
 exists_select: SELECT d.dept, EXISTS (SELECT 1 FROM emp e WHERE e.dept = d.dept) AS used FROM dept d
 exists_having: SELECT dept, count(*) AS n FROM emp e GROUP BY dept HAVING count(*) > 1 AND dept IN (SELECT dept FROM dept)
 scalar_where: SELECT id, pay FROM emp e WHERE pay > (SELECT avg(pay) FROM emp f WHERE f.dept = e.dept)

@@ -728,6 +728,26 @@ async fn aggregates_and_frames_are_sparks() {
         ("SELECT mode(col, true) AS a FROM VALUES (-10), (0), (10) t(col)".into(), &["-10"]),
         ("SELECT mode() WITHIN GROUP (ORDER BY col) AS a FROM VALUES (-10), (0), (10) t(col)".into(), &["-10"]),
         ("SELECT mode() WITHIN GROUP (ORDER BY col DESC) AS a FROM VALUES (-10), (0), (10) t(col)".into(), &["10"]),
+        (
+            "SELECT count(DISTINCT x, y) AS a FROM VALUES (1, 2), (1, 2), (1, NULL), (NULL, 2), (2, 2) t(x, y)".into(),
+            &["2"],
+        ),
+        (
+            "SELECT concat(sum(x), ' ', sum(CAST(x AS DOUBLE)), ' ', sum(CAST(x AS DECIMAL(12,2)))) AS a \
+             FROM VALUES (1), (2) t(x)"
+                .into(),
+            &["3 3.0 3.00"],
+        ),
+        (
+            "SELECT concat(sum(x) OVER (), ' ', sum(CAST(x AS DOUBLE)) OVER ()) AS a FROM VALUES (1), (2) t(x)".into(),
+            &["3 3.0"; 2],
+        ),
+        (
+            "SELECT sum(CAST(x AS DOUBLE)) AS a FROM VALUES (1, 1), (2, 9), (3, 5) t(k, x) GROUP BY k \
+             HAVING sum(CAST(x AS DOUBLE)) > 2 ORDER BY sum(CAST(x AS DOUBLE)) DESC, sum(x)"
+                .into(),
+            &["9.0", "5.0"],
+        ),
         ("SELECT max_by(DISTINCT x, y) AS a FROM VALUES (NULL, 10), (1, 5) t(x, y)".into(), &[""]),
         ("SELECT max_by(x, y) AS a FROM VALUES ('a', 1), ('b', 1) t(x, y)".into(), &["b"]),
         (
@@ -803,6 +823,86 @@ async fn lambdas_keep_their_variables() {
     }
 }
 
+/// `IN` and `EXISTS` where they are no conditions by themselves. What SQL does not know is FALSE, as in Spark.
+#[tokio::test]
+async fn subqueries_are_values() {
+    let mut bench = Bench::new().await;
+    let three = "FROM VALUES (1), (2), (NULL) t(a)";
+    let some = "(SELECT x FROM VALUES (1), (5) u(x))";
+    let unknown = "(SELECT x FROM VALUES (1), (NULL) u(x))";
+    let none = "(SELECT x FROM VALUES (1) u(x) WHERE x > 5)";
+    let same = "(SELECT y FROM VALUES (1, 1), (1, NULL), (2, 9) u(x, y) WHERE u.x = t.a)";
+    let cases: Vec<(String, &[&str])> = vec![
+        (format!("SELECT a, a IN {some} AS v {three} ORDER BY a"), &["| false", "1 | true", "2 | false"]),
+        (format!("SELECT a, a IN {unknown} AS v {three} ORDER BY a"), &["| false", "1 | true", "2 | false"]),
+        (format!("SELECT a, a IN {none} AS v {three} ORDER BY a"), &["| false", "1 | false", "2 | false"]),
+        (format!("SELECT a, a NOT IN {some} AS v {three} ORDER BY a"), &["| false", "1 | false", "2 | true"]),
+        (format!("SELECT a, NOT a IN {some} AS v {three} ORDER BY a"), &["| false", "1 | false", "2 | true"]),
+        (format!("SELECT a, a NOT IN {unknown} AS v {three} ORDER BY a"), &["| false", "1 | false", "2 | false"]),
+        (format!("SELECT a, a NOT IN {none} AS v {three} ORDER BY a"), &["| true", "1 | true", "2 | true"]),
+        (format!("SELECT a, a IN {same} AS v {three} ORDER BY a"), &["| false", "1 | true", "2 | false"]),
+        (format!("SELECT a, a NOT IN {same} AS v {three} ORDER BY a"), &["| true", "1 | false", "2 | true"]),
+        (format!("SELECT a, 9 NOT IN {same} AS v {three} ORDER BY a"), &["| true", "1 | false", "2 | false"]),
+        (format!("SELECT 5 IN {some} AS v"), &["true"]),
+        (format!("SELECT 2 NOT IN {unknown} AS v"), &["false"]),
+        (format!("SELECT NULL IN {some} AS v"), &[""]),
+        (format!("SELECT NULL IN {none} AS v"), &["false"]),
+        (format!("SELECT EXISTS {some} AS v {three}"), &["true"; 3]),
+        (format!("SELECT NOT EXISTS {none} AS v {three}"), &["true"; 3]),
+        (
+            format!("SELECT a, CASE WHEN EXISTS {same} THEN 'yes' ELSE 'no' END AS v {three} ORDER BY a"),
+            &["| no", "1 | yes", "2 | yes"],
+        ),
+        (
+            format!("SELECT a, EXISTS (SELECT 1 FROM VALUES (2) u(x) WHERE u.x >= t.a) AS v {three} ORDER BY a"),
+            &["| false", "1 | true", "2 | true"],
+        ),
+        (
+            "SELECT a, a IN (SELECT count(*) FROM VALUES (1), (1) u(x) WHERE u.x = t.a) AS v \
+             FROM VALUES (0), (1), (2) t(a) ORDER BY a"
+                .into(),
+            &["0 | true", "1 | false", "2 | false"],
+        ),
+        (format!("SELECT a AS v {three} WHERE a = 2 OR a NOT IN {unknown}"), &["2"]),
+        (format!("SELECT a AS v {three} WHERE a = 2 OR a IN {unknown} ORDER BY a"), &["1", "2"]),
+        (format!("SELECT a AS v {three} GROUP BY a HAVING a IN {some} OR count(*) > 5"), &["1"]),
+        (format!("SELECT sum(CASE WHEN a IN {some} THEN 10 ELSE 1 END) AS v {three}"), &["12"]),
+        (format!("SELECT count(*) FILTER (WHERE NOT EXISTS {same}) AS v {three}"), &["1"]),
+        (
+            format!("SELECT a, count(*) OVER (PARTITION BY a IN {some}) AS v {three} ORDER BY a"),
+            &["| 2", "1 | 1", "2 | 2"],
+        ),
+        (
+            format!("SELECT a, b {three} LEFT JOIN (SELECT 1 AS b) s ON a > 0 AND a NOT IN {some} ORDER BY a"),
+            &["|", "1 |", "2 | 1"],
+        ),
+        (
+            format!("SELECT a, b {three} JOIN (SELECT 1 AS b) s ON a = b + 1 OR a IN {some} ORDER BY a"),
+            &["1 | 1", "2 | 1"],
+        ),
+    ];
+    for (text, expect) in cases {
+        assert_eq!(lines(&bench.rows(&text).await), expect, "{text}");
+    }
+}
+
+/// Tasks cannot tell each other which rows of the left side found a match.
+#[tokio::test]
+async fn a_join_without_equality_tells_of_each_row_once() {
+    let mut bench = Bench::new().await;
+    let many = "(SELECT x FROM VALUES (3), (4), (5), (6) t(x) UNION ALL SELECT x FROM VALUES (7), (8), (9) t(x)) r";
+    let text = format!("SELECT a, x FROM VALUES (1) l(a) LEFT JOIN {many} ON a > x");
+    let Planned::Rows(plan) = bench.run(&text).await else { panic!("{text}") };
+    let mut state = bench.planner.state(&bench.session.conf).expect("state");
+    let planned = state.create_physical_plan(&plan).await.expect("plans");
+    let shown = text_of(&planned);
+    assert!(shown.contains("NestedLoopJoinExec: join_type=Left,"), "{shown}");
+    assert!(shown.contains("CoalescePartitionsExec"), "{shown}");
+    state.config_mut().options_mut().optimizer.enable_round_robin_repartition = true;
+    let planned = state.create_physical_plan(&plan).await.expect("plans");
+    assert!(!text_of(&planned).contains("CoalescePartitionsExec"), "one process needs none");
+}
+
 #[test]
 fn patterns_are_sparks() {
     let check = |pattern: &str, name: &str, expect: bool| {
@@ -836,6 +936,10 @@ async fn columns_are_named_as_in_spark() {
         ("SELECT DISTINCT upper(topic) FROM users_created ORDER BY upper(topic)", "upper(topic)"),
         ("SELECT upper(topic) FROM users_created GROUP BY upper(topic) HAVING upper(topic) > 'A'", "upper(topic)"),
         ("SELECT topic FROM users_created u ORDER BY u.offset DESC", "topic"),
+        (
+            "SELECT EXISTS (SELECT 1), 1 NOT IN (SELECT 1), count(DISTINCT topic, offset) FROM users_created",
+            "exists(), (NOT (1 IN (listquery()))), count(DISTINCT topic, offset)",
+        ),
     ];
     for (text, expect) in cases {
         let Planned::Rows(plan) = bench.run(text).await else { panic!("{text}") };
