@@ -182,23 +182,24 @@ class Ledger(IngestCase):
             {"kind": "wrong_types", "pages": [2], "positions": [0, 7]},
             {"kind": "missing_id", "pages": [3], "positions": [5]},
             {"kind": "duplicate", "pages": [4], "positions": [9]},
+            {"kind": "zero_character", "pages": [5], "positions": [4]},
         )
         arguments = self.arguments(5_000, "--keep-raw", page_size=1_000, seed="headwater")
         watched = self.cluster.run(*arguments)
         self.assertEqual(watched.status, 0, str(watched))
         self.assertEqual(watched.out.strip(), self.run_id)
-        self.assertIn("FINISHED: 5,000 fetched, 4,996 staged, 4,996 published, 4 rejected", watched.err)
+        self.assertIn("FINISHED: 5,000 fetched, 4,995 staged, 4,995 published, 5 rejected", watched.err)
         run = self.status()
-        self.assert_ledger(run, 5_000, rejected=4)
-        self.assertEqual(sum(run["rejectedByReason"].values()), 4, run)
-        self.assertGreaterEqual(len(run["rejectedByReason"]), 3, run)
+        self.assert_ledger(run, 5_000, rejected=5)
+        self.assertEqual(sum(run["rejectedByReason"].values()), 5, run)
+        self.assertGreaterEqual(len(run["rejectedByReason"]), 4, run)
         self.assert_records()
         self.assert_no_secrets()
 
         # The same request is the same run, and asks the API for nothing.
         again = json.loads(self.cluster.ok(*arguments, "--json").splitlines()[-1])
         self.assertEqual((again["state"], again["startedAt"]), ("FINISHED", run["startedAt"]))
-        self.assert_ledger(again, 5_000, rejected=4)
+        self.assert_ledger(again, 5_000, rejected=5)
         # Another is refused, with what differs.
         refusal = self.cluster.refused(*self.arguments(4_000, "--keep-raw", page_size=1_000, seed="headwater"))
         self.assertIn("INGEST_RUN_EXISTS", refusal)
@@ -212,12 +213,12 @@ class Ledger(IngestCase):
         listed = json.loads(self.cluster.ok("ingest", "list", "--json"))
         self.assertIn(self.run_id, [entry["runId"] for entry in listed])
         self.assertIn(self.run_id, self.cluster.ok("ingest", "list"))
-        self.assertIn("4,996", self.cluster.ok("ingest", "status", self.run_id))
+        self.assertIn("4,995", self.cluster.ok("ingest", "status", self.run_id))
         api = json.loads(self.cluster.get("/api/v1/ingest"))
-        self.assertEqual([entry for entry in api if entry["runId"] == self.run_id][0]["published"], 4_996)
+        self.assertEqual([entry for entry in api if entry["runId"] == self.run_id][0]["published"], 4_995)
         self.assertEqual(json.loads(self.cluster.get(f"/api/v1/ingest/{self.run_id.replace(' ', '%20')}"))["state"], "FINISHED")
         metrics = self.cluster.get("/metrics")
-        self.assertIn(f'headwater_ingest_published_users{{run="{self.run_id}"}} 4996', metrics)
+        self.assertIn(f'headwater_ingest_published_users{{run="{self.run_id}"}} 4995', metrics)
         self.assertIn(f'headwater_ingest_active{{run="{self.run_id}"}} 0', metrics)
 
         # Staging is a table like any other.
@@ -227,7 +228,7 @@ class Ledger(IngestCase):
             f"CREATE TABLE `{table}` USING postgres OPTIONS (url '{self.database.url}', dbtable 'headwater.users')",
         )
         rows = self.cluster.sql(f"SELECT count(*) AS users, count(DISTINCT id) AS ids FROM `{table}` WHERE published_at IS NOT NULL")
-        self.assertEqual(rows, [{"users": 4_996, "ids": 4_996}])
+        self.assertEqual(rows, [{"users": 4_995, "ids": 4_995}])
 
     def assert_records(self):
         """Each record is the row of staging, its key the id."""

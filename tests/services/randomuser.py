@@ -33,6 +33,7 @@ Control, as JSON:
     wrong_types         at `positions`, name.first is a number
     missing_id          at `positions`, login.uuid is null
     duplicate           at `positions`, the id of the user before (of the last one, at 0)
+    zero_character      at `positions`, name.first has one in it
 """
 
 import argparse
@@ -56,7 +57,7 @@ NATIONALITIES = set("AU BR CA CH DE DK ES FI FR GB IE IN IR MX NL NO NZ RS TR UA
 CACHED_BODIES = 256
 KINDS = {
     "429", "500", "error", "cut", "drip", "slow", "hang", "reset", "html", "one", "first_page",
-    "wrong_types", "missing_id", "duplicate",
+    "wrong_types", "missing_id", "duplicate", "zero_character",
 }  # fmt: skip
 
 
@@ -113,7 +114,7 @@ class Service:
                     return self.bodies[key]
         texts = self.texts(seed, page, results, nats)
         kind = fault["kind"] if fault else None
-        if kind in ("wrong_types", "missing_id", "duplicate"):
+        if kind in ("wrong_types", "missing_id", "duplicate", "zero_character"):
             for position in fault.get("positions", [0]):
                 if position >= len(texts):
                     continue
@@ -122,6 +123,8 @@ class Service:
                     user["name"]["first"] = 7
                 elif kind == "missing_id":
                     user["login"]["uuid"] = None
+                elif kind == "zero_character":
+                    user["name"]["first"] = "A\0B"
                 else:
                     user["login"]["uuid"] = json.loads(texts[position - 1])["login"]["uuid"]
                 texts[position] = json.dumps(user, ensure_ascii=False)

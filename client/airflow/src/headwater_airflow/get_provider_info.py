@@ -28,7 +28,7 @@ CONNECTION_FIELDS: dict[str, Any] = {
     },
     "web_url": {
         "label": "Web address",
-        "description": "As a browser reaches the scheduler's HTTP port; empty: http://SCHEDULER:4040",
+        "description": "Where links lead: the HTTP API (JSON), as a browser reaches it; empty: http://SCHEDULER:4040",
         "schema": {"type": ["string", "null"]},
     },
     "timeout_s": {

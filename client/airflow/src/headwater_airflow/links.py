@@ -10,7 +10,7 @@ LINK_KEY = "headwater_link"
 
 
 class HeadwaterLink(BaseOperatorLink):
-    """The scheduler's page of an ingest run or a streaming query."""
+    """To what the scheduler's HTTP API says of an ingest run or a streaming query: JSON, there is no page of it."""
 
     name = "Headwater"
 

@@ -62,11 +62,11 @@ class Settings:
         return f"sc://{_bracketed(self.host)}:{port}" + ("/;use_ssl=true" if self.use_tls else "")
 
     def query_url(self, query_id: str) -> str:
-        """Where a browser sees a streaming query."""
+        """Where the scheduler's HTTP API shows a streaming query, as JSON."""
         return f"{self._web}/api/v1/queries/{quote(query_id, safe='')}"
 
     def ingest_url(self, run_id: str) -> str:
-        """Where a browser sees an ingest run."""
+        """Where the scheduler's HTTP API shows an ingest run, as JSON."""
         return f"{self._web}/api/v1/ingest/{quote(run_id, safe='')}"
 
     @property

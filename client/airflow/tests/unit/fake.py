@@ -54,6 +54,8 @@ class FakeScheduler(
         self.reports: dict[str, list[dict[str, Any]]] = {}
         self.query_state = "RUNNING"
         self.submits: list[query_pb2.SubmitRequest] = []
+        # What a submit is refused with.
+        self.refusal: tuple[grpc.StatusCode, str] | None = None
         self.sql: list[query_pb2.SqlRequest] = []
         self.answers: list[query_pb2.SqlResponse] = []
         self.sql_hangs = False
@@ -196,6 +198,8 @@ class FakeScheduler(
     def Submit(self, request, context):
         with self.changed:
             self.submits.append(request)
+            if self.refusal is not None:
+                context.abort(*self.refusal)
             if "CREATE FLOW" not in request.sql:
                 return query_pb2.SubmitResponse(messages=["nothing to do"])
             name = request.name or request.sql.split("CREATE FLOW", 1)[1].split()[0]

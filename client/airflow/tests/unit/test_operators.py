@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 
+import grpc
 import pyarrow as pa
 import pytest
 from airflow.providers.common.compat.sdk import (
@@ -266,25 +267,44 @@ def test_a_retried_submit_finds_its_query(scheduler, context):
 
 @pytest.mark.skipif(not DURABLE, reason="Airflow 2 does not remember what a try submitted")
 @pytest.mark.parametrize("deferrable", [False, True])
-def test_a_submit_killed_before_it_knew_the_answer(scheduler, context, monkeypatch, deferrable):
+@pytest.mark.parametrize("loss", [KeyboardInterrupt(), HeadwaterError("Socket closed")], ids=["killed", "cut off"])
+def test_a_submit_that_never_knew_the_answer(scheduler, context, monkeypatch, deferrable, loss):
     from headwater_airflow.client import Client
 
     submitted = Client.submit
 
-    def killed(self, request):
+    def lost(self, request):
         submitted(self, request)
-        raise KeyboardInterrupt
+        raise loss
 
     with monkeypatch.context() as patch:
-        patch.setattr(Client, "submit", killed)
-        with pytest.raises(KeyboardInterrupt):
+        patch.setattr(Client, "submit", lost)
+        with pytest.raises(type(loss)):
             submit(wait_for="none", deferrable=deferrable).execute(context())
-    submit(wait_for="none", deferrable=deferrable).execute(context(2))
+    # A try that is refused for something else knows no more.
+    scheduler.refusal = (grpc.StatusCode.UNAVAILABLE, "[SOME_CLASS] table s is away")
+    with pytest.raises(HeadwaterError, match="s is away"):
+        submit(wait_for="none", deferrable=deferrable).execute(context(2))
+    scheduler.refusal = None
+    submit(wait_for="none", deferrable=deferrable).execute(context(3))
     assert scheduler.calls == ["submit users", "stop users", "submit users"]
     # That try knew: what runs by now in that name is somebody else's.
     scheduler.set_query("users", "RUNNING", run_id="somebody else's")
     with pytest.raises(HeadwaterError, match="running already"):
-        submit(wait_for="none", deferrable=deferrable, application=FLOW + " WHERE y").execute(context(3))
+        submit(wait_for="none", deferrable=deferrable, application=FLOW + " WHERE y").execute(context(4))
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
+@pytest.mark.parametrize("code", [grpc.StatusCode.NOT_FOUND, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL])
+def test_what_somebody_starts_after_a_refusal_is_left_alone(scheduler, context, deferrable, code):
+    scheduler.refusal = (code, "[SOME_CLASS] table s is away")
+    with pytest.raises(HeadwaterError, match="s is away"):
+        submit(wait_for="none", deferrable=deferrable).execute(context())
+    scheduler.refusal = None
+    scheduler.add_query("users")
+    with pytest.raises(HeadwaterError, match="running already"):
+        submit(wait_for="none", deferrable=deferrable).execute(context(2))
+    assert scheduler.calls == []
 
 
 @pytest.mark.skipif(not DURABLE, reason="Airflow 2 does not remember what a try submitted")

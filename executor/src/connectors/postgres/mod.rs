@@ -36,6 +36,8 @@ use datafusion::catalog::TableProvider;
 use headwater_proto::error::{Error, Result};
 use std::sync::Arc;
 
+pub use options::literal;
+
 /// Our name of the format.
 const FORMAT: &str = "postgres";
 

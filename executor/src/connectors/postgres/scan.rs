@@ -148,7 +148,7 @@ impl Scan {
         let mut conn = self.database.get().await?;
         if let Some(statement) = &self.config.session_init {
             // By itself: what it did stays, whatever becomes of the read.
-            let done = self.database.in_time(async { Ok(conn.batch_execute(statement).await?) }).await;
+            let done = self.database.in_time(conn.initialize(statement)).await;
             done.map_err(|failure| {
                 let failed = self.failed(failure);
                 let message = format!("option sessionInitStatement: {}", failed.error.message);

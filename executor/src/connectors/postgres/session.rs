@@ -96,6 +96,8 @@ impl Drop for Parts {
 pub struct Conn {
     parts: Option<Parts>,
     database: Arc<Database>,
+    /// Its session is no longer as new.
+    own: bool,
 }
 
 impl Deref for Conn {
@@ -110,8 +112,18 @@ impl Conn {
         self.parts.as_mut().expect("only keep takes the parts, and the connection with them")
     }
 
+    /// Runs a statement of the user's, which may change the session in any way (another search path, another role): the
+    /// connection is then this task's own, and closed by [`Conn::keep`].
+    pub async fn initialize(&mut self, statement: &str) -> Result<(), Failure> {
+        self.own = true;
+        Ok(self.batch_execute(statement).await?)
+    }
+
     /// Gives the connection back. It must not be in a transaction.
     pub fn keep(mut self) {
+        if self.own {
+            return;
+        }
         let Some(parts) = self.parts.take() else { return };
         let mut idle = lock(&self.database.idle);
         let now = Instant::now();
@@ -165,7 +177,7 @@ impl Database {
                 Parts { client, line, prepared: HashMap::new(), temporary: HashSet::new() }
             }
         };
-        Ok(Conn { parts: Some(parts), database: Arc::clone(self) })
+        Ok(Conn { parts: Some(parts), database: Arc::clone(self), own: false })
     }
 
     /// The outcome of up to three statements. Where `queryTimeout` bounds each, a server that does not even say that it
@@ -417,6 +429,47 @@ mod tests {
     use super::*;
     use crate::connectors::Options;
     use headwater_proto::error::ErrorKind;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    /// A server that lets everybody in and says that each statement was run. Its port, and the connections it has had.
+    async fn willing() -> (u16, Arc<AtomicUsize>) {
+        const READY: &[u8] = b"Z\0\0\0\x05I";
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let came = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&came);
+        tokio::spawn(async move {
+            while let Ok((mut line, _)) = listener.accept().await {
+                count.fetch_add(1, Ordering::SeqCst);
+                tokio::spawn(async move {
+                    let mut bytes = [0; 4096];
+                    assert!(line.read(&mut bytes).await.unwrap() > 0);
+                    line.write_all(&[b"R\0\0\0\x08\0\0\0\0", READY].concat()).await.unwrap();
+                    while line.read(&mut bytes).await.is_ok_and(|count| count > 0) {
+                        line.write_all(&[b"C\0\0\0\x08SET\0", READY].concat()).await.unwrap();
+                    }
+                });
+            }
+        });
+        (port, came)
+    }
+
+    #[tokio::test]
+    async fn a_session_that_was_changed_is_nobody_elses() {
+        let (port, came) = willing().await;
+        let url = format!("postgresql://me@127.0.0.1:{port}/db?sslmode=disable");
+        let database = database(&Connection::parse(&Options::new([("url", url.as_str())])).unwrap());
+        let taken = async || database.get().await.unwrap();
+        taken().await.keep();
+        let mut conn = taken().await;
+        assert_eq!(came.load(Ordering::SeqCst), 1);
+        conn.initialize("SET ROLE somebody").await.unwrap();
+        conn.keep();
+        taken().await.keep();
+        assert_eq!(came.load(Ordering::SeqCst), 2);
+    }
 
     #[tokio::test]
     async fn nobody_listens() {

@@ -383,9 +383,9 @@ impl Shared {
         let mut retries = Retries::new(retries_max, WHAT);
         loop {
             let made = async {
-                let conn = self.database.get().await?;
+                let mut conn = self.database.get().await?;
                 if let Some(statement) = &self.config.options.session_init {
-                    let done = self.database.in_time(async { Ok(conn.batch_execute(statement).await?) }).await;
+                    let done = self.database.in_time(conn.initialize(statement)).await;
                     done.map_err(|failure| Failed::new(failure, WHAT, &self.database.label))?;
                 }
                 Ok(conn)

@@ -591,6 +591,22 @@ async fn a_session_statement_runs_once_for_each_part() {
 }
 
 #[tokio::test]
+async fn what_a_session_statement_sets_is_its_tables_alone() {
+    let Some(space) = Space::new("session").await else { return };
+    space.run("CREATE TABLE S.t (id int, v text, tenant text DEFAULT current_setting('headwater.tenant', true))").await;
+    let set = ("sessionInitStatement", "SET headwater.tenant = 'ours'");
+    let query = ("query", "SELECT coalesce(current_setting('headwater.tenant', true), 'nobody') AS tenant");
+    let found = space.shown("", &[query, set], "SELECT tenant FROM t").await;
+    assert!(found.contains("| ours "), "{found}");
+    let found = space.shown("", &[query], "SELECT tenant FROM t").await;
+    assert!(found.contains("| nobody "), "{found}");
+    space.write("S.t", &[set], &[numbered(0..1)]).await.unwrap();
+    space.write("S.t", &[], &[numbered(1..2)]).await.unwrap();
+    let tenants = "SELECT string_agg(coalesce(tenant, 'nobody'), ' ' ORDER BY id) FROM S.t";
+    assert_eq!(space.text(tenants).await.as_deref(), Some("ours nobody"));
+}
+
+#[tokio::test]
 async fn what_is_wrong_is_named() {
     let Some(space) = Space::new("wrong").await else { return };
     let check = async |table: &str, pairs: &[(&str, &str)], class: &str, expect: &str| {

@@ -39,7 +39,7 @@ pub const TEXTS: [&str; 14] = [
     "nat",
 ];
 
-/// Looks values up and remembers the first of a wrong type.
+/// Looks values up and remembers the first that is of no use.
 struct Reader<'a> {
     user: &'a Value,
     wrong: Option<String>,
@@ -49,21 +49,28 @@ impl<'a> Reader<'a> {
     fn at(&self, path: &str) -> Option<&'a Value> {
         path.split('.').try_fold(self.user, |value, key| value.get(key)).filter(|value| !value.is_null())
     }
-    fn wrong<T>(&mut self, path: &str) -> Option<T> {
-        self.wrong.get_or_insert_with(|| format!("wrong type: {path}"));
+    fn of_no_use<T>(&mut self, why: &str, path: &str) -> Option<T> {
+        self.wrong.get_or_insert_with(|| format!("{why}: {path}"));
         None
+    }
+    fn wrong<T>(&mut self, path: &str) -> Option<T> {
+        self.of_no_use("wrong type", path)
+    }
+    /// JSON has zero characters in texts, PostgreSQL does not.
+    fn whole(&mut self, text: &str, path: &str) -> Option<String> {
+        if text.contains('\0') { self.of_no_use("zero character", path) } else { Some(text.to_string()) }
     }
     /// A text.
     fn text(&mut self, path: &str) -> Option<String> {
         match self.at(path)? {
-            Value::String(text) => Some(text.clone()),
+            Value::String(text) => self.whole(text, path),
             _ => self.wrong(path),
         }
     }
     /// A text, or a number, which the service has in its place for some nationalities.
     fn text_or_number(&mut self, path: &str) -> Option<String> {
         match self.at(path)? {
-            Value::String(text) => Some(text.clone()),
+            Value::String(text) => self.whole(text, path),
             Value::Number(number) => Some(number.to_string()),
             _ => self.wrong(path),
         }
@@ -82,7 +89,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Flattens a user. What has a wrong type is null, and the record rejected.
+/// Flattens a user. What is of no use is null, and the record rejected.
 pub fn record(user: &Value) -> Record {
     if !user.is_object() {
         return Record { rejected: Some("not an object".into()), ..Record::default() };
@@ -190,6 +197,9 @@ mod tests {
         check("/location/coordinates/latitude", json!("north"), Some("wrong type: location.coordinates.latitude"));
         check("/location/postcode", json!("AB1 2CD"), None);
         check("/location/postcode", json!([1]), Some("wrong type: location.postcode"));
+        check("/location/postcode", json!("AB1\0"), Some("zero character: location.postcode"));
+        check("/name/first", json!("A\0B"), Some("zero character: name.first"));
+        check("/login/uuid", json!("\0"), Some("zero character: login.uuid"));
         check("/phone", Value::Null, None);
         assert_eq!(record(&json!([1])).rejected.as_deref(), Some("not an object"));
         // An id in another spelling is the same id.

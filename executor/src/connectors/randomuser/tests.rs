@@ -202,6 +202,7 @@ async fn users_that_cannot_be_used_are_rows_with_a_reason() {
             {"kind": "wrong_types", "pages": [1], "positions": [0, 3]},
             {"kind": "missing_id", "pages": [2], "positions": [9]},
             {"kind": "duplicate", "pages": [3], "positions": [5]},
+            {"kind": "zero_character", "pages": [4], "positions": [2]},
         ]))
         .await;
     let pairs = [("users", "40"), ("pageSize", "10"), ("keepRaw", "true")];
@@ -213,10 +214,12 @@ async fn users_that_cannot_be_used_are_rows_with_a_reason() {
         (3, "wrong type: name.first"),
         (19, "missing id"),
         (25, "duplicate id in page"),
+        (32, "zero character: name.first"),
     ];
     assert_eq!(rejected, expect.map(|(at, why)| (at, why.to_string())));
     let ids = texts(&found, "id");
     assert_eq!((ids[19].as_deref(), &ids[25]), (None, &ids[24]));
+    assert!(texts(&found, "raw")[32].as_deref().is_some_and(|raw| !raw.contains('\0')));
     assert_eq!(rows(&found), 40);
 }
 

@@ -198,8 +198,8 @@ fn encoder(array: &ArrayRef, schema: &Schema, name: &str) -> Result<Encoder> {
         let write = union(array, branches, name)?;
         return done(write, None);
     }
+    let place = if name.is_empty() { String::new() } else { format!("field `{name}`: ") };
     let mismatch = || {
-        let place = if name.is_empty() { String::new() } else { format!("field `{name}`: ") };
         Err(format!("{place}{} is not written as Avro {}", ddl::type_name(array.data_type()), schema.type_name()))
     };
     let micros = || array.as_primitive::<TimestampMicrosecondType>().reinterpret_cast::<Int64Type>();
@@ -240,9 +240,9 @@ fn encoder(array: &ArrayRef, schema: &Schema, name: &str) -> Result<Encoder> {
         (DataType::Binary, Kind::Fixed(fixed)) if schema.logical == Logical::None => {
             Write::Fixed(array.as_binary().clone(), fixed.size)
         }
-        (DataType::Decimal128(_, scale), Kind::Bytes | Kind::Fixed(_)) => {
+        (DataType::Decimal128(digits, scale), Kind::Bytes | Kind::Fixed(_)) => {
             let Logical::Decimal { precision, scale: wanted } = schema.logical else { return mismatch() };
-            let values = if *scale == wanted {
+            let values = if *scale == wanted && *digits <= precision {
                 array.clone()
             } else {
                 cast(array, &DataType::Decimal128(precision.min(38), wanted)).map_err(|error| error.to_string())?
@@ -250,7 +250,7 @@ fn encoder(array: &ArrayRef, schema: &Schema, name: &str) -> Result<Encoder> {
             let values = values.as_primitive::<Decimal128Type>().clone();
             // A cast that rounds off nothing may still meet a value that is too large.
             if values.null_count() != array.null_count() {
-                return Err(format!("field `{name}`: a number does not fit decimal({precision},{wanted})"));
+                return Err(format!("{place}a number does not fit decimal({precision},{wanted})"));
             }
             match &schema.kind {
                 Kind::Fixed(fixed) => Write::DecimalFixed(values, fixed.size),
@@ -414,10 +414,17 @@ mod tests {
         let decimal: ArrayRef = Arc::new(decimal);
         check(decimal.clone(), r#"{"type":"bytes","logicalType":"decimal","precision":9,"scale":2}"#, Ok(&[2, 0x85]));
         check(
-            decimal,
+            decimal.clone(),
             r#"{"type":"fixed","name":"f","size":4,"logicalType":"decimal","precision":9,"scale":2}"#,
             Ok(&[0xff, 0xff, 0xff, 0x85]),
         );
+        // Fewer digits than the column may have: as long as the values have no more.
+        let of = |digits: u8| format!(r#"{{"type":"bytes","logicalType":"decimal","precision":{digits},"scale":2}}"#);
+        check(decimal.clone(), &of(3), Ok(&[2, 0x85]));
+        check(decimal.clone(), &of(2), Err("a number does not fit decimal(2,2)"));
+        let record: ArrayRef = Arc::new(StructArray::try_from(vec![("d", decimal)]).expect("a struct"));
+        let schema = format!(r#"{{"type":"record","name":"R","fields":[{{"name":"d","type":{}}}]}}"#, of(2));
+        check(record, &schema, Err("field `d`: a number does not fit decimal(2,2)"));
     }
 
     #[test]

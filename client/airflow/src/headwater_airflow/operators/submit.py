@@ -221,7 +221,7 @@ class HeadwaterSubmitOperator(ResumableJobMixin, BaseOperator):
         }
         if (store := self._store(context)) is not None:
             store.set(self.external_id_key, external_id)
-            store.set(_INTENT_KEY, {})
+        self._settle(context)
         return external_id
 
     def get_job_status(self, external_id: Any, context: Context) -> str:
@@ -283,7 +283,14 @@ class HeadwaterSubmitOperator(ResumableJobMixin, BaseOperator):
                 checkpoint=self.checkpoint,
                 conf={name: str(value) for name, value in self.conf.items()},
             )
-            submitted = self._submitted(client, request, self._intend(client, context))
+            before_lost_try = self._intend(client, context)
+            try:
+                submitted = self._submitted(client, request, before_lost_try)
+            except HeadwaterError as error:
+                if error.error_class and before_lost_try is None:
+                    # The scheduler itself has refused: what is started from now on is not this task's.
+                    self._settle(context)
+                raise
             for message in submitted.messages:
                 self.log.info("%s", message)
             self._take([client.get_query(query.id) for query in submitted.queries])
@@ -308,8 +315,8 @@ class HeadwaterSubmitOperator(ResumableJobMixin, BaseOperator):
     def _intend(self, client: Client, context: Context) -> dict[str, str] | None:
         """Remembers that a submit is about to be made, and what runs before it.
 
-        Of a try that got no further, which only a hard kill between the submit and its answer leaves behind: what ran
-        before that.
+        Of a try that got no further, which only a hard kill or a cut line between the submit and its answer leaves behind:
+        what ran before that.
         """
         store = self._store(context)
         if store is None:
@@ -320,6 +327,11 @@ class HeadwaterSubmitOperator(ResumableJobMixin, BaseOperator):
         # Of several tries in a row that were lost, the first knows best.
         store.set(_INTENT_KEY, {"before": now if before is None else before})
         return before
+
+    def _settle(self, context: Context) -> None:
+        """The answer to the submit is known: no later try has to find out what this one started."""
+        if (store := self._store(context)) is not None:
+            store.set(_INTENT_KEY, {})
 
     def _store(self, context: Context) -> Any:
         """Airflow 3.3: what all tries of the task instance share."""
