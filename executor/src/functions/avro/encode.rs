@@ -199,9 +199,8 @@ fn encoder(array: &ArrayRef, schema: &Schema, name: &str) -> Result<Encoder> {
         return done(write, None);
     }
     let place = if name.is_empty() { String::new() } else { format!("field `{name}`: ") };
-    let mismatch = || {
-        Err(format!("{place}{} is not written as Avro {}", ddl::type_name(array.data_type()), schema.type_name()))
-    };
+    let mismatch =
+        || Err(format!("{place}{} is not written as Avro {}", ddl::type_name(array.data_type()), schema.type_name()));
     let micros = || array.as_primitive::<TimestampMicrosecondType>().reinterpret_cast::<Int64Type>();
     let write = match (array.data_type(), &schema.kind) {
         (DataType::Null, Kind::Null) => return done(Write::Null, None),
