@@ -251,6 +251,11 @@ pub trait Sink: Debug + Send + Sync {
     /// Checks that the rows fit the target, creates it when asked to. Called once per run, before the first batch;
     /// repeating it changes nothing. Errors name the column and the remedy.
     async fn prepare(&self) -> Result<()>;
+    /// The query that [`Sink::prepare`] was called for never comes to be, or is forgotten: what it took for itself alone
+    /// is anybody's again, unless it has committed a batch.
+    async fn release(&self) -> Result<()> {
+        Ok(())
+    }
     /// The config that every writer of this sink gets.
     fn writer_config(&self) -> String;
     /// Whether [`SinkTask::close`] returns commit messages that [`Sink::commit`] needs. Without, tasks run with no

@@ -699,6 +699,43 @@ async fn a_stopped_query_is_taken_up_by_its_flow() {
     test.stop().await;
 }
 
+/// The checkpoints of a state directory that a query has begun.
+fn begun(state_dir: &Path) -> Vec<String> {
+    let folders = std::fs::read_dir(state_dir.join("checkpoints")).unwrap().map(|folder| folder.unwrap().path());
+    folders.filter(|folder| folder.join("metadata").exists()).map(|folder| folder.display().to_string()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_flows_do_not_share_a_folder() {
+    let test = TestCluster::start(1, 2).await;
+    let (dir, topic) = (tempfile::tempdir().unwrap(), Topic::new());
+    let target = Target::Files(dir.path().join("rows"));
+    let scheduler = Scheduler::open(dir.path(), &test.cluster, None).await;
+    // The topic is empty: neither would have committed anything.
+    let first = scheduler.start(&[&topic.table(""), &target.table(), KAFKA_FLOW].concat(), "default").await;
+    let other = KAFKA_FLOW.replace("FLOW numbers", "FLOW others");
+    let error = scheduler.submit(&other, StartOptions::default()).await.unwrap_err();
+    assert_eq!(error.class, "STREAMING_OUTPUT_OF_ANOTHER_QUERY");
+    assert!(error.message.contains(&first.id), "{error}");
+    assert_eq!(begun(dir.path()), [first.checkpoint.clone()], "of the other nothing is left");
+    assert_eq!(scheduler.manager.list().len(), 1);
+    scheduler.until_state("WAITING").await;
+    scheduler.manager.stop("numbers").await.unwrap();
+    scheduler.submit(&other, StartOptions::default()).await.unwrap_err();
+
+    // A query that has written nothing gives its folder back.
+    scheduler.manager.delete("numbers").await.unwrap();
+    scheduler.submit(&other, StartOptions::default()).await.unwrap();
+    scheduler.manager.stop("others").await.unwrap();
+    scheduler.manager.delete("others").await.unwrap();
+    topic.produce(0..10).await;
+    let again = scheduler.start(KAFKA_FLOW, "available-now").await;
+    assert_ne!(again.id, first.id);
+    scheduler.until_state("FINISHED").await;
+    assert_eq!(target.rows(), (0..10).map(|value| (0, value)).collect::<Vec<_>>());
+    test.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_checkpoint_is_refused_and_goes_on_when_it_is_restored() {
     let test = TestCluster::start(1, 2).await;

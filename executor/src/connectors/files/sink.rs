@@ -257,6 +257,9 @@ impl Sink for FilesSink {
         }
         Ok(())
     }
+    async fn release(&self) -> Result<()> {
+        if self.context.streaming { self.log.release(&self.context.query).await } else { Ok(()) }
+    }
     fn writer_config(&self) -> String {
         let below = if self.context.streaming { String::new() } else { self.temporary() };
         // Plain data: nothing in it can fail to be written as JSON.
