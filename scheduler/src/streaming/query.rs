@@ -268,7 +268,7 @@ impl Run {
                 ),
             ));
         }
-        flow.sink.prepare().await?;
+        tenure.guard(flow.sink.prepare()).await?;
         let mut batches =
             Batches { run: self, flow: &flow, session, checkpoint: &checkpoint, deadline, previous: None };
         batches.until_end(committed, target).await
@@ -467,8 +467,10 @@ impl Batches<'_> {
         Ok(begun)
     }
 
+    /// What is new is a decision of its own in sources that keep a log of it in the checkpoint.
     async fn latest(&self, start: &[Offset]) -> Result<Vec<Offset>> {
-        try_join_all(self.flow.sources.iter().zip(start).map(|(source, start)| source.latest_offset(start))).await
+        let latest = self.flow.sources.iter().zip(start).map(|(source, start)| source.latest_offset(start));
+        self.run.options.tenure.guard(try_join_all(latest)).await
     }
 
     /// The end of the next batch; none when there is nothing to do yet.

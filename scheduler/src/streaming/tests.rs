@@ -966,6 +966,35 @@ async fn a_deposed_leader_commits_no_batch_write() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_deposed_leader_takes_no_files_into_the_log_of_a_source() {
+    let test = TestCluster::start(1, 2).await;
+    let (dir, ledger) = (tempfile::tempdir().unwrap(), Ledger::new());
+    let folder = dir.path().join("in");
+    std::fs::create_dir(&folder).unwrap();
+    let drop_file = |name: &str, value: i64| {
+        std::fs::write(dir.path().join(name), format!("{{\"value\":{value}}}\n")).unwrap();
+        std::fs::rename(dir.path().join(name), folder.join(name)).unwrap();
+    };
+    let epochs = Epochs::new(Arc::new(object_store::memory::InMemory::new()), &object_store::path::Path::from("state"));
+    let me = Leader { holder: uuid::Uuid::new_v4(), address: "h:1".into(), process: "p".into() };
+    let leadership = Candidate::new(epochs, Some(&Ha::StateDir), me).campaign().await.unwrap();
+    let scheduler = Scheduler::open_as(dir.path(), &test.cluster, None, leadership.tenure().clone()).await;
+    drop_file("a.json", 7);
+    let table = format!("CREATE TABLE source (value BIGINT) USING json OPTIONS (path '{}');", folder.display());
+    let checkpoint = scheduler.start(&[&table, &ledger.table(), RATE_FLOW].concat(), "default").await.checkpoint;
+    scheduler.until_idle_after(0).await;
+    let log = Path::new(&checkpoint).join("sources/0/files");
+    assert!(log.join("0").exists());
+    leadership.end().await.unwrap();
+    drop_file("b.json", 8);
+    let status = scheduler.until_state("FAILED").await;
+    assert!(status.message.contains(LEADERSHIP_LOST), "{status:?}");
+    assert!(!log.join("1").exists());
+    assert_eq!(ledger.values(), [7]);
+    test.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_bug_in_a_run_fails_its_query_and_no_other() {
     let test = TestCluster::start(1, 2).await;
     let (dir, ledger) = (tempfile::tempdir().unwrap(), Ledger::new());

@@ -26,7 +26,7 @@ pub const FOLDER: &str = "_spark_metadata";
 const VERSION: &str = "v1";
 const OWNER: &str = ".headwater-query";
 /// `spark.sql.streaming.fileSink.log.compactInterval`.
-const COMPACT_INTERVAL: i64 = 10;
+pub(super) const COMPACT_INTERVAL: i64 = 10;
 /// `spark.sql.streaming.fileSink.log.cleanupDelay`: a reader that listed the folder may be that slow.
 const CLEANUP_DELAY_MS: i64 = 10 * 60 * 1000;
 /// `spark.sql.streaming.minBatchesToRetain`.
