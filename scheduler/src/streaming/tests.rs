@@ -914,6 +914,35 @@ async fn a_query_whose_records_are_gone_fails_unless_told_otherwise() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_query_that_is_given_another_topic_decides_no_batch_and_goes_on_with_its_own() {
+    let test = TestCluster::start(1, 2).await;
+    let (dir, ledger) = (tempfile::tempdir().unwrap(), Ledger::new());
+    let topic = Topic(EmbeddedBroker::start([("numbers", 2), ("other", 1)]).unwrap());
+    topic.produce(0..10).await;
+    produce(topic.0.address(), "other", [(0, Some(100))]).await;
+    let scheduler = Scheduler::open(dir.path(), &test.cluster, None).await;
+    let started = scheduler.start(&[&topic.table(""), &ledger.table(), KAFKA_FLOW].concat(), "default").await;
+    scheduler.until_idle_after(0).await;
+    scheduler.manager.stop("numbers").await.unwrap();
+
+    let replace = |table: String| table.replace("CREATE TABLE", "CREATE OR REPLACE TABLE");
+    let other = replace(kafka_source(topic.0.address(), "subscribe 'other'", ""));
+    scheduler.start(&[&other, KAFKA_FLOW].concat(), "default").await;
+    let status = scheduler.until_state("FAILED").await;
+    assert!(status.message.contains("[KAFKA_DATA_LOSS]"), "{status:?}");
+    assert_eq!(ids(&started.checkpoint, "offsets"), [0]);
+
+    topic.produce(10..20).await;
+    let own = replace(topic.table(""));
+    let again = scheduler.start(&[&own, KAFKA_FLOW].concat(), "default").await;
+    assert_eq!(again.id, started.id);
+    scheduler.until_idle_after(1).await;
+    assert_eq!(ledger.values(), (0..20).collect::<Vec<_>>());
+    scheduler.manager.shutdown().await;
+    test.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_drain_ends_with_the_batch_and_not_with_the_next_trigger() {
     let test = TestCluster::start(1, 2).await;
     let (dir, ledger) = (tempfile::tempdir().unwrap(), Ledger::new());

@@ -207,6 +207,14 @@ pub fn ranges(from: &KafkaOffsets, until: &KafkaOffsets, from_new: &KafkaOffsets
     (ranges, lost)
 }
 
+/// Something that was lost between two offsets, as [`ranges`] says it. Where a partition begins that neither `from` nor
+/// `from_new` knows is asked when the ranges are planned: that it is there at all is no loss.
+pub fn loss(from: &KafkaOffsets, until: &KafkaOffsets, from_new: &KafkaOffsets) -> Option<String> {
+    let begins = |topic: &str, partition| from.get(topic, partition).or_else(|| from_new.get(topic, partition));
+    let known = until.iter().filter(|&(topic, partition, _)| begins(topic, partition).is_some()).collect();
+    ranges(from, &known, from_new).1.into_iter().next()
+}
+
 /// Cuts ranges as Spark's `KafkaOffsetRangeCalculator`: first into pieces of at most `max_records`, then, when there
 /// are fewer than `min_partitions`, the large ones into about that many in proportion to their size. Empty ranges
 /// fall away.
@@ -357,6 +365,25 @@ mod tests {
         check(one, two, "{}", &[range(0, 1, 4)], &["partition 1 of topic t has no earliest"]);
         check(two, r#"{"t":{"0":4}}"#, "{}", &[range(0, 4, 4)], &["partition 1 of topic t is gone"]);
         check(r#"{"t":{"0":9}}"#, r#"{"t":{"0":4}}"#, "{}", &[range(0, 9, 4)], &["went back from offset 9 to 4"]);
+    }
+
+    #[test]
+    fn losses_are_seen_before_planning() {
+        let check = |from: &str, until: &str, new: &str, expect: Option<&str>| {
+            let found = loss(&offsets(from), &offsets(until), &offsets(new));
+            match (&found, expect) {
+                (None, None) => {}
+                (Some(found), Some(words)) => assert!(found.contains(words), "{found} has no {words}"),
+                _ => panic!("{found:?} is not {expect:?}"),
+            }
+        };
+        let one = r#"{"t":{"0":1}}"#;
+        check(one, r#"{"t":{"0":4}}"#, "{}", None);
+        check(one, r#"{"t":{"0":4,"1":2}}"#, r#"{"t":{"1":0}}"#, None);
+        check(one, r#"{"t":{"0":4,"1":2}}"#, "{}", None);
+        check(one, r#"{"t":{"0":4,"1":2}}"#, r#"{"t":{"1":1}}"#, Some("starts from 1 instead of 0"));
+        check(one, r#"{"other":{"0":4}}"#, "{}", Some("partition 0 of topic t is gone"));
+        check(one, r#"{"t":{"0":0}}"#, "{}", Some("went back from offset 1 to 0"));
     }
 
     #[test]
