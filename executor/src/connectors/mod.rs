@@ -140,7 +140,7 @@ pub struct Offset(pub String);
 pub struct LimitContext {
     /// Whether rate limits apply: not for trigger `once`.
     pub limited: bool,
-    /// Time since a batch of this source last had rows: `maxTriggerDelay` is measured against it.
+    /// Time since a batch last had rows of this source, endless when none has: `maxTriggerDelay` is measured against it.
     pub since_last_batch: Duration,
 }
 

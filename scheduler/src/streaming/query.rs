@@ -373,7 +373,8 @@ impl Batches<'_> {
                 return Ok(End::Finished);
             }
         }
-        let mut last_data = Instant::now();
+        // By source. Who has had none yet waits for no more, as in Spark: an attempt must not begin the wait anew.
+        let mut last_data: Vec<Option<Instant>> = vec![None; start.len()];
         let mut last_report = Instant::now();
         loop {
             if *self.run.stop.borrow() >= Told::EndAfterBatch {
@@ -384,13 +385,17 @@ impl Batches<'_> {
                 Some(target) => target.clone(),
                 None => phases.time("latestOffset", self.latest(&start)).await?,
             };
-            let context = LimitContext {
+            let context = |last_data: &Option<Instant>| LimitContext {
                 limited: trigger.is_limited(),
                 // A trigger that ends does not wait for more.
-                since_last_batch: if trigger.is_bounded() { Duration::MAX } else { last_data.elapsed() },
+                since_last_batch: match last_data {
+                    Some(at) if !trigger.is_bounded() => at.elapsed(),
+                    _ => Duration::MAX,
+                },
             };
+            let contexts: Vec<_> = last_data.iter().map(context).collect();
             // Spark's newer sources find their end and cut it short in one call, its older ones here.
-            let end = phases.time("getOffset", async { self.decide(&start, &latest, context) }).await?;
+            let end = phases.time("getOffset", async { self.decide(&start, &latest, &contexts) }).await?;
             let ran = end.is_some();
             if let Some(end) = end {
                 monitor.set_going_on("Processing new data");
@@ -402,11 +407,16 @@ impl Batches<'_> {
                 let entry = phases.time("walCommit", self.checkpoint.write_offsets(next_id, entry)).await?;
                 self.run.step(Step::AfterOffsetWrite, next_id)?;
                 metadata = entry.metadata;
+                let had_rows: Vec<bool> = end.iter().zip(&start).map(|(end, start)| end != start).collect();
                 let batch = Batch { id: next_id, start: start.clone(), end, metadata: metadata.clone() };
                 start = self.run_batch(batch, &latest, &mut phases, committed).await?;
                 next_id += 1;
-                last_data = Instant::now();
-                last_report = last_data;
+                last_report = Instant::now();
+                for (last_data, had_rows) in last_data.iter_mut().zip(had_rows) {
+                    if had_rows {
+                        *last_data = Some(last_report);
+                    }
+                }
             } else {
                 monitor.set(State::Waiting, "Waiting for data to arrive");
                 monitor.set_found_nothing(phases.started);
@@ -474,10 +484,10 @@ impl Batches<'_> {
     }
 
     /// The end of the next batch; none when there is nothing to do yet.
-    fn decide(&self, start: &[Offset], latest: &[Offset], context: LimitContext) -> Result<Option<Vec<Offset>>> {
+    fn decide(&self, start: &[Offset], latest: &[Offset], contexts: &[LimitContext]) -> Result<Option<Vec<Offset>>> {
         let mut ends = vec![];
-        for ((source, start), latest) in self.flow.sources.iter().zip(start).zip(latest) {
-            ends.push(match source.limit(start, latest, context)? {
+        for (((source, start), latest), context) in self.flow.sources.iter().zip(start).zip(latest).zip(contexts) {
+            ends.push(match source.limit(start, latest, *context)? {
                 Limit::Until(end) => end,
                 Limit::Wait => start.clone(),
             });

@@ -585,22 +585,52 @@ async fn triggers() {
     }
     assert!(intervals.len() == 3 && intervals.is_sorted_by(|a, b| a < b), "{intervals:?}");
 
-    // Default: at once, and new data when it comes; with a minimum, when there is enough.
+    // Default: at once, and new data when it comes; with a minimum, what is there at first, then when there is enough.
     let (dir, ledger, topic) = (tempfile::tempdir().unwrap(), Ledger::new(), Topic::new());
     topic.produce(0..5).await;
     let scheduler = Scheduler::open(dir.path(), &test.cluster, None).await;
     let sql = [&topic.table(", minOffsetsPerTrigger '10'"), &ledger.table(), KAFKA_FLOW].concat();
-    let checkpoint = scheduler.start(&sql, "default").await.checkpoint;
-    scheduler.until_state("WAITING").await;
-    assert_eq!(ids(&checkpoint, "offsets"), [0; 0], "5 are too few");
-    topic.produce(5..10).await;
+    let started = scheduler.start(&sql, "default").await;
     scheduler.until_idle_after(0).await;
-    assert_eq!(ledger.values(), (0..10).collect::<Vec<_>>());
-    topic.produce(10..30).await;
-    ledger.has(30).await;
-    scheduler.until("idle", |status| status.batch_id >= 1 && status.message.contains("Waiting for data")).await;
-    assert_eq!(ledger.values(), (0..30).collect::<Vec<_>>());
-    assert!(ledger.rows_by_batch().values().all(|rows| *rows >= 10), "{:?}", ledger.rows_by_batch());
+    assert_eq!(ledger.values(), (0..5).collect::<Vec<_>>());
+    topic.produce(5..10).await;
+    let looked = scheduler.manager.process_all_available(&started.id, &started.run_id);
+    assert!(within("a look", looked).await.unwrap().is_none());
+    assert_eq!(ids(&started.checkpoint, "offsets"), [0], "5 are too few");
+    topic.produce(10..15).await;
+    scheduler.until_idle_after(1).await;
+    assert_eq!(ledger.values(), (0..15).collect::<Vec<_>>());
+    topic.produce(15..35).await;
+    ledger.has(35).await;
+    scheduler.until("idle", |status| status.batch_id >= 2 && status.message.contains("Waiting for data")).await;
+    assert_eq!(ledger.values(), (0..35).collect::<Vec<_>>());
+    let rows = ledger.rows_by_batch();
+    assert!(rows.iter().all(|(batch, rows)| *batch == 0 || *rows >= 10), "{rows:?}");
+    scheduler.manager.shutdown().await;
+    test.stop().await;
+}
+
+/// However busy another source is: what waits for more records is read when its time is up.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_with_few_records_does_not_wait_for_ever_beside_a_busy_one() {
+    const FEW: i64 = 1_000_000_000;
+    let test = TestCluster::start(1, 2).await;
+    let (dir, ledger, topic) = (tempfile::tempdir().unwrap(), Ledger::new(), Topic::new());
+    let busy = RATE.replace("TABLE source", "TABLE busy");
+    let flow = "CREATE FLOW numbers AS INSERT INTO target SELECT value FROM STREAM(busy)
+        UNION ALL SELECT CAST(CAST(value AS STRING) AS BIGINT) AS value FROM STREAM(source);";
+    let few = topic.table(", minOffsetsPerTrigger '1000', maxTriggerDelay '2s'");
+    let scheduler = Scheduler::open(dir.path(), &test.cluster, None).await;
+    topic.produce(FEW..FEW + 4).await;
+    scheduler.start(&[&busy, &few, &ledger.table(), flow].concat(), "default").await;
+    let has_few = async |count: i64| {
+        let mut writes = ledger.writes.subscribe();
+        let few = |all: &Vec<(i64, i64)>| all.iter().filter(|(_, value)| *value >= FEW).count() as i64 >= count;
+        drop(within("records of the topic", writes.wait_for(few)).await.unwrap());
+    };
+    has_few(4).await;
+    topic.produce(FEW + 4..FEW + 8).await;
+    has_few(8).await;
     scheduler.manager.shutdown().await;
     test.stop().await;
 }
