@@ -121,6 +121,25 @@ impl FileWriter {
         }
     }
 
+    /// Bytes that wait in memory for their row group to end. What waits of lines is always little.
+    pub fn buffered(&self) -> usize {
+        match &self.kind {
+            Kind::Parquet(writer) => writer.memory_size(),
+            Kind::Lines { .. } => 0,
+        }
+    }
+
+    /// Ends the row group, after which none of it is buffered.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn end_row_group(&mut self) -> Result<()> {
+        match &mut self.kind {
+            Kind::Parquet(writer) => writer.flush().await.map_err(|e| parquet_error(&self.place, &e)),
+            Kind::Lines { .. } => Ok(()),
+        }
+    }
+
     /// Ends the file; the count of its rows.
     ///
     /// # Errors
