@@ -5,6 +5,7 @@
 //! <root>/offsets/<N>       offset log: where batch N ends
 //! <root>/commits/<N>       commit log: batch N is in the sink
 //! <root>/sources/<n>/0     where source n began
+//! <root>/sources/<n>/files   the log of source n, when it reads files: theirs, in `connectors/files/source.rs`
 //! ```
 
 use crate::ha::Tenure;
