@@ -19,6 +19,7 @@ use crate::streaming::progress::{EventKind, Monitor, QueryEvent, Report, State};
 use crate::streaming::query::{End, Failpoint, Run, RunOptions, Told, batch_deadline};
 use crate::streaming::runs::{Ended, EndedRuns, RunView};
 use crate::streaming::trigger::Trigger;
+use crate::streaming::unix_ms;
 use crate::streaming::work::Work;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use headwater_executor::connectors::Sink;
@@ -32,7 +33,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::{broadcast, oneshot, watch};
 use tracing::{info, warn};
 
@@ -135,7 +136,7 @@ impl Definition {
 }
 
 fn now_ms() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
+    unix_ms(SystemTime::now())
 }
 
 struct Query {

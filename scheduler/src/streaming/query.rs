@@ -20,6 +20,7 @@ use crate::streaming::progress::{Monitor, SourceFacts, State, TriggerFacts, repo
 use crate::streaming::recovery::Decision;
 use crate::streaming::trigger::{Trigger, parse_interval};
 use crate::streaming::trouble::Streak;
+use crate::streaming::unix_ms;
 use crate::streaming::work::Work;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::physical_plan::ExecutionPlan;
@@ -33,7 +34,7 @@ use headwater_proto::ids::{QueryId, RunId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::watch;
 use tracing::{Instrument, Span};
 
@@ -654,10 +655,6 @@ impl Batches<'_> {
         let name = if options.named { options.name.as_str() } else { "" };
         self.run.monitor.report(report(options.id, options.run, name, &facts), lag, metrics.is_some());
     }
-}
-
-fn unix_ms(at: SystemTime) -> i64 {
-    at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
 }
 
 /// The cached plan with a batch's ranges in its stream scans: planning again would cost more than scheduling.

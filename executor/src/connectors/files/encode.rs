@@ -3,7 +3,8 @@
 
 use super::location::storage_error;
 use super::options::{CsvOptions, FileOptions, Format, LineCompression};
-use super::value::{Formatter, Style, formatter, java_double, java_float};
+use super::value::{Formatter, Style, formatter};
+use crate::functions::cast::text::{double as java_double, float as java_float};
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, FieldRef, Float16Type, Float32Type, Float64Type, Schema, SchemaRef};
 use arrow::error::ArrowError;

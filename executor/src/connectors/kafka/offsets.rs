@@ -3,6 +3,7 @@
 //! An offset is the next record to read; ranges are half-open, `[from, until)`, as in Spark's `KafkaOffsetRange`.
 
 use crate::connectors::Offset;
+use crate::functions::cast::text::double;
 use headwater_proto::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -267,20 +268,8 @@ pub fn metrics(consumed: &KafkaOffsets, latest: &KafkaOffsets) -> BTreeMap<Strin
     BTreeMap::from([
         ("minOffsetsBehindLatest".into(), min.to_string()),
         ("maxOffsetsBehindLatest".into(), max.to_string()),
-        ("avgOffsetsBehindLatest".into(), java_double(average)),
+        ("avgOffsetsBehindLatest".into(), double(average)),
     ])
-}
-
-/// As Java prints a double: `2.5`, `0.0`, and from ten million `1.25E7`.
-fn java_double(value: f64) -> String {
-    if value.abs() < 1e7 {
-        return format!("{value:?}");
-    }
-    let text = format!("{value:E}");
-    match text.split_once('E') {
-        Some((digits, exponent)) if !digits.contains('.') => format!("{digits}.0E{exponent}"),
-        _ => text,
-    }
 }
 
 #[cfg(test)]
@@ -416,7 +405,6 @@ mod tests {
         };
         check(r#"{"t":{"0":4,"1":1}}"#, r#"{"t":{"0":4,"1":6}}"#, ["0", "5", "2.5"]);
         check(r#"{"t":{"0":0}}"#, r#"{"t":{"0":12500000}}"#, ["12500000", "12500000", "1.25E7"]);
-        assert_eq!(java_double(1e7), "1.0E7");
         assert!(metrics(&KafkaOffsets::default(), &KafkaOffsets::default()).is_empty());
     }
 }
