@@ -140,7 +140,8 @@ pub struct Offset(pub String);
 pub struct LimitContext {
     /// Whether rate limits apply: not for trigger `once`.
     pub limited: bool,
-    /// Time since a batch last had rows of this source, endless when none has: `maxTriggerDelay` is measured against it.
+    /// Time since a batch last had rows of this source, endless when none has: `maxTriggerDelay` is measured against
+    /// it.
     pub since_last_batch: Duration,
 }
 
@@ -251,8 +252,8 @@ pub trait Sink: Debug + Send + Sync {
     /// Checks that the rows fit the target, creates it when asked to. Called once per run, before the first batch;
     /// repeating it changes nothing. Errors name the column and the remedy.
     async fn prepare(&self) -> Result<()>;
-    /// The query that [`Sink::prepare`] was called for never comes to be, or is forgotten: what it took for itself alone
-    /// is anybody's again, unless it has committed a batch.
+    /// The query that [`Sink::prepare`] was called for never comes to be, or is forgotten: what it took for itself
+    /// alone is anybody's again, unless it has committed a batch.
     async fn release(&self) -> Result<()> {
         Ok(())
     }

@@ -760,10 +760,10 @@ mod tests {
         for place in [local.as_str(), "memory://created/log"] {
             let (store, folder, _) = parse_location(place, &Options::default()).expect(place);
             let path = folder.join("7");
-            let create = async |bytes: &'static str| create(store.as_ref(), &path, &bytes.into()).await.expect("create");
-            assert_eq!(create("one").await, Created::Written);
-            assert_eq!(create("one").await, Created::Written, "the answer was lost");
-            assert_eq!(create("two").await, Created::Exists("one".into()));
+            let put = async |bytes: &'static str| create(store.as_ref(), &path, &bytes.into()).await.expect(place);
+            assert_eq!(put("one").await, Created::Written);
+            assert_eq!(put("one").await, Created::Written, "the answer was lost");
+            assert_eq!(put("two").await, Created::Exists("one".into()));
         }
     }
 

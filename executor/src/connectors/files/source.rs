@@ -310,8 +310,8 @@ impl SourceLog {
         Ok(())
     }
 
-    /// Removes what nobody reads any more: a compact entry stands for all before it. One more is kept, with what follows
-    /// it, for whoever has listed the log and has yet to read it.
+    /// Removes what nobody reads any more: a compact entry stands for all before it. One more is kept, with what
+    /// follows it, for whoever has listed the log and has yet to read it.
     async fn clean_up(&self, compact: i64) -> Result<()> {
         let keep = compact - COMPACT_INTERVAL;
         let is_old = move |path: &Path| path.filename().and_then(Entry::parse).is_some_and(|old| old.batch_id < keep);

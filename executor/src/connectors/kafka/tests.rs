@@ -753,7 +753,7 @@ async fn data_loss(cluster: &Cluster) {
         .unwrap_err();
     assert!(error.message.contains("partition 1 of topic"), "{error}");
     // And before a batch is decided.
-    let start = offset(format!("{{\"another-topic\":{{\"0\":5}}}}"));
+    let start = offset(r#"{"another-topic":{"0":5}}"#.to_string());
     let latest = source.latest_offset(&start).await.unwrap();
     for limited in [true, false] {
         let context = LimitContext { limited, since_last_batch: Duration::MAX };
