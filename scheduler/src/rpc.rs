@@ -79,15 +79,17 @@ impl QueryService for QueryRpc {
         let mut session = Session::new(conf.into_iter().collect()).map_err(status)?;
         let mut response = SubmitResponse::default();
         for statement in &statements {
-            match self.statements.execute(statement, &mut session, &options, None).await.map_err(status)? {
+            let outcome = match self.statements.execute(statement, &mut session, &options, None).await {
+                Ok(Outcome::Rows(_)) => Err(Error::invalid(
+                    "INVALID_SUBMIT",
+                    "the text has a query whose rows would go nowhere: use headwater sql for it",
+                )),
+                outcome => outcome,
+            };
+            match outcome.map_err(|error| status(with_started(error, &response.queries)))? {
                 Outcome::Message(message) => response.messages.push(message),
                 Outcome::Started(query) => response.queries.push(query),
-                Outcome::Rows(_) => {
-                    return Err(status(Error::invalid(
-                        "INVALID_SUBMIT",
-                        "the text has a query whose rows would go nowhere: use headwater sql for it",
-                    )));
-                }
+                Outcome::Rows(_) => {}
             }
         }
         Ok(Response::new(response))
@@ -168,6 +170,18 @@ impl QueryService for QueryRpc {
         });
         Ok(Response::new(ReceiverStream::new(receiver).boxed()))
     }
+}
+
+/// The error of a text some flows of which run by now: they are not in an answer that says that it failed.
+fn with_started(mut error: Error, started: &[QueryStatus]) -> Error {
+    if !started.is_empty() {
+        let names: Vec<_> = started.iter().map(|query| format!("{} ({})", query.name, query.id)).collect();
+        error.message += &format!(
+            "; the flows before it run: {}; stop them (headwater query stop) before the text is submitted again",
+            names.join(", ")
+        );
+    }
+    error
 }
 
 fn starts_query(statement: &Statement) -> bool {
@@ -305,6 +319,15 @@ mod tests {
     use super::*;
     use arrow::array::{ArrayRef, StringArray};
     use std::sync::Arc;
+
+    #[test]
+    fn an_error_names_the_flows_that_run() {
+        let query = |name: &str, id: &str| QueryStatus { name: name.into(), id: id.into(), ..Default::default() };
+        let error = || Error::invalid("SECOND_FLOW", "it cannot run");
+        assert_eq!(with_started(error(), &[]).message, "it cannot run");
+        let error = with_started(error(), &[query("a", "1"), query("b", "2")]);
+        assert!(error.message.starts_with("it cannot run; ") && error.message.contains("a (1), b (2)"), "{error}");
+    }
 
     #[test]
     fn large_batches_come_in_pieces_in_order() {

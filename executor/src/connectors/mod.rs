@@ -140,7 +140,8 @@ pub struct Offset(pub String);
 pub struct LimitContext {
     /// Whether rate limits apply: not for trigger `once`.
     pub limited: bool,
-    /// Time since a batch of this source last had rows: `maxTriggerDelay` is measured against it.
+    /// Time since a batch last had rows of this source, endless when none has: `maxTriggerDelay` is measured against
+    /// it.
     pub since_last_batch: Duration,
 }
 
@@ -251,6 +252,11 @@ pub trait Sink: Debug + Send + Sync {
     /// Checks that the rows fit the target, creates it when asked to. Called once per run, before the first batch;
     /// repeating it changes nothing. Errors name the column and the remedy.
     async fn prepare(&self) -> Result<()>;
+    /// The query that [`Sink::prepare`] was called for never comes to be, or is forgotten: what it took for itself
+    /// alone is anybody's again, unless it has committed a batch.
+    async fn release(&self) -> Result<()> {
+        Ok(())
+    }
     /// The config that every writer of this sink gets.
     fn writer_config(&self) -> String;
     /// Whether [`SinkTask::close`] returns commit messages that [`Sink::commit`] needs. Without, tasks run with no

@@ -19,8 +19,10 @@ use crate::streaming::progress::{EventKind, Monitor, QueryEvent, Report, State};
 use crate::streaming::query::{End, Failpoint, Run, RunOptions, Told, batch_deadline};
 use crate::streaming::runs::{Ended, EndedRuns, RunView};
 use crate::streaming::trigger::Trigger;
+use crate::streaming::unix_ms;
 use crate::streaming::work::Work;
 use futures::{FutureExt, StreamExt, TryStreamExt};
+use headwater_executor::connectors::Sink;
 use headwater_proto::engine::QueryStatus;
 use headwater_proto::error::{Error, ErrorKind, Result};
 use headwater_proto::ids::{QueryId, RunId};
@@ -31,7 +33,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::{broadcast, oneshot, watch};
 use tracing::{info, warn};
 
@@ -134,7 +136,7 @@ impl Definition {
 }
 
 fn now_ms() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
+    unix_ms(SystemTime::now())
 }
 
 struct Query {
@@ -212,6 +214,8 @@ const CHECKPOINT_PARTS: [&str; 5] = ["metadata", "offsets", "commits", "sources"
 const FILES_AT_ONCE: usize = 32;
 /// Events that a listener may be behind; it misses the oldest beyond.
 const EVENTS_MAX: usize = 1024;
+/// Other changes wait while a deleted query's sink is given back, and what its sources are in may be away.
+const RELEASE_MAX: Duration = Duration::from_secs(5);
 /// Long enough for anybody, short enough for a table.
 const NAME_CHARS_MAX: usize = 200;
 
@@ -330,14 +334,62 @@ impl Manager {
         for source in work.plan(&self.statements(), "validation", &checkpoint).await?.sources {
             source.initial_offset().await?;
         }
-        // The sink in the query's own name: the output of a stream is one query's.
-        let id = self.query_of(Location::resolve(&checkpoint).await?).await?;
-        self.check_owner(id, &choice, &checkpoint)?;
-        let planned = work.plan(&self.statements(), &id.to_string(), &checkpoint).await?;
-        planned.sink.prepare().await?;
-        drop(planned);
         let manager = self.clone();
-        whole(async move { manager.start_validated(work, trigger, choice, owner).await }).await
+        whole(async move { manager.start_validated(work, trigger, choice, &checkpoint, owner).await }).await
+    }
+
+    /// Starts a query of a checkpoint. What a start leaves behind that comes to nothing (a checkpoint that was begun, a
+    /// sink that was taken in the query's name) is taken back.
+    async fn start_validated(
+        &self,
+        work: Work,
+        trigger: Trigger,
+        choice: Choice,
+        checkpoint: &str,
+        owner: Option<Arc<str>>,
+    ) -> Result<QueryStatus> {
+        let fresh = (choice.fresh == checkpoint).then(|| choice.fresh.clone());
+        let id = self.query_of(Location::resolve(checkpoint).await?).await?;
+        let mut sink = None;
+        let started = async {
+            self.check_owner(id, &choice, checkpoint)?;
+            // In the query's own name: the output of a stream is one query's.
+            let sink = sink.insert(work.plan(&self.statements(), &id.to_string(), checkpoint).await?.sink);
+            self.0.tenure.guard(sink.prepare()).await?;
+            self.start_prepared(work, trigger, choice, owner).await
+        };
+        let started = started.await;
+        let comes_to_be = match &started {
+            // Another start may have been quicker: this one went on with its checkpoint then.
+            Ok(status) => status.id == id.to_string(),
+            Err(_) => false,
+        };
+        if !comes_to_be {
+            self.take_back(id, fresh, sink).await;
+        }
+        started
+    }
+
+    /// Takes back what a start has left behind, unless there is a query of that id: it is that one's then.
+    async fn take_back(&self, id: QueryId, fresh: Option<String>, sink: Option<Arc<dyn Sink>>) {
+        let _changes = self.0.changes.lock().await;
+        if self.queries().contains_key(&id) {
+            return;
+        }
+        let taken_back = async {
+            // The start may have come as far as this.
+            self.remove_file(id).await?;
+            if let Some(sink) = sink {
+                self.0.tenure.guard(sink.release()).await?;
+            }
+            match fresh {
+                Some(fresh) => self.remove_checkpoint(&fresh).await,
+                None => Ok(()),
+            }
+        };
+        if let Err(error) = taken_back.await {
+            warn!(query_id = %id, %error, "what a query that did not start has left behind could not be removed");
+        }
     }
 
     /// The query of a checkpoint, which is begun if need be.
@@ -367,7 +419,7 @@ impl Manager {
         Ok(())
     }
 
-    async fn start_validated(
+    async fn start_prepared(
         &self,
         work: Work,
         trigger: Trigger,
@@ -799,24 +851,42 @@ impl Manager {
         whole(async move {
             let changes = manager.0.changes.lock().await;
             changes.are_open()?;
-            let (id, status, checkpoint, active) = {
+            let (definition, status, active) = {
                 let queries = manager.queries();
                 let query = find(&queries, &reference)?;
-                let checkpoint = query.definition.checkpoint.clone();
-                (query.definition.id, query.monitor.status(), checkpoint, query.running.is_some())
+                (query.definition.clone(), query.monitor.status(), query.running.is_some())
             };
+            let id = definition.id;
             if active {
                 return Err(Error::invalid(
                     "STREAMING_QUERY_ACTIVE",
                     format!("query {} is {}: stop it first (headwater query stop {id})", status.name, status.state),
                 ));
             }
+            // An idle query reports the batch that it would run next.
+            if status.batch_id <= 0 {
+                manager.release_sink(&definition).await;
+            }
             manager.remove_file(id).await?;
-            manager.remove_checkpoint(&checkpoint).await?;
+            manager.remove_checkpoint(&definition.checkpoint).await?;
             manager.queries().remove(&id);
             Ok(status)
         })
         .await
+    }
+
+    /// Gives back what a query that has committed nothing took for itself alone.
+    async fn release_sink(&self, definition: &Definition) {
+        let Definition { id, work, checkpoint, .. } = definition;
+        let released = async {
+            let sink = work.plan(&self.statements(), &id.to_string(), checkpoint).await?.sink;
+            self.0.tenure.guard(sink.release()).await
+        };
+        let released = tokio::time::timeout(RELEASE_MAX, released).await;
+        let away = |_| Err(Error::transient("SINK_NOT_RELEASED", format!("it was not done within {RELEASE_MAX:?}")));
+        if let Err(error) = released.unwrap_or_else(away) {
+            warn!(query_id = %id, %error, "the sink of a deleted query was not given back: it stays that query's");
+        }
     }
 
     /// Deletes a checkpoint that has a folder of its own below the state directory's; what else lies there stays.

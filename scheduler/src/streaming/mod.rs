@@ -17,5 +17,12 @@ pub mod trigger;
 pub mod trouble;
 pub mod work;
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Milliseconds since 1970.
+fn unix_ms(at: SystemTime) -> i64 {
+    at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
+}
+
 #[cfg(test)]
 mod tests;

@@ -20,6 +20,7 @@ use crate::streaming::progress::{Monitor, SourceFacts, State, TriggerFacts, repo
 use crate::streaming::recovery::Decision;
 use crate::streaming::trigger::{Trigger, parse_interval};
 use crate::streaming::trouble::Streak;
+use crate::streaming::unix_ms;
 use crate::streaming::work::Work;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::physical_plan::ExecutionPlan;
@@ -33,7 +34,7 @@ use headwater_proto::ids::{QueryId, RunId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::watch;
 use tracing::{Instrument, Span};
 
@@ -268,7 +269,7 @@ impl Run {
                 ),
             ));
         }
-        flow.sink.prepare().await?;
+        tenure.guard(flow.sink.prepare()).await?;
         let mut batches =
             Batches { run: self, flow: &flow, session, checkpoint: &checkpoint, deadline, previous: None };
         batches.until_end(committed, target).await
@@ -373,7 +374,8 @@ impl Batches<'_> {
                 return Ok(End::Finished);
             }
         }
-        let mut last_data = Instant::now();
+        // By source. Who has had none yet waits for no more, as in Spark: an attempt must not begin the wait anew.
+        let mut last_data: Vec<Option<Instant>> = vec![None; start.len()];
         let mut last_report = Instant::now();
         loop {
             if *self.run.stop.borrow() >= Told::EndAfterBatch {
@@ -384,13 +386,17 @@ impl Batches<'_> {
                 Some(target) => target.clone(),
                 None => phases.time("latestOffset", self.latest(&start)).await?,
             };
-            let context = LimitContext {
+            let context = |last_data: &Option<Instant>| LimitContext {
                 limited: trigger.is_limited(),
                 // A trigger that ends does not wait for more.
-                since_last_batch: if trigger.is_bounded() { Duration::MAX } else { last_data.elapsed() },
+                since_last_batch: match last_data {
+                    Some(at) if !trigger.is_bounded() => at.elapsed(),
+                    _ => Duration::MAX,
+                },
             };
+            let contexts: Vec<_> = last_data.iter().map(context).collect();
             // Spark's newer sources find their end and cut it short in one call, its older ones here.
-            let end = phases.time("getOffset", async { self.decide(&start, &latest, context) }).await?;
+            let end = phases.time("getOffset", async { self.decide(&start, &latest, &contexts) }).await?;
             let ran = end.is_some();
             if let Some(end) = end {
                 monitor.set_going_on("Processing new data");
@@ -402,11 +408,16 @@ impl Batches<'_> {
                 let entry = phases.time("walCommit", self.checkpoint.write_offsets(next_id, entry)).await?;
                 self.run.step(Step::AfterOffsetWrite, next_id)?;
                 metadata = entry.metadata;
+                let had_rows: Vec<bool> = end.iter().zip(&start).map(|(end, start)| end != start).collect();
                 let batch = Batch { id: next_id, start: start.clone(), end, metadata: metadata.clone() };
                 start = self.run_batch(batch, &latest, &mut phases, committed).await?;
                 next_id += 1;
-                last_data = Instant::now();
-                last_report = last_data;
+                last_report = Instant::now();
+                for (last_data, had_rows) in last_data.iter_mut().zip(had_rows) {
+                    if had_rows {
+                        *last_data = Some(last_report);
+                    }
+                }
             } else {
                 monitor.set(State::Waiting, "Waiting for data to arrive");
                 monitor.set_found_nothing(phases.started);
@@ -467,15 +478,17 @@ impl Batches<'_> {
         Ok(begun)
     }
 
+    /// What is new is a decision of its own in sources that keep a log of it in the checkpoint.
     async fn latest(&self, start: &[Offset]) -> Result<Vec<Offset>> {
-        try_join_all(self.flow.sources.iter().zip(start).map(|(source, start)| source.latest_offset(start))).await
+        let latest = self.flow.sources.iter().zip(start).map(|(source, start)| source.latest_offset(start));
+        self.run.options.tenure.guard(try_join_all(latest)).await
     }
 
     /// The end of the next batch; none when there is nothing to do yet.
-    fn decide(&self, start: &[Offset], latest: &[Offset], context: LimitContext) -> Result<Option<Vec<Offset>>> {
+    fn decide(&self, start: &[Offset], latest: &[Offset], contexts: &[LimitContext]) -> Result<Option<Vec<Offset>>> {
         let mut ends = vec![];
-        for ((source, start), latest) in self.flow.sources.iter().zip(start).zip(latest) {
-            ends.push(match source.limit(start, latest, context)? {
+        for (((source, start), latest), context) in self.flow.sources.iter().zip(start).zip(latest).zip(contexts) {
+            ends.push(match source.limit(start, latest, *context)? {
                 Limit::Until(end) => end,
                 Limit::Wait => start.clone(),
             });
@@ -642,10 +655,6 @@ impl Batches<'_> {
         let name = if options.named { options.name.as_str() } else { "" };
         self.run.monitor.report(report(options.id, options.run, name, &facts), lag, metrics.is_some());
     }
-}
-
-fn unix_ms(at: SystemTime) -> i64 {
-    at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
 }
 
 /// The cached plan with a batch's ranges in its stream scans: planning again would cost more than scheduling.

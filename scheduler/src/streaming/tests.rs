@@ -585,22 +585,52 @@ async fn triggers() {
     }
     assert!(intervals.len() == 3 && intervals.is_sorted_by(|a, b| a < b), "{intervals:?}");
 
-    // Default: at once, and new data when it comes; with a minimum, when there is enough.
+    // Default: at once, and new data when it comes; with a minimum, what is there at first, then when there is enough.
     let (dir, ledger, topic) = (tempfile::tempdir().unwrap(), Ledger::new(), Topic::new());
     topic.produce(0..5).await;
     let scheduler = Scheduler::open(dir.path(), &test.cluster, None).await;
     let sql = [&topic.table(", minOffsetsPerTrigger '10'"), &ledger.table(), KAFKA_FLOW].concat();
-    let checkpoint = scheduler.start(&sql, "default").await.checkpoint;
-    scheduler.until_state("WAITING").await;
-    assert_eq!(ids(&checkpoint, "offsets"), [0; 0], "5 are too few");
-    topic.produce(5..10).await;
+    let started = scheduler.start(&sql, "default").await;
     scheduler.until_idle_after(0).await;
-    assert_eq!(ledger.values(), (0..10).collect::<Vec<_>>());
-    topic.produce(10..30).await;
-    ledger.has(30).await;
-    scheduler.until("idle", |status| status.batch_id >= 1 && status.message.contains("Waiting for data")).await;
-    assert_eq!(ledger.values(), (0..30).collect::<Vec<_>>());
-    assert!(ledger.rows_by_batch().values().all(|rows| *rows >= 10), "{:?}", ledger.rows_by_batch());
+    assert_eq!(ledger.values(), (0..5).collect::<Vec<_>>());
+    topic.produce(5..10).await;
+    let looked = scheduler.manager.process_all_available(&started.id, &started.run_id);
+    assert!(within("a look", looked).await.unwrap().is_none());
+    assert_eq!(ids(&started.checkpoint, "offsets"), [0], "5 are too few");
+    topic.produce(10..15).await;
+    scheduler.until_idle_after(1).await;
+    assert_eq!(ledger.values(), (0..15).collect::<Vec<_>>());
+    topic.produce(15..35).await;
+    ledger.has(35).await;
+    scheduler.until("idle", |status| status.batch_id >= 2 && status.message.contains("Waiting for data")).await;
+    assert_eq!(ledger.values(), (0..35).collect::<Vec<_>>());
+    let rows = ledger.rows_by_batch();
+    assert!(rows.iter().all(|(batch, rows)| *batch == 0 || *rows >= 10), "{rows:?}");
+    scheduler.manager.shutdown().await;
+    test.stop().await;
+}
+
+/// However busy another source is: what waits for more records is read when its time is up.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_with_few_records_does_not_wait_for_ever_beside_a_busy_one() {
+    const FEW: i64 = 1_000_000_000;
+    let test = TestCluster::start(1, 2).await;
+    let (dir, ledger, topic) = (tempfile::tempdir().unwrap(), Ledger::new(), Topic::new());
+    let busy = RATE.replace("TABLE source", "TABLE busy");
+    let flow = "CREATE FLOW numbers AS INSERT INTO target SELECT value FROM STREAM(busy)
+        UNION ALL SELECT CAST(CAST(value AS STRING) AS BIGINT) AS value FROM STREAM(source);";
+    let few = topic.table(", minOffsetsPerTrigger '1000', maxTriggerDelay '2s'");
+    let scheduler = Scheduler::open(dir.path(), &test.cluster, None).await;
+    topic.produce(FEW..FEW + 4).await;
+    scheduler.start(&[&busy, &few, &ledger.table(), flow].concat(), "default").await;
+    let has_few = async |count: i64| {
+        let mut writes = ledger.writes.subscribe();
+        let few = |all: &Vec<(i64, i64)>| all.iter().filter(|(_, value)| *value >= FEW).count() as i64 >= count;
+        drop(within("records of the topic", writes.wait_for(few)).await.unwrap());
+    };
+    has_few(4).await;
+    topic.produce(FEW + 4..FEW + 8).await;
+    has_few(8).await;
     scheduler.manager.shutdown().await;
     test.stop().await;
 }
@@ -696,6 +726,43 @@ async fn a_stopped_query_is_taken_up_by_its_flow() {
     scheduler.manager.restart("numbers").await.unwrap();
     scheduler.until_state("FINISHED").await;
     assert_eq!(target.rows(), expect);
+    test.stop().await;
+}
+
+/// The checkpoints of a state directory that a query has begun.
+fn begun(state_dir: &Path) -> Vec<String> {
+    let folders = std::fs::read_dir(state_dir.join("checkpoints")).unwrap().map(|folder| folder.unwrap().path());
+    folders.filter(|folder| folder.join("metadata").exists()).map(|folder| folder.display().to_string()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_flows_do_not_share_a_folder() {
+    let test = TestCluster::start(1, 2).await;
+    let (dir, topic) = (tempfile::tempdir().unwrap(), Topic::new());
+    let target = Target::Files(dir.path().join("rows"));
+    let scheduler = Scheduler::open(dir.path(), &test.cluster, None).await;
+    // The topic is empty: neither would have committed anything.
+    let first = scheduler.start(&[&topic.table(""), &target.table(), KAFKA_FLOW].concat(), "default").await;
+    let other = KAFKA_FLOW.replace("FLOW numbers", "FLOW others");
+    let error = scheduler.submit(&other, StartOptions::default()).await.unwrap_err();
+    assert_eq!(error.class, "STREAMING_OUTPUT_OF_ANOTHER_QUERY");
+    assert!(error.message.contains(&first.id), "{error}");
+    assert_eq!(begun(dir.path()), [first.checkpoint.clone()], "of the other nothing is left");
+    assert_eq!(scheduler.manager.list().len(), 1);
+    scheduler.until_state("WAITING").await;
+    scheduler.manager.stop("numbers").await.unwrap();
+    scheduler.submit(&other, StartOptions::default()).await.unwrap_err();
+
+    // A query that has written nothing gives its folder back.
+    scheduler.manager.delete("numbers").await.unwrap();
+    scheduler.submit(&other, StartOptions::default()).await.unwrap();
+    scheduler.manager.stop("others").await.unwrap();
+    scheduler.manager.delete("others").await.unwrap();
+    topic.produce(0..10).await;
+    let again = scheduler.start(KAFKA_FLOW, "available-now").await;
+    assert_ne!(again.id, first.id);
+    scheduler.until_state("FINISHED").await;
+    assert_eq!(target.rows(), (0..10).map(|value| (0, value)).collect::<Vec<_>>());
     test.stop().await;
 }
 
@@ -847,11 +914,11 @@ async fn a_query_whose_records_are_gone_fails_unless_told_otherwise() {
     let admin = Admin::new(topic.0.address()).unwrap();
     admin.produce("numbers", (0..10).map(|_| record(1))).await.unwrap();
     let scheduler = Scheduler::open(dir.path(), &test.cluster, None).await;
-    let started = scheduler.start(&[&topic.table(""), &ledger.table(), FLOW].concat(), "default").await;
+    // Or its consumer reads ahead while the records are still there.
+    let table = topic.table(", 'spark.kafka.consumer.cache.timeout' '1ms'");
+    let started = scheduler.start(&[&table, &ledger.table(), FLOW].concat(), "default").await;
     scheduler.until_idle_after(0).await;
     scheduler.manager.stop("numbers").await.unwrap();
-    // Or its consumer reads ahead while the records are still there.
-    connectors::kafka::forget_query(&started.id);
 
     // Overflows the partition. Whole message sets are dropped: each of these is one.
     for _ in 0..100 {
@@ -872,6 +939,35 @@ async fn a_query_whose_records_are_gone_fails_unless_told_otherwise() {
     assert_eq!((&again.id, &again.checkpoint), (&started.id, &started.checkpoint));
     scheduler.until_idle_after(1).await;
     assert_eq!(ledger.table_rows(), (0..10).chain(begin..end).collect::<Vec<_>>());
+    scheduler.manager.shutdown().await;
+    test.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_that_is_given_another_topic_decides_no_batch_and_goes_on_with_its_own() {
+    let test = TestCluster::start(1, 2).await;
+    let (dir, ledger) = (tempfile::tempdir().unwrap(), Ledger::new());
+    let topic = Topic(EmbeddedBroker::start([("numbers", 2), ("other", 1)]).unwrap());
+    topic.produce(0..10).await;
+    produce(topic.0.address(), "other", [(0, Some(100))]).await;
+    let scheduler = Scheduler::open(dir.path(), &test.cluster, None).await;
+    let started = scheduler.start(&[&topic.table(""), &ledger.table(), KAFKA_FLOW].concat(), "default").await;
+    scheduler.until_idle_after(0).await;
+    scheduler.manager.stop("numbers").await.unwrap();
+
+    let replace = |table: String| table.replace("CREATE TABLE", "CREATE OR REPLACE TABLE");
+    let other = replace(kafka_source(topic.0.address(), "subscribe 'other'", ""));
+    scheduler.start(&[&other, KAFKA_FLOW].concat(), "default").await;
+    let status = scheduler.until_state("FAILED").await;
+    assert!(status.message.contains("[KAFKA_DATA_LOSS]"), "{status:?}");
+    assert_eq!(ids(&started.checkpoint, "offsets"), [0]);
+
+    topic.produce(10..20).await;
+    let own = replace(topic.table(""));
+    let again = scheduler.start(&[&own, KAFKA_FLOW].concat(), "default").await;
+    assert_eq!(again.id, started.id);
+    scheduler.until_idle_after(1).await;
+    assert_eq!(ledger.values(), (0..20).collect::<Vec<_>>());
     scheduler.manager.shutdown().await;
     test.stop().await;
 }
@@ -925,6 +1021,35 @@ async fn a_deposed_leader_commits_no_batch_write() {
     leadership.end().await.unwrap();
     let error = scheduler.submit(insert, StartOptions::default()).await.unwrap_err();
     assert_eq!((error.class.as_str(), files()), (LEADERSHIP_LOST, 1), "{error}");
+    test.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deposed_leader_takes_no_files_into_the_log_of_a_source() {
+    let test = TestCluster::start(1, 2).await;
+    let (dir, ledger) = (tempfile::tempdir().unwrap(), Ledger::new());
+    let folder = dir.path().join("in");
+    std::fs::create_dir(&folder).unwrap();
+    let drop_file = |name: &str, value: i64| {
+        std::fs::write(dir.path().join(name), format!("{{\"value\":{value}}}\n")).unwrap();
+        std::fs::rename(dir.path().join(name), folder.join(name)).unwrap();
+    };
+    let epochs = Epochs::new(Arc::new(object_store::memory::InMemory::new()), &object_store::path::Path::from("state"));
+    let me = Leader { holder: uuid::Uuid::new_v4(), address: "h:1".into(), process: "p".into() };
+    let leadership = Candidate::new(epochs, Some(&Ha::StateDir), me).campaign().await.unwrap();
+    let scheduler = Scheduler::open_as(dir.path(), &test.cluster, None, leadership.tenure().clone()).await;
+    drop_file("a.json", 7);
+    let table = format!("CREATE TABLE source (value BIGINT) USING json OPTIONS (path '{}');", folder.display());
+    let checkpoint = scheduler.start(&[&table, &ledger.table(), RATE_FLOW].concat(), "default").await.checkpoint;
+    scheduler.until_idle_after(0).await;
+    let log = Path::new(&checkpoint).join("sources/0/files");
+    assert!(log.join("0").exists());
+    leadership.end().await.unwrap();
+    drop_file("b.json", 8);
+    let status = scheduler.until_state("FAILED").await;
+    assert!(status.message.contains(LEADERSHIP_LOST), "{status:?}");
+    assert!(!log.join("1").exists());
+    assert_eq!(ledger.values(), [7]);
     test.stop().await;
 }
 

@@ -1,9 +1,10 @@
 //! What keeps a query from going on, for people: which system, since when, which attempt, when the next, what to do.
 //! Pure: facts in, words out.
 
+use crate::streaming::unix_ms;
 use headwater_proto::engine::Trouble;
 use headwater_proto::error::Error;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 /// Attempts that failed one after the other.
 #[derive(Debug, Clone, Copy)]
@@ -25,10 +26,6 @@ pub fn of(error: &Error, streak: Streak, next: SystemTime) -> Trouble {
         next_attempt_ms: unix_ms(next),
         remedy: remedy(error).into(),
     }
-}
-
-fn unix_ms(at: SystemTime) -> i64 {
-    at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
 }
 
 /// The line of a status: the error, and when it goes on.
@@ -104,6 +101,7 @@ fn remedy(error: &Error) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::UNIX_EPOCH;
 
     #[test]
     fn what_failed_and_what_to_do() {

@@ -682,8 +682,11 @@ fn bad_records(lookup: &Lookup<'_>) -> Result<BadRecords> {
         (None, Some(topic)) => {
             let mut kafka = Options::new([("topic", topic)]);
             for (key, value) in lookup.options.iter() {
-                if key.len() > PREFIX.len() && key[..PREFIX.len()].eq_ignore_ascii_case(PREFIX) {
-                    kafka.set(format!("kafka.{}", &key[PREFIX.len()..]), value);
+                if let Some((prefix, property)) = key.split_at_checked(PREFIX.len())
+                    && !property.is_empty()
+                    && prefix.eq_ignore_ascii_case(PREFIX)
+                {
+                    kafka.set(format!("kafka.{property}"), value);
                 }
             }
             if kafka.get("kafka.bootstrap.servers").is_none() {
@@ -1030,6 +1033,10 @@ mod tests {
                 options: Options::new([("topic", "bad"), ("kafka.bootstrap.servers", "h:1")]),
             },
         );
+        // The prefix would end within a character: another option, whatever becomes of it.
+        let odd = ("headwater.deadLetter.kafka\u{e9}/spark.cassandra.x", "1");
+        let servers = ("headwater.deadLetter.kafka.bootstrap.servers", "h:1");
+        drop(sink(&[("headwater.deadLetter.topic", "bad"), servers, odd]));
         refused(&[("headwater.deadLetter.topic", "bad")], "CASSANDRA_MISSING_OPTION", "bootstrap.servers");
         refused(&[("headwater.badRecords", "dead-letter")], "CASSANDRA_MISSING_OPTION", "headwater.deadLetter.table");
         refused(

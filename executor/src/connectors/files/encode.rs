@@ -3,7 +3,8 @@
 
 use super::location::storage_error;
 use super::options::{CsvOptions, FileOptions, Format, LineCompression};
-use super::value::{Formatter, Style, formatter, java_double, java_float};
+use super::value::{Formatter, Style, formatter};
+use crate::functions::cast::text::{double as java_double, float as java_float};
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, FieldRef, Float16Type, Float32Type, Float64Type, Schema, SchemaRef};
 use arrow::error::ArrowError;
@@ -118,6 +119,25 @@ impl FileWriter {
                 let chunk = chunk(buffer, gzip.as_mut())?;
                 upload.put(chunk).await.map_err(|e| storage_error("write", &self.place, &e))
             }
+        }
+    }
+
+    /// Bytes that wait in memory for their row group to end. What waits of lines is always little.
+    pub fn buffered(&self) -> usize {
+        match &self.kind {
+            Kind::Parquet(writer) => writer.memory_size(),
+            Kind::Lines { .. } => 0,
+        }
+    }
+
+    /// Ends the row group, after which none of it is buffered.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn end_row_group(&mut self) -> Result<()> {
+        match &mut self.kind {
+            Kind::Parquet(writer) => writer.flush().await.map_err(|e| parquet_error(&self.place, &e)),
+            Kind::Lines { .. } => Ok(()),
         }
     }
 

@@ -11,6 +11,7 @@
 
 use crate::connectors::Options;
 use async_trait::async_trait;
+use bytes::Bytes;
 use datafusion::execution::object_store::ObjectStoreRegistry;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use futures::FutureExt;
@@ -491,7 +492,7 @@ impl ObjectStore for DurableLocal {
     async fn get_opts(&self, location: &Path, options: GetOptions) -> object_store::Result<GetResult> {
         self.inner.get_opts(location, options).await
     }
-    async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> object_store::Result<Vec<bytes::Bytes>> {
+    async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> object_store::Result<Vec<Bytes>> {
         self.inner.get_ranges(location, ranges).await
     }
     fn delete_stream(
@@ -595,6 +596,38 @@ impl Drop for LocalUpload {
         if let Some(staged) = self.staged.take() {
             discard(&staged);
         }
+    }
+}
+
+/// What became of a file that is created if absent.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Created {
+    /// These bytes are in place, put there by this call or found to be the same.
+    Written,
+    /// Other bytes were there first.
+    Exists(Bytes),
+}
+
+/// Puts `bytes` at `path` unless something is there. That the file exists already is not believed: a store's client
+/// repeats a request whose answer was lost, and then loses the race to itself. So the file is read back and compared.
+///
+/// # Errors
+/// Those of the store. The file may be there all the same.
+pub async fn create(store: &dyn ObjectStore, path: &Path, bytes: &Bytes) -> object_store::Result<Created> {
+    let error = match store.put_opts(path, bytes.clone().into(), PutMode::Create.into()).await {
+        Ok(_) => return Ok(Created::Written),
+        Err(error @ (object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. })) => error,
+        Err(error) => return Err(error),
+    };
+    let found = async { store.get(path).await?.bytes().await };
+    match found.await {
+        Ok(found) if found == *bytes => Ok(Created::Written),
+        Ok(found) => Ok(Created::Exists(found)),
+        // S3 refuses two concurrent creations with the same status before either is visible: that passes.
+        Err(object_store::Error::NotFound { .. }) => {
+            Err(object_store::Error::Generic { store: "headwater", source: Box::new(error) })
+        }
+        Err(error) => Err(error),
     }
 }
 
@@ -718,6 +751,20 @@ mod tests {
         dropped.put_part("1".into()).await.expect("part");
         drop(dropped);
         assert_eq!(std::fs::read_dir(&root).expect("folder").count(), 2, "nothing is left of a dropped upload");
+    }
+
+    #[tokio::test]
+    async fn the_first_bytes_stay() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let local = dir.path().join("log").to_str().expect("utf-8").to_string();
+        for place in [local.as_str(), "memory://created/log"] {
+            let (store, folder, _) = parse_location(place, &Options::default()).expect(place);
+            let path = folder.join("7");
+            let put = async |bytes: &'static str| create(store.as_ref(), &path, &bytes.into()).await.expect(place);
+            assert_eq!(put("one").await, Created::Written);
+            assert_eq!(put("one").await, Created::Written, "the answer was lost");
+            assert_eq!(put("two").await, Created::Exists("one".into()));
+        }
     }
 
     #[tokio::test]

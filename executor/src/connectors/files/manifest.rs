@@ -6,13 +6,16 @@
 //! nothing. There is a file for each batch, of an empty batch too: Spark's reader insists on it.
 //!
 //! `_spark_metadata/.headwater-query` names the query the folder belongs to; Spark passes over it. A query that
-//! starts anew would count its batches from 0 again, and each would be taken for one that is committed already.
+//! starts anew would count its batches from 0 again, and each would be taken for one that is committed already. The
+//! file is created if absent too, and stays for as long as the query does. Where the log was another's before (that of
+//! Spark, whose checkpoint is continued here), its second line is the last batch that was found.
 
-use super::location::{storage_error, url_of};
+use super::location::{Created, create, storage_error, url_of};
+use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use headwater_proto::error::{Error, Result};
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
+use object_store::{ObjectStore, ObjectStoreExt};
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,7 +26,7 @@ pub const FOLDER: &str = "_spark_metadata";
 const VERSION: &str = "v1";
 const OWNER: &str = ".headwater-query";
 /// `spark.sql.streaming.fileSink.log.compactInterval`.
-const COMPACT_INTERVAL: i64 = 10;
+pub(super) const COMPACT_INTERVAL: i64 = 10;
 /// `spark.sql.streaming.fileSink.log.cleanupDelay`: a reader that listed the folder may be that slow.
 const CLEANUP_DELAY_MS: i64 = 10 * 60 * 1000;
 /// `spark.sql.streaming.minBatchesToRetain`.
@@ -160,6 +163,29 @@ pub enum Added {
     Before,
 }
 
+/// Whose the folder is.
+#[derive(Debug, PartialEq, Eq)]
+struct Owner {
+    query: String,
+    /// The last batch in the log when the query took the folder: another's.
+    found: Option<i64>,
+}
+
+impl Owner {
+    fn parse(bytes: &[u8]) -> Self {
+        let text = String::from_utf8_lossy(bytes);
+        let mut lines = text.lines().map(str::trim);
+        let query = lines.next().unwrap_or_default().to_string();
+        Self { query, found: lines.next().and_then(|line| line.parse().ok()) }
+    }
+    fn text(&self) -> String {
+        match self.found {
+            Some(found) => format!("{}\n{found}", self.query),
+            None => self.query.clone(),
+        }
+    }
+}
+
 /// The log of one folder.
 #[derive(Debug)]
 pub struct SinkLog {
@@ -239,28 +265,50 @@ impl SinkLog {
         self.read_until(i64::MAX).await
     }
 
-    /// Puts an object that must not be there; whether it was not.
-    async fn create(&self, name: &str, text: String) -> Result<bool> {
-        let options = PutOptions { mode: PutMode::Create, ..Default::default() };
-        let payload = PutPayload::from(text);
-        match self.store.put_opts(&self.folder.clone().join(name), payload, options).await {
-            Ok(_) => Ok(true),
-            Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => Ok(false),
-            Err(e) => Err(storage_error("write", &format!("{}/{name}", self.place), &e)),
+    /// Puts an object unless there is one.
+    async fn create(&self, name: &str, text: String) -> Result<Created> {
+        let created = create(self.store.as_ref(), &self.folder.clone().join(name), &Bytes::from(text)).await;
+        created.map_err(|e| storage_error("write", &format!("{}/{name}", self.place), &e))
+    }
+
+    async fn owner(&self) -> Result<Option<Owner>> {
+        let path = self.folder.clone().join(OWNER);
+        let bytes = async { self.store.get(&path).await?.bytes().await };
+        match bytes.await {
+            Ok(bytes) => Ok(Some(Owner::parse(&bytes))),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(e) => Err(storage_error("read", &format!("{}/{OWNER}", self.place), &e)),
         }
+    }
+
+    /// The last batch in the log.
+    async fn last(&self) -> Result<Option<i64>> {
+        Ok(self.list().await?.into_iter().map(|(entry, _)| entry.batch_id).max())
     }
 
     /// Makes a batch's files visible, unless the batch is committed already.
     ///
     /// # Errors
-    /// Those of the store.
+    /// `STREAMING_OUTPUT_OF_ANOTHER_QUERY` when the batch of that number is surely another's; those of the store.
     pub async fn add(&self, batch_id: i64, files: &[SinkFileStatus]) -> Result<Added> {
         let known = *self.latest.lock().unwrap_or_else(PoisonError::into_inner);
         let latest = match known {
             Some(latest) => Some(latest),
-            None => self.list().await?.into_iter().map(|(entry, _)| entry.batch_id).max(),
+            None => self.last().await?,
         };
         if latest.is_some_and(|latest| batch_id <= latest) {
+            // Whoever continues the checkpoint of what was found may run its last batch again, and none before.
+            let found = self.owner().await?.and_then(|owner| owner.found);
+            if found.is_some_and(|found| batch_id < found) {
+                return Err(Error::fatal(
+                    "STREAMING_OUTPUT_OF_ANOTHER_QUERY",
+                    format!(
+                        "{} has batch {batch_id} of another checkpoint, and the rows of this one would be lost: \
+                         continue that checkpoint, or choose a new folder",
+                        self.place
+                    ),
+                ));
+            }
             return Ok(Added::Before);
         }
         let mut added = Added::Now;
@@ -271,7 +319,7 @@ impl SinkLog {
                 entries.extend_from_slice(files);
             }
             let created = self.create(&entry.name(), serialize(&entries)?).await?;
-            if id == batch_id && !created {
+            if id == batch_id && created != Created::Written {
                 added = Added::Before;
             }
         }
@@ -297,8 +345,9 @@ impl SinkLog {
         Ok(())
     }
 
-    /// Makes sure that the folder's log, if it has one, is this query's: creates the folder's log otherwise.
-    /// `has_data`: whether the folder has files that no log speaks of.
+    /// Makes sure that the folder's log, if it has one, is this query's: creates the folder's log otherwise. Nobody
+    /// else takes the folder then, until it is [released](Self::release). `has_data`: whether the folder has files that
+    /// no log speaks of.
     ///
     /// # Errors
     /// The folder has rows of something else.
@@ -312,32 +361,38 @@ impl SinkLog {
                 ),
             ));
         }
-        if self.create(OWNER, query.into()).await? {
-            return Ok(());
-        }
-        let path = self.folder.clone().join(OWNER);
-        let owner = async { self.store.get(&path).await?.bytes().await };
-        let owner = owner.await.map_err(|e| storage_error("read", &format!("{}/{OWNER}", self.place), &e))?;
-        let owner = String::from_utf8_lossy(&owner).trim().to_string();
+        let claim = Owner { query: query.into(), found: self.last().await? };
+        let owner = match self.create(OWNER, claim.text()).await? {
+            Created::Written => return Ok(()),
+            Created::Exists(found) => Owner::parse(&found).query,
+        };
         if owner == query {
-            return Ok(());
-        }
-        if self.list().await?.is_empty() {
-            // The other query has committed nothing: its place is free.
-            self.store
-                .put(&path, PutPayload::from(query.to_string()))
-                .await
-                .map_err(|e| storage_error("write", &format!("{}/{OWNER}", self.place), &e))?;
             return Ok(());
         }
         Err(Error::invalid(
             "STREAMING_OUTPUT_OF_ANOTHER_QUERY",
             format!(
-                "folder {root} is the output of query {owner}; query {query} begins with batch 0 again, which would \
-                 be passed over as committed: give it the checkpoint of {owner}, or a new folder, or remove {}",
+                "folder {root} is the output of query {owner}; query {query} counts its batches from 0 too, and one of \
+                 two of the same number would be passed over as committed: give it the checkpoint of {owner}, or a new \
+                 folder, or delete query {owner} if it has written nothing, or remove {}",
                 self.place
             ),
         ))
+    }
+
+    /// Gives the folder back, unless the query has committed something there, or the folder is another's.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn release(&self, query: &str) -> Result<()> {
+        let Some(owner) = self.owner().await?.filter(|owner| owner.query == query) else { return Ok(()) };
+        if self.last().await? != owner.found {
+            return Ok(());
+        }
+        match self.store.delete(&self.folder.clone().join(OWNER)).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(e) => Err(storage_error("remove", &format!("{}/{OWNER}", self.place), &e)),
+        }
     }
 }
 
@@ -458,13 +513,47 @@ mod tests {
         assert_eq!(log.claim("q1", true, "out").await.expect_err("data").class, "STREAMING_OUTPUT_NOT_EMPTY");
         log.claim("q1", false, "out").await.expect("new folder");
         log.claim("q1", true, "out").await.expect("own folder");
-        log.claim("q2", true, "out").await.expect("nothing was committed");
+        // Two that start before either has committed anything: the second is refused.
+        let error = log.claim("q2", true, "out").await.expect_err("another's");
+        assert_eq!(error.class, "STREAMING_OUTPUT_OF_ANOTHER_QUERY");
+        assert!(error.message.contains("q1"), "{error}");
+        log.release("q2").await.expect("not its own");
+        log.claim("q2", true, "out").await.expect_err("still another's");
+        log.release("q1").await.expect("its own");
+        log.release("q1").await.expect("again");
+        log.claim("q2", false, "out").await.expect("given back");
         log.add(0, &[]).await.expect("add");
+        log.release("q2").await.expect("it has committed something");
         log.claim("q2", true, "out").await.expect("own folder");
         let error = log.claim("q3", true, "out").await.expect_err("another's");
         assert_eq!(error.class, "STREAMING_OUTPUT_OF_ANOTHER_QUERY");
         assert!(error.message.contains("q2"), "{error}");
         log.remove().await.expect("remove");
         assert!(!log.exists().await.expect("exists"));
+    }
+
+    #[tokio::test]
+    async fn a_log_that_was_there_before_is_continued_or_refused() {
+        let store = Arc::new(InMemory::new());
+        let spark = log(&store);
+        for batch_id in 0..=5 {
+            spark.add(batch_id, &[file(&format!("spark-{batch_id}"))]).await.expect("add");
+        }
+        let log = log(&store);
+        log.claim("q", true, "out").await.expect("nobody's");
+        assert_eq!(text(&store, OWNER).await, "q\n5");
+        // Another checkpoint than the one that the log was written by.
+        let error = log.add(0, &[file("lost")]).await.expect_err("batch 0 is another's");
+        assert_eq!(error.class, "STREAMING_OUTPUT_OF_ANOTHER_QUERY");
+        log.release("q").await.expect("nothing was committed");
+        assert_eq!(log.owner().await.expect("owner"), None);
+        log.claim("q", true, "out").await.expect("nobody's");
+        // That checkpoint: its last batch may not have been known to be committed.
+        assert_eq!(log.add(5, &[file("again")]).await.expect("add"), Added::Before);
+        assert_eq!(log.add(6, &[file("new")]).await.expect("add"), Added::Now);
+        assert_eq!(log.add(6, &[file("new")]).await.expect("add"), Added::Before);
+        log.claim("q", true, "out").await.expect("own folder, whatever was committed since");
+        assert_eq!(log.owner().await.expect("owner"), Some(Owner { query: "q".into(), found: Some(5) }));
+        assert_eq!(log.files().await.expect("files").len(), 7);
     }
 }

@@ -35,6 +35,8 @@ use uuid::Uuid;
 
 /// Files that a task may write at once, one for each partition folder: each holds buffers of its own.
 const OPEN_FILES_MAX: usize = 64;
+/// What all files of a task hold back together: a row group's common size. The memory limit does not count it.
+const BUFFERED_BYTES_MAX: usize = 64 << 20;
 const TEMPORARY: &str = "_temporary";
 const SUCCESS: &str = "_SUCCESS";
 
@@ -257,6 +259,9 @@ impl Sink for FilesSink {
         }
         Ok(())
     }
+    async fn release(&self) -> Result<()> {
+        if self.context.streaming { self.log.release(&self.context.query).await } else { Ok(()) }
+    }
     fn writer_config(&self) -> String {
         let below = if self.context.streaming { String::new() } else { self.temporary() };
         // Plain data: nothing in it can fail to be written as JSON.
@@ -369,6 +374,24 @@ impl FilesTask {
         Ok(())
     }
 
+    /// Ends row groups, the largest first, until the open files hold no more than a task may.
+    async fn bound_buffers(&mut self) -> Result<()> {
+        loop {
+            let writers = self.open.values_mut().map(|(_, writer)| (writer.buffered(), writer));
+            let (mut held, mut largest) = (0, None);
+            for (buffered, writer) in writers {
+                held += buffered;
+                if largest.as_ref().is_none_or(|(most, _)| buffered > *most) {
+                    largest = Some((buffered, writer));
+                }
+            }
+            match largest {
+                Some((_, writer)) if held > BUFFERED_BYTES_MAX => writer.end_row_group().await?,
+                _ => return Ok(()),
+            }
+        }
+    }
+
     async fn write_to(&mut self, folder: &str, rows: &RecordBatch) -> Result<()> {
         let limit = self.options.max_records_per_file;
         let mut from = 0;
@@ -401,6 +424,7 @@ impl SinkTask for FilesTask {
         for (folder, rows) in self.partitioner.split(&batch)? {
             self.write_to(&folder, &rows).await?;
         }
+        self.bound_buffers().await?;
         self.counts.rows += batch.num_rows() as u64;
         Ok(())
     }

@@ -3,25 +3,26 @@
 //! Which files belong to which batch is written down before the batch is planned: entry `n` of the source's log is
 //! the files between offsets `{"logOffset":n-1}` and `{"logOffset":n}`, so that a batch that runs again reads the same
 //! ones. The log lies in the query's checkpoint, where option [`SOURCE_LOG`] says, and has Spark's form (`v1`, a JSON
-//! object a line, every tenth file compact). With a rate limit one entry is one batch's worth: files are taken into
-//! the log as soon as they are seen, and leave it an entry a batch.
+//! object a line, every tenth file compact; what is older than the last two of these is removed). With a rate limit one
+//! entry is one batch's worth: files are taken into the log as soon as they are seen, and leave it an entry a batch.
 //!
 //! Files must appear whole: moved into the folder, or uploaded. A file is known by its path; changing it later has no
 //! effect.
 
 use super::listing::{DataFile, list};
-use super::location::{parse_location, storage_error};
-use super::manifest::{Entry, files_to_read};
+use super::location::{Created, create, parse_location, storage_error};
+use super::manifest::{COMPACT_INTERVAL, Entry, files_to_read};
 use super::options::{FileOptions, Format, SOURCE_LOG};
 use super::scan::ReaderConfig;
 use super::table::{descriptors, table_schema};
 use crate::connectors::{Limit, LimitContext, Offset, Source};
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
-use futures::TryStreamExt;
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt};
 use headwater_proto::error::{Error, Result};
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
+use object_store::{ObjectStore, ObjectStoreExt};
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -290,18 +291,40 @@ impl SourceLog {
             text.push_str(&serde_json::to_string(file).map_err(Error::internal)?);
         }
         let place = format!("{}/{}", self.place, entry.name());
-        let options = PutOptions { mode: PutMode::Create, ..Default::default() };
-        let path = self.folder.clone().join(entry.name());
-        match self.store.put_opts(&path, PutPayload::from(text), options).await {
-            Ok(_) => Ok(()),
-            Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
-                Err(Error::fatal(
-                    "CONCURRENT_STREAM_LOG_UPDATE",
-                    format!("another coordinator has written {place}: this one stops"),
-                ))
+        let created = create(self.store.as_ref(), &self.folder.clone().join(entry.name()), &Bytes::from(text)).await;
+        match created.map_err(|e| storage_error("write", &place, &e))? {
+            Created::Written => {}
+            // Which coordinator goes on is decided by the query's own log, not here.
+            Created::Exists(_) => {
+                return Err(Error::transient(
+                    "CHECKPOINT_TAKEN_OVER",
+                    format!("{place} holds other files, which another coordinator found: the log is read again"),
+                ));
             }
-            Err(e) => Err(storage_error("write", &place, &e)),
         }
+        if entry.compact
+            && let Err(error) = self.clean_up(batch_id).await
+        {
+            tracing::warn!(log = self.place, %error, "old entries of a file source's log could not be removed");
+        }
+        Ok(())
+    }
+
+    /// Removes what nobody reads any more: a compact entry stands for all before it. One more is kept, with what
+    /// follows it, for whoever has listed the log and has yet to read it.
+    async fn clean_up(&self, compact: i64) -> Result<()> {
+        let keep = compact - COMPACT_INTERVAL;
+        let is_old = move |path: &Path| path.filename().and_then(Entry::parse).is_some_and(|old| old.batch_id < keep);
+        let old = self.store.list(Some(&self.folder)).map_ok(|object| object.location);
+        let old = old.try_filter(move |path| futures::future::ready(is_old(path))).boxed();
+        let mut deleted = self.store.delete_stream(old);
+        while let Some(result) = deleted.next().await {
+            match result {
+                Ok(_) | Err(object_store::Error::NotFound { .. }) => {}
+                Err(e) => return Err(storage_error("clean up", &self.place, &e)),
+            }
+        }
+        Ok(())
     }
 }
 
@@ -312,6 +335,7 @@ mod tests {
     use crate::connectors::{Connector, Options, ReadUntil};
     use arrow::array::AsArray;
     use arrow::datatypes::{DataType, Field, Int64Type, Schema};
+    use headwater_proto::error::ErrorKind;
     use std::time::Duration;
 
     fn file(name: &str, modified_ms: i64, size: u64) -> DataFile {
@@ -404,14 +428,54 @@ mod tests {
         stale.latest_offset(&start).await.expect("latest");
         drop_file("d.json", 4);
         assert_eq!(source.latest_offset(&start).await.expect("latest"), offset(3));
-        let error = stale.latest_offset(&start).await.expect_err("fenced");
-        assert_eq!(error.class, "CONCURRENT_STREAM_LOG_UPDATE");
+        // It finds the same files: who decides the batch shows in the query's own log.
+        assert_eq!(stale.latest_offset(&start).await.expect("latest"), offset(3));
         for id in 5..15 {
             drop_file(&format!("{id}.json"), id);
         }
         assert_eq!(source.latest_offset(&start).await.expect("latest"), offset(13));
         assert!(dir.path().join("checkpoint/sources/0/9.compact").exists());
         assert_eq!(rows(open().await.expect("source").as_ref(), -1, 13).await.len(), 14);
+    }
+
+    fn source_log(folder: &std::path::Path) -> SourceLog {
+        let (store, folder, url) = parse_location(folder.to_str().expect("utf-8"), &Options::default()).expect("path");
+        SourceLog { store, folder, place: url.into() }
+    }
+
+    fn entry(batch_id: i64) -> FileEntry {
+        let path = format!("file:///in/{batch_id}");
+        FileEntry { path, timestamp: batch_id, batch_id, size: 1, partitions: vec![] }
+    }
+
+    #[tokio::test]
+    async fn an_entry_whose_answer_was_lost_is_the_writers() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let log = source_log(dir.path());
+        log.add(0, &[], &[entry(0)]).await.expect("first");
+        log.add(0, &[], &[entry(0)]).await.expect("the same again");
+        let error = log.add(0, &[], &[entry(1)]).await.expect_err("other files");
+        assert_eq!((error.kind, error.class.as_str()), (ErrorKind::Transient, "CHECKPOINT_TAKEN_OVER"));
+        assert_eq!(log.read().await.expect("read"), (vec![entry(0)], 0));
+    }
+
+    #[tokio::test]
+    async fn the_log_does_not_grow_with_the_square() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let log = source_log(dir.path());
+        let mut all = vec![];
+        for batch_id in 0..45 {
+            log.add(batch_id, &all, &[entry(batch_id)]).await.expect("add");
+            all.push(entry(batch_id));
+        }
+        let mut left: Vec<i64> = std::fs::read_dir(dir.path())
+            .expect("folder")
+            .filter_map(|file| Entry::parse(file.expect("file").file_name().to_str()?))
+            .map(|entry| entry.batch_id)
+            .collect();
+        left.sort_unstable();
+        assert_eq!(left, (29..45).collect::<Vec<_>>());
+        assert_eq!(log.read().await.expect("read"), (all, 44));
     }
 
     #[tokio::test]

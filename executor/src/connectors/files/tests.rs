@@ -3,13 +3,16 @@
 use super::Files;
 use crate::connectors::{Connector, Options, Sink, SinkContext, WriteMode, WriteTask};
 use arrow::array::{
-    ArrayRef, AsArray, BooleanArray, Date32Array, Decimal128Array, Float64Array, Int64Array, ListArray, RecordBatch,
-    StringArray, StructArray, TimestampMicrosecondArray,
+    Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Float64Array, Int64Array,
+    ListArray, RecordBatch, StringArray, StructArray, TimestampMicrosecondArray,
 };
 use arrow::datatypes::{DataType, Field, Int32Type, Int64Type, Schema, SchemaRef};
 use arrow::util::pretty::pretty_format_batches;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use headwater_proto::error::{ErrorKind, Result};
+use parquet::file::reader::{FileReader, SerializedFileReader};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
 use std::path::Path;
 use std::sync::Arc;
 use tempfile::TempDir;
@@ -318,6 +321,32 @@ async fn batch_writes_append_and_overwrite() {
         SinkContext { schema: Arc::clone(&schema), mode: WriteMode::Append, query: "q".into(), streaming: true };
     let error = format.sink(&options, context).await.expect("sink").prepare().await.expect_err("data");
     assert_eq!(error.class, "STREAMING_OUTPUT_NOT_EMPTY");
+}
+
+#[tokio::test]
+async fn row_groups_end_when_a_task_holds_too_much() {
+    let dir = tempdir();
+    let (format, options) = (Files::PARQUET, options(dir.path(), &[("partitionBy", "p")]));
+    // 8 MiB that no encoding makes smaller; twelve times, in turn to two files.
+    let mut rng = StdRng::seed_from_u64(7);
+    let batches: Vec<RecordBatch> = (0..12)
+        .map(|batch| {
+            let mut bytes = vec![0_u8; 8 << 20];
+            rng.fill(bytes.as_mut_slice());
+            let values: ArrayRef = Arc::new(BinaryArray::from_iter_values(bytes.chunks(64 << 10)));
+            let p: ArrayRef = Arc::new(Int64Array::from(vec![batch % 2; values.len()]));
+            RecordBatch::try_from_iter([("p", p), ("value", values)]).expect("batch")
+        })
+        .collect();
+    let sink = sink(&format, &options, &batches[0].schema(), WriteMode::Append, "q", true).await.expect("sink");
+    task(&format, sink.as_ref(), 0, 0, &batches).await;
+    let files = names(dir.path()).into_iter().filter(|name| name.ends_with(".parquet"));
+    let groups = files.map(|name| {
+        let file = std::fs::File::open(dir.path().join(name)).expect("file");
+        SerializedFileReader::new(file).expect("parquet").metadata().num_row_groups()
+    });
+    let groups: Vec<_> = groups.collect();
+    assert!(groups.len() == 2 && groups.iter().sum::<usize>() > 2, "{groups:?}");
 }
 
 #[tokio::test]

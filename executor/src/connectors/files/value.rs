@@ -1,5 +1,6 @@
 //! Values as text, as Spark writes them: into CSV and JSON files, and into the cells that `show` and the console print.
 
+use crate::functions::cast::text::{double as java_double, float as java_float};
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::{
     DataType, Date32Type, Float16Type, Float32Type, Float64Type, TimeUnit, TimestampMicrosecondType,
@@ -216,38 +217,6 @@ pub fn timestamp(micros: i64, instant: bool, style: Style, out: &mut String) {
             if fraction > 0 {
                 let _ = write!(out, ".{}", format!("{fraction:06}").trim_end_matches('0'));
             }
-        }
-    }
-}
-
-/// Java's `Double.toString`.
-pub fn java_double(value: f64) -> String {
-    java_decimal(value, value.abs(), |value| format!("{value:e}"), |value| format!("{value:?}"))
-}
-
-/// Java's `Float.toString`.
-pub fn java_float(value: f32) -> String {
-    java_decimal(f64::from(value), f64::from(value.abs()), |_| format!("{value:e}"), |_| format!("{value:?}"))
-}
-
-fn java_decimal(
-    value: f64,
-    magnitude: f64,
-    scientific: impl Fn(f64) -> String,
-    decimal: impl Fn(f64) -> String,
-) -> String {
-    if value.is_nan() {
-        "NaN".into()
-    } else if value.is_infinite() {
-        if value > 0.0 { "Infinity".into() } else { "-Infinity".into() }
-    } else if magnitude == 0.0 || (1e-3..1e7).contains(&magnitude) {
-        decimal(value)
-    } else {
-        let text = scientific(value);
-        match text.split_once('e') {
-            Some((digits, exponent)) if digits.contains('.') => format!("{digits}E{exponent}"),
-            Some((digits, exponent)) => format!("{digits}.0E{exponent}"),
-            None => text,
         }
     }
 }

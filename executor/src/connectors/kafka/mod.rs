@@ -66,8 +66,9 @@ impl Connector for Kafka {
     }
 }
 
-/// Closes the executor's idle consumers of a query that ended.
-pub fn forget_query(query: &str) {
+/// Closes the idle consumers of a test's query now.
+#[cfg(test)]
+fn forget_query(query: &str) {
     pool::POOL.forget(query);
 }
 

@@ -3,6 +3,7 @@
 //! An offset is the next record to read; ranges are half-open, `[from, until)`, as in Spark's `KafkaOffsetRange`.
 
 use crate::connectors::Offset;
+use crate::functions::cast::text::double;
 use headwater_proto::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -207,6 +208,14 @@ pub fn ranges(from: &KafkaOffsets, until: &KafkaOffsets, from_new: &KafkaOffsets
     (ranges, lost)
 }
 
+/// Something that was lost between two offsets, as [`ranges`] says it. Where a partition begins that neither `from` nor
+/// `from_new` knows is asked when the ranges are planned: that it is there at all is no loss.
+pub fn loss(from: &KafkaOffsets, until: &KafkaOffsets, from_new: &KafkaOffsets) -> Option<String> {
+    let begins = |topic: &str, partition| from.get(topic, partition).or_else(|| from_new.get(topic, partition));
+    let known = until.iter().filter(|&(topic, partition, _)| begins(topic, partition).is_some()).collect();
+    ranges(from, &known, from_new).1.into_iter().next()
+}
+
 /// Cuts ranges as Spark's `KafkaOffsetRangeCalculator`: first into pieces of at most `max_records`, then, when there
 /// are fewer than `min_partitions`, the large ones into about that many in proportion to their size. Empty ranges
 /// fall away.
@@ -259,20 +268,8 @@ pub fn metrics(consumed: &KafkaOffsets, latest: &KafkaOffsets) -> BTreeMap<Strin
     BTreeMap::from([
         ("minOffsetsBehindLatest".into(), min.to_string()),
         ("maxOffsetsBehindLatest".into(), max.to_string()),
-        ("avgOffsetsBehindLatest".into(), java_double(average)),
+        ("avgOffsetsBehindLatest".into(), double(average)),
     ])
-}
-
-/// As Java prints a double: `2.5`, `0.0`, and from ten million `1.25E7`.
-fn java_double(value: f64) -> String {
-    if value.abs() < 1e7 {
-        return format!("{value:?}");
-    }
-    let text = format!("{value:E}");
-    match text.split_once('E') {
-        Some((digits, exponent)) if !digits.contains('.') => format!("{digits}.0E{exponent}"),
-        _ => text,
-    }
 }
 
 #[cfg(test)]
@@ -360,6 +357,25 @@ mod tests {
     }
 
     #[test]
+    fn losses_are_seen_before_planning() {
+        let check = |from: &str, until: &str, new: &str, expect: Option<&str>| {
+            let found = loss(&offsets(from), &offsets(until), &offsets(new));
+            match (&found, expect) {
+                (None, None) => {}
+                (Some(found), Some(words)) => assert!(found.contains(words), "{found} has no {words}"),
+                _ => panic!("{found:?} is not {expect:?}"),
+            }
+        };
+        let one = r#"{"t":{"0":1}}"#;
+        check(one, r#"{"t":{"0":4}}"#, "{}", None);
+        check(one, r#"{"t":{"0":4,"1":2}}"#, r#"{"t":{"1":0}}"#, None);
+        check(one, r#"{"t":{"0":4,"1":2}}"#, "{}", None);
+        check(one, r#"{"t":{"0":4,"1":2}}"#, r#"{"t":{"1":1}}"#, Some("starts from 1 instead of 0"));
+        check(one, r#"{"other":{"0":4}}"#, "{}", Some("partition 0 of topic t is gone"));
+        check(one, r#"{"t":{"0":0}}"#, "{}", Some("went back from offset 1 to 0"));
+    }
+
+    #[test]
     fn splits() {
         let check = |ranges: &[OffsetRange], min, max, expect: &[OffsetRange]| {
             assert_eq!(split(ranges.to_vec(), min, max), expect);
@@ -389,7 +405,6 @@ mod tests {
         };
         check(r#"{"t":{"0":4,"1":1}}"#, r#"{"t":{"0":4,"1":6}}"#, ["0", "5", "2.5"]);
         check(r#"{"t":{"0":0}}"#, r#"{"t":{"0":12500000}}"#, ["12500000", "12500000", "1.25E7"]);
-        assert_eq!(java_double(1e7), "1.0E7");
         assert!(metrics(&KafkaOffsets::default(), &KafkaOffsets::default()).is_empty());
     }
 }

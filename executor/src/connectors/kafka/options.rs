@@ -607,7 +607,7 @@ fn bound(options: &Options, which: &str, default: Bound) -> Result<Bound> {
 fn check_names(options: &Options) -> Result<Vec<&str>> {
     let mut without_effect = vec![];
     for (key, _) in options.iter() {
-        if key.len() > 6 && key[..6].eq_ignore_ascii_case("kafka.") {
+        if key.len() > 6 && key.get(..6).is_some_and(|head| head.eq_ignore_ascii_case("kafka.")) {
             continue;
         }
         match NAMES.iter().find(|(name, _)| name.eq_ignore_ascii_case(key)) {
@@ -910,6 +910,7 @@ mod tests {
         check(&[("subscribe", "a"), ("startingOffset", "earliest")], "did you mean startingOffsets?");
         check(&[("subscribe", "a"), ("bootstrap.servers", "h:1")], "did you mean kafka.bootstrap.servers?");
         check(&[("subscribe", "a"), ("zzz", "1")], "option zzz is not known");
+        check(&[("subscribe", "a"), ("abonné", "x")], "option abonné is not known");
         check(&[("subscribe", "a"), ("startingOffsets", "{\"a\":{\"0\":-3}}")], "-2 for earliest");
         check(&[("subscribe", "a"), ("startingOffsets", "soon")], "use earliest, latest");
         check(&[("subscribe", "a"), ("maxOffsetsPerTrigger", "0")], "maxOffsetsPerTrigger");

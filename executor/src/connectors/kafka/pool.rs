@@ -2,7 +2,8 @@
 //!
 //! A consumer is kept between batches so that prefetching never stops: the records of batch N+1 arrive while N runs.
 //! A task takes one out and puts it back; a second task for the same topic partition (a zombie, or a range that was
-//! split) gets one of its own. Idle ones are closed after a while, off every task's path.
+//! split) gets one of its own. Idle ones are closed after a while, off every task's path: also those of a query that
+//! has ended, of which executors are not told. Until then they prefetch, up to their share of memory.
 //!
 //! Records are taken by the thousand (`rd_kafka_consume_batch_queue`), two to four times cheaper than one poll each.
 //! This file holds all of the connector's FFI.
@@ -666,7 +667,8 @@ impl Pool {
         Usage { idle, prefetched: prefetched as u64, limit_bytes }
     }
 
-    /// Closes the idle consumers of a query that ended.
+    /// Closes the idle consumers of a query.
+    #[cfg(test)]
     pub fn forget(&self, query: &str) {
         let gone: Vec<_> = {
             let mut pool = lock(&self.idle);

@@ -209,17 +209,23 @@ impl Source for KafkaSource {
     }
 
     fn limit(&self, start: &Offset, latest: &Offset, context: LimitContext) -> Result<Limit> {
+        let (from, end) = (KafkaOffsets::from_offset(start)?, KafkaOffsets::from_offset(latest)?);
+        let new = self.new_partitions.lock().unwrap_or_else(PoisonError::into_inner);
+        // Before the batch is decided: one that is in the offset log can only fail again and again.
+        if self.options.fail_on_data_loss
+            && let Some(loss) = offsets::loss(&from, &end, &new)
+        {
+            return Err(data_loss(&loss));
+        }
         if !context.limited {
             return Ok(Limit::Until(latest.clone()));
         }
-        let (from, end) = (KafkaOffsets::from_offset(start)?, KafkaOffsets::from_offset(latest)?);
         if let Some(min) = self.options.min_offsets_per_trigger
             && offsets::should_wait(min, self.options.max_trigger_delay, context.since_last_batch, &from, &end)
         {
             return Ok(Limit::Wait);
         }
         let Some(max) = self.options.max_offsets_per_trigger else { return Ok(Limit::Until(latest.clone())) };
-        let new = self.new_partitions.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(Limit::Until(offsets::rate_limit(max, &from, &new, &end).to_offset()))
     }
 

@@ -752,6 +752,18 @@ async fn data_loss(cluster: &Cluster) {
         .await
         .unwrap_err();
     assert!(error.message.contains("partition 1 of topic"), "{error}");
+    // And before a batch is decided.
+    let start = offset(r#"{"another-topic":{"0":5}}"#.to_string());
+    let latest = source.latest_offset(&start).await.unwrap();
+    for limited in [true, false] {
+        let context = LimitContext { limited, since_last_batch: Duration::MAX };
+        let error = source.limit(&start, &latest, context).unwrap_err();
+        assert_eq!((error.class.as_str(), error.kind), ("KAFKA_DATA_LOSS", ErrorKind::Fatal));
+        assert!(error.message.contains("partition 0 of topic another-topic"), "{error}");
+    }
+    let careless = cluster.source(&[("subscribe", &topic), ("failOnDataLoss", "false")]).await;
+    let context = LimitContext { limited: true, since_last_batch: Duration::MAX };
+    assert_eq!(careless.limit(&start, &latest, context).unwrap(), Limit::Until(latest));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

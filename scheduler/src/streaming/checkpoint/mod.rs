@@ -93,7 +93,7 @@ mod simulation;
 pub(crate) mod tests;
 
 pub use commit_log::CommitEntry;
-pub use offset_log::{OffsetEntry, OffsetMetadata, PINNED_CONFS};
+pub use offset_log::{OffsetEntry, OffsetMetadata};
 pub use paths::Location;
 pub use store::Retry;
 

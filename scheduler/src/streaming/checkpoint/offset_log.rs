@@ -24,23 +24,6 @@ const RUN_ID: &str = "headwater.runId";
 /// Conf key of the leadership that wrote an entry: `<cluster>/<epoch>`.
 const EPOCH: &str = "headwater.epoch";
 
-/// Confs that Spark pins to a checkpoint: the value in the log wins over the session's for as long as the query lives.
-/// With each, the value that a log without the key means, where Spark defines one.
-pub const PINNED_CONFS: &[(&str, Option<&str>)] = &[
-    ("spark.sql.shuffle.partitions", None),
-    ("spark.sql.streaming.stateStore.providerClass", None),
-    ("spark.sql.streaming.multipleWatermarkPolicy", Some("min")),
-    ("spark.sql.streaming.flatMapGroupsWithState.stateFormatVersion", Some("1")),
-    ("spark.sql.streaming.aggregation.stateFormatVersion", Some("1")),
-    ("spark.sql.streaming.join.stateFormatVersion", Some("1")),
-    ("spark.sql.streaming.stateStore.compression.codec", Some("lz4")),
-    ("spark.sql.streaming.stateStore.rocksdb.formatVersion", None),
-    ("spark.sql.streaming.statefulOperator.useStrictDistribution", Some("false")),
-    ("spark.sql.optimizer.pruneFiltersCanPruneStreamingSubplan", Some("true")),
-    ("spark.sql.streaming.stateStore.encodingFormat", Some("unsaferow")),
-    ("spark.sql.streaming.stateStore.rowChecksum.enabled", Some("false")),
-];
-
 /// What a batch must see again when it runs again, beside its offsets.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -49,7 +32,8 @@ pub struct OffsetMetadata {
     pub batch_watermark_ms: i64,
     /// The batch's `current_timestamp()`, in milliseconds since the epoch.
     pub batch_timestamp_ms: i64,
-    /// Confs pinned to the checkpoint.
+    /// Confs of the log. Those that Spark pinned to its checkpoint are carried along, so that it finds them again; none
+    /// is acted on here: a query keeps the settings that it was started with in its own file.
     pub conf: BTreeMap<String, String>,
 }
 

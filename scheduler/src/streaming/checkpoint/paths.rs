@@ -1,10 +1,11 @@
 //! Where a checkpoint lives: an object store, a root in it, and the names of its files.
 //!
 //! ```text
-//! <root>/metadata          the query's id
-//! <root>/offsets/<N>       offset log: where batch N ends
-//! <root>/commits/<N>       commit log: batch N is in the sink
-//! <root>/sources/<n>/0     where source n began
+//! <root>/metadata           the query's id
+//! <root>/offsets/<N>        offset log: where batch N ends
+//! <root>/commits/<N>        commit log: batch N is in the sink
+//! <root>/sources/<n>/0      where source n began
+//! <root>/sources/<n>/files  which files source n took when, if it reads files: `connectors/files/source.rs`
 //! ```
 
 use crate::ha::Tenure;

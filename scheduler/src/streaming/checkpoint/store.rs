@@ -8,11 +8,14 @@
 use super::paths::Location;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
+use headwater_executor::connectors::files::location::create;
 use headwater_proto::error::{Error, ErrorKind, Result};
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt, PutMode};
+use object_store::{ObjectStore, ObjectStoreExt};
 use std::io;
 use std::time::{Duration, Instant};
+
+pub(super) use headwater_executor::connectors::files::location::Created;
 
 /// How often a request that failed for a passing reason is repeated.
 #[derive(Debug, Clone, Copy)]
@@ -55,20 +58,6 @@ async fn rest(pause: Duration) {
     }
 }
 
-/// What became of a create-if-absent.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Created {
-    /// These bytes are in place, put there by this call or found to be the same.
-    Written,
-    /// Other bytes were there first.
-    Exists(Bytes),
-}
-
-/// What a creation came to that found a file there.
-fn settle(bytes: &Bytes, found: Bytes) -> Created {
-    if found == *bytes { Created::Written } else { Created::Exists(found) }
-}
-
 /// A location with retries.
 #[derive(Debug, Clone)]
 pub(super) struct Store {
@@ -81,15 +70,8 @@ impl Store {
     pub async fn create(&self, path: &Path, bytes: &Bytes) -> Result<Created> {
         let (began, mut failed) = (Instant::now(), 0);
         loop {
-            let error = match self.location.store.put_opts(path, bytes.clone().into(), PutMode::Create.into()).await {
-                Ok(_) => return Ok(Created::Written),
-                Err(error @ (object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. })) => {
-                    match self.get(path).await? {
-                        Some(found) => return Ok(settle(bytes, found)),
-                        // S3 refuses two concurrent creations with the same status before either is visible.
-                        None => error,
-                    }
-                }
+            let error = match create(self.location.store.as_ref(), path, bytes).await {
+                Ok(created) => return Ok(created),
                 Err(error) if !is_transient(&error) => return Err(self.error("write", path, &error)),
                 Err(error) => error,
             };
@@ -100,7 +82,8 @@ impl Store {
                     // The last answer may be the one that was lost.
                     let retry = Retry { attempts_max: 1, ..self.retry };
                     return match (Self { retry, ..self.clone() }).get(path).await {
-                        Ok(Some(found)) => Ok(settle(bytes, found)),
+                        Ok(Some(found)) if found == *bytes => Ok(Created::Written),
+                        Ok(Some(found)) => Ok(Created::Exists(found)),
                         Ok(None) | Err(_) => Err(self.error("write", path, &error)),
                     };
                 }
