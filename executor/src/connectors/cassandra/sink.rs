@@ -10,7 +10,8 @@
 //! A window is encoded while the one before it is being written, and no third exists: memory is bounded by two.
 //! Order: of rows with one primary key the last wins. A chunk never holds a key twice; the later row goes into a later
 //! *wave*, whose client-side timestamp is greater, and windows follow one another. A repeated request keeps its
-//! timestamp, so that it cannot overwrite what came after it.
+//! timestamp, so that it cannot overwrite what came after it. A stream's timestamps are its batch's (`Times`): a task
+//! that nobody waits for any more, or one on a machine whose clock is ahead, never hides rows of a later batch.
 
 use super::backpressure::{Failure, Throttle, Verdict, with_retries};
 use super::convert::{ValueWriter, sized, writer};
@@ -49,6 +50,8 @@ const WINDOW_BYTES: usize = 4 << 20;
 const DEAD_LETTERS_IN_FLIGHT: usize = 16;
 /// Cassandra keeps the length of a key in 16 bits.
 const KEY_BYTES_MAX: usize = u16::MAX as usize;
+/// So many tasks of a batch have write times of their own. A window takes longer to write than as many microseconds.
+const TASKS_APART: i64 = 64;
 /// Lengths that are none: null and unset.
 const NULL: i32 = -1;
 const UNSET: i32 = -2;
@@ -530,6 +533,44 @@ fn timestamps(waves: u32) -> i64 {
     first(last)
 }
 
+/// Where the write times of a task come from, in microseconds since 1970. A user's own win over all of them.
+#[derive(Debug, PartialEq, Eq)]
+enum Times {
+    /// The clock of this process.
+    Clock,
+    /// The batch: when it was decided, and on from there. That is the same when the batch runs again, wherever and
+    /// whenever it does, and less than in any later batch, which begins after this one has been written.
+    Batch {
+        /// The next one.
+        next: i64,
+    },
+}
+
+impl Times {
+    fn of(task: &WriteTask) -> Self {
+        match task.batch_time_ms {
+            Some(time) => {
+                // Where times are equal Cassandra takes the greater value of each cell, and so mixes rows.
+                let apart = task.partition as i64 % TASKS_APART;
+                Self::Batch { next: time.saturating_mul(1_000).saturating_add(apart) }
+            }
+            None => Self::Clock,
+        }
+    }
+
+    /// That of the first of a window's waves; each wave after it has the next.
+    fn window(&mut self, waves: u32) -> i64 {
+        match self {
+            Self::Clock => timestamps(waves),
+            Self::Batch { next } => {
+                let first = *next;
+                *next = first.saturating_add(i64::from(waves.max(1)) - 1 + TASKS_APART);
+                first
+            }
+        }
+    }
+}
+
 /// Whether Cassandra's `Invalid` is about the values of a row, not about the statement or the table.
 fn is_about_values(causes: &[String]) -> bool {
     const PHRASES: [&str; 10] = [
@@ -664,7 +705,14 @@ impl Shared {
     }
 
     /// Sorts and cuts what was encoded.
-    fn window(&self, arena: Vec<u8>, mut rows: Vec<Row>, batches: Vec<RecordBatch>, done: &mut WriteCounts) -> Window {
+    fn window(
+        &self,
+        arena: Vec<u8>,
+        mut rows: Vec<Row>,
+        batches: Vec<RecordBatch>,
+        times: &mut Times,
+        done: &mut WriteCounts,
+    ) -> Window {
         let replicas = self.cluster.replicas(&self.name);
         let by_replica = self.write.grouping == Grouping::ReplicaSet && !replicas.is_single();
         let conditional = self.write.if_not_exists;
@@ -692,7 +740,7 @@ impl Shared {
             rows,
             chunks,
             batches,
-            timestamp: timestamps(waves),
+            timestamp: times.window(waves),
             next: AtomicUsize::new(0),
             stopped: AtomicBool::new(false),
         }
@@ -756,6 +804,7 @@ impl Writer for CassandraWriter {
             }),
             config: Arc::clone(&self.config),
             batch_id: task.batch_id,
+            times: Times::of(&task),
             arena: vec![],
             rows: vec![],
             batches: vec![],
@@ -779,6 +828,7 @@ struct Task {
     shared: Arc<Shared>,
     config: Arc<WriterConfig>,
     batch_id: i64,
+    times: Times,
     arena: Vec<u8>,
     rows: Vec<Row>,
     batches: Vec<RecordBatch>,
@@ -940,7 +990,7 @@ impl Task {
         if rows.is_empty() {
             return Ok(());
         }
-        let window = Arc::new(self.shared.window(arena, rows, batches, &mut self.counts));
+        let window = Arc::new(self.shared.window(arena, rows, batches, &mut self.times, &mut self.counts));
         for _ in 0..self.shared.write.concurrent_writes.min(window.chunks.len()) {
             self.workers.spawn(Arc::clone(&self.shared).work(Arc::clone(&window)));
         }
@@ -1224,6 +1274,23 @@ mod unit_tests {
         let first = timestamps(3);
         let second = timestamps(1);
         assert!(second >= first + 3, "{first} {second}");
+    }
+
+    #[test]
+    fn a_batch_has_its_own_times() {
+        let of = |batch_time_ms, partition| {
+            Times::of(&WriteTask { batch_id: 3, batch_time_ms, partition, attempt: "a".into() })
+        };
+        let mut times = of(Some(1_000), 2);
+        assert_eq!((times.window(3), times.window(1)), (1_000_002, 1_000_068));
+        assert_eq!(of(Some(1_000), 2).window(3), 1_000_002, "the same when it runs again");
+        let mut others: Vec<i64> = (0..TASKS_APART as usize).map(|task| of(Some(1_000), task).window(1)).collect();
+        others.push(times.window(1));
+        others.sort_unstable();
+        assert!(others.windows(2).all(|pair| pair[0] < pair[1]), "tasks do not share them: {others:?}");
+        assert!(of(Some(1_001), 0).window(1) > others[others.len() - 1], "a later batch's are later");
+        assert_eq!(of(None, 2), Times::Clock);
+        assert!(Times::Clock.window(1) >= timestamps(1) - 60_000_000);
     }
 
     #[test]

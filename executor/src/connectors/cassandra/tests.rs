@@ -67,13 +67,24 @@ impl Space {
         batches: &[RecordBatch],
         mode: WriteMode,
     ) -> Result<WriteCounts> {
+        let task = WriteTask { batch_id: 3, batch_time_ms: None, partition: 0, attempt: "a".into() };
+        self.write_as(task, table, pairs, batches, mode).await
+    }
+
+    async fn write_as(
+        &self,
+        task: WriteTask,
+        table: &str,
+        pairs: &[(&str, &str)],
+        batches: &[RecordBatch],
+        mode: WriteMode,
+    ) -> Result<WriteCounts> {
         let schema = batches[0].schema();
         let context = SinkContext { schema: Arc::clone(&schema), mode, query: "q".into(), streaming: true };
         let sink = Cassandra.sink(&self.options(table, pairs), context).await?;
         sink.prepare().await?;
         sink.prepare().await?;
         let writer = Cassandra.writer(&sink.writer_config())?;
-        let task = WriteTask { batch_id: 3, partition: 0, attempt: "a".into() };
         let mut task = writer.open(task, schema, Arc::new(TaskContext::default())).await?;
         for batch in batches {
             task.write(batch.clone()).await?;
@@ -233,6 +244,38 @@ async fn rows_live_and_are_dated_as_told() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_batches_the_later_wins_whenever_they_are_written() {
+    let Some(space) = Space::new("batches").await else { return };
+    space.run("CREATE TABLE KS.t (id int PRIMARY KEY, n int)").await;
+    async fn write(space: &Space, batch_id: i64, pairs: &[(&str, &str)], n: i32) {
+        let columns: [ArrayRef; 2] = [Arc::new(Int32Array::from(vec![1])), Arc::new(Int32Array::from(vec![n]))];
+        let [ids, values] = columns;
+        let batch_time_ms = Some(1_700_000_000_000 + batch_id);
+        let task = WriteTask { batch_id, batch_time_ms, partition: 0, attempt: "a".into() };
+        let rows = batch(vec![("id", ids), ("n", values)]);
+        space.write_as(task, "t", pairs, &[rows], WriteMode::Append).await.unwrap();
+    }
+    async fn found(space: &Space) -> (i32, i64) {
+        let metadata: &[(&str, &str)] = &[("writetime.n", "made")];
+        let read = space.sql(&[("t", metadata)], "SELECT n, made FROM t").await;
+        let (n, made) = (read[0].column(0), read[0].column(1));
+        (n.as_primitive::<Int32Type>().value(0), made.as_primitive::<Int64Type>().value(0))
+    }
+    write(&space, 1, &[], 10).await;
+    write(&space, 2, &[], 20).await;
+    let second = (20, 1_700_000_000_002_000);
+    assert_eq!(found(&space).await, second);
+    // A task of the first batch that nobody waits for any more; then the second runs again.
+    write(&space, 1, &[], 99).await;
+    assert_eq!(found(&space).await, second);
+    write(&space, 2, &[], 20).await;
+    assert_eq!(found(&space).await, second);
+    // Who names a time is given it.
+    write(&space, 3, &[("writetime", "1700000000009000")], 30).await;
+    assert_eq!(found(&space).await, (30, 1_700_000_000_009_000));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn counters_add_up() {
     let Some(space) = Space::new("counter").await else { return };
     space.run("CREATE TABLE KS.hits (page text PRIMARY KEY, n counter)").await;
@@ -384,7 +427,7 @@ async fn a_table_made_anew_does_not_make_bad_records() {
     let context = SinkContext { schema: rows.schema(), mode: WriteMode::Append, query: "q".into(), streaming: true };
     let sink = Cassandra.sink(&space.options("users", &[]), context).await.unwrap();
     let writer = Cassandra.writer(&sink.writer_config()).unwrap();
-    let task = WriteTask { batch_id: 3, partition: 0, attempt: "a".into() };
+    let task = WriteTask { batch_id: 3, batch_time_ms: None, partition: 0, attempt: "a".into() };
     let mut task = writer.open(task, rows.schema(), Arc::new(TaskContext::default())).await.unwrap();
     task.write(rows).await.unwrap();
     space.run("DROP TABLE KS.users").await;

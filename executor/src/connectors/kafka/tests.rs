@@ -307,7 +307,7 @@ async fn write(cluster: &Cluster, pairs: &[(&str, &str)], batches: Vec<RecordBat
     let sink = Kafka.sink(&cluster.options(pairs), context).await?;
     sink.prepare().await?;
     let writer = Kafka.writer(&sink.writer_config())?;
-    let task = WriteTask { batch_id: 0, partition: 0, attempt: "a".into() };
+    let task = WriteTask { batch_id: 0, batch_time_ms: None, partition: 0, attempt: "a".into() };
     let mut open = writer.open(task, batches[0].schema(), Arc::new(TaskContext::default())).await?;
     for batch in batches {
         open.write(batch).await?;

@@ -84,7 +84,7 @@ impl Space {
         sink.prepare().await?;
         sink.prepare().await?;
         let writer = Postgres.writer(&sink.writer_config())?;
-        let task = WriteTask { batch_id: 3, partition: 0, attempt: "a".into() };
+        let task = WriteTask { batch_id: 3, batch_time_ms: None, partition: 0, attempt: "a".into() };
         let mut task = writer.open(task, schema, Arc::new(TaskContext::default())).await?;
         for batch in batches {
             task.write(batch.clone()).await?;
