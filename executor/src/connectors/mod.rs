@@ -32,6 +32,7 @@ use std::time::Duration;
 
 pub mod cassandra;
 pub mod console;
+mod dead_letters;
 pub mod files;
 pub mod kafka;
 pub mod memory;

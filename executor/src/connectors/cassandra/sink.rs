@@ -18,10 +18,10 @@ use super::convert::{ValueWriter, sized, writer};
 use super::options::{BadRecords, Grouping, PerRow, SinkOptions, TableName, WriteOptions};
 use super::schema::{TableSchema, create_table, not_found, quoted};
 use super::session::{Cluster, cluster, request_error};
+use crate::connectors::dead_letters::{self, Ids};
 use crate::connectors::{self, Sink, SinkContext, SinkTask, WriteCounts, WriteMode, WriteTask, Writer};
 use arrow::array::{RecordBatch, StringArray, new_empty_array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use arrow::json::writer::{LineDelimited, WriterBuilder};
 use async_trait::async_trait;
 use datafusion::execution::TaskContext;
 use futures::{StreamExt, stream};
@@ -805,6 +805,7 @@ impl Writer for CassandraWriter {
             config: Arc::clone(&self.config),
             batch_id: task.batch_id,
             times: Times::of(&task),
+            ids: Ids::new(&self.config.query, &task),
             arena: vec![],
             rows: vec![],
             batches: vec![],
@@ -829,6 +830,8 @@ struct Task {
     config: Arc<WriterConfig>,
     batch_id: i64,
     times: Times,
+    /// Of bad records.
+    ids: Ids,
     arena: Vec<u8>,
     rows: Vec<Row>,
     batches: Vec<RecordBatch>,
@@ -1004,8 +1007,8 @@ impl Task {
             return Ok(());
         }
         let letters = std::mem::take(&mut self.bad)
-            .iter()
-            .map(|bad| DeadLetter::new(&self.config.query, self.batch_id, bad))
+            .into_iter()
+            .map(|bad| DeadLetter::new(&mut self.ids, bad))
             .collect::<Result<Vec<_>>>()?;
         match &self.shared.write.bad_records {
             BadRecords::Table(table) => {
@@ -1108,9 +1111,8 @@ impl SinkTask for Task {
 }
 
 /// A bad record as it is kept.
-#[derive(Debug, PartialEq)]
 struct DeadLetter {
-    /// From the content, so that a batch that runs again writes the same letters.
+    /// The same when the batch runs again.
     id: uuid::Uuid,
     reason: String,
     /// The row as JSON.
@@ -1118,16 +1120,9 @@ struct DeadLetter {
 }
 
 impl DeadLetter {
-    fn new(query: &str, batch_id: i64, bad: &BadRecord) -> Result<Self> {
-        let mut json = WriterBuilder::new().with_explicit_nulls(true).build::<_, LineDelimited>(vec![]);
-        json.write(&bad.record).and_then(|()| json.finish()).map_err(Error::internal)?;
-        let record = String::from_utf8_lossy(&json.into_inner()).trim_end().to_string();
-        let content = format!("{query}\0{batch_id}\0{}\0{record}", bad.reason);
-        Ok(Self {
-            id: uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, content.as_bytes()),
-            reason: bad.reason.clone(),
-            record,
-        })
+    fn new(ids: &mut Ids, bad: BadRecord) -> Result<Self> {
+        let record = dead_letters::json(&bad.record)?;
+        Ok(Self { id: ids.next(&bad.reason, &record), reason: bad.reason, record })
     }
 
     fn insert(table: &TableName) -> String {
@@ -1321,21 +1316,6 @@ mod unit_tests {
         assert_eq!(encode(2, true), Err("column id: 'x' is no uuid".into()));
         assert_eq!(encode(3, true), Err("null primary key column at".into()));
         assert_eq!(arena.len(), 2 * (20 + 8 + 4), "bad rows leave nothing behind");
-    }
-
-    #[test]
-    fn dead_letters_are_the_same_each_time() {
-        let record = |n: Option<i32>| {
-            let column: ArrayRef = Arc::new(Int32Array::from(vec![n]));
-            RecordBatch::try_from_iter_with_nullable([("n", column, true)]).unwrap()
-        };
-        let letter = |n, batch_id| {
-            DeadLetter::new("q", batch_id, &BadRecord { record: record(n), reason: "why".into() }).unwrap()
-        };
-        assert_eq!(letter(None, 1).record, r#"{"n":null}"#);
-        assert_eq!(letter(Some(1), 1), letter(Some(1), 1));
-        assert_ne!(letter(Some(1), 1).id, letter(Some(2), 1).id);
-        assert_ne!(letter(Some(1), 1).id, letter(Some(1), 2).id);
     }
 
     #[test]

@@ -196,6 +196,13 @@ async fn bad_records_follow_the_policy() {
         assert_eq!((counts.rows, counts.bad_rows), (1, 2));
         assert_eq!(space.count("bad").await, 2);
     }
+    // What cannot be told apart is kept as often as it came.
+    let nobody = users(&[None, None, None], &[None, None, None]);
+    let letters = [("headwater.deadLetter.table", "KS.nobody")];
+    for _ in 0..2 {
+        space.write("users", &letters, std::slice::from_ref(&nobody)).await.unwrap();
+        assert_eq!(space.count("nobody").await, 3);
+    }
     let printed = space.printed("bad", "SELECT reason, record, batch_id, query FROM bad ORDER BY reason").await;
     assert!(
         printed.contains(r#"| column id: 'no uuid' is no uuid | {"id":"no uuid","name":"c"} | 3        | q "#),
