@@ -328,6 +328,26 @@ async fn reads_cover_the_ring_and_filters_go_down() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn filters_that_go_down_lose_no_rows() {
+    let Some(space) = Space::new("lookups").await else { return };
+    space.run("CREATE TABLE KS.prices (price decimal PRIMARY KEY, n int)").await;
+    space.run("INSERT INTO KS.prices (price, n) VALUES (1.50, 7)").await;
+    let printed = space.printed("prices", "SELECT n FROM prices WHERE price = CAST('1.50' AS DECIMAL(38, 18))").await;
+    assert!(printed.contains("| 7 |"), "{printed}");
+    space.run("CREATE TABLE KS.ranks (id int, rank decimal, n int, PRIMARY KEY (id, rank))").await;
+    space.run("INSERT INTO KS.ranks (id, rank, n) VALUES (1, 1.50, 7)").await;
+    let sql = "SELECT n FROM ranks WHERE id = 1 AND rank = CAST('1.50' AS DECIMAL(38, 18))";
+    let printed = space.printed("ranks", sql).await;
+    assert!(printed.contains("| 7 |"), "{printed}");
+    space.run("CREATE TABLE KS.names (name text PRIMARY KEY, n int)").await;
+    space.run("INSERT INTO KS.names (name, n) VALUES ('a', 7)").await;
+    let printed = space.printed("names", "SELECT n FROM names WHERE name = ''").await;
+    assert!(!printed.contains('7'), "{printed}");
+    let printed = space.printed("names", "SELECT n FROM names WHERE name IN ('', 'a')").await;
+    assert!(printed.contains("| 7 |"), "{printed}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_type_comes_back() {
     let Some(space) = Space::new("types").await else { return };
     const COLUMNS: &str = "id int PRIMARY KEY, a ascii, b bigint, c blob, d boolean, e date, f decimal, g double, \
