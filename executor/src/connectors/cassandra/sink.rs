@@ -1,4 +1,5 @@
-//! Writing: rows become upserts by primary key, so that writing a batch again changes nothing.
+//! Writing: rows become upserts by primary key, so that writing a batch again changes nothing. Counters alone are
+//! added to, and so are counted again.
 //!
 //! ```text
 //! write ─► encode each row to CQL cells ─► window of rows (8,192 or 4 MiB)
@@ -124,6 +125,11 @@ impl CassandraSink {
     }
 }
 
+/// Whether a batch of a stream that runs again changes the table.
+fn counted_again(table: &TableSchema, context: &SinkContext) -> bool {
+    context.streaming && table.counts()
+}
+
 /// Columns of the rows that are no columns of the table.
 fn per_row_columns(write: &WriteOptions) -> Vec<&str> {
     [&write.ttl, &write.writetime]
@@ -157,6 +163,9 @@ impl Sink for CassandraSink {
         let cluster = cluster(&self.options.connection).await?;
         let table = self.table(&cluster).await?;
         Statement::new(&table, &self.context.schema, &self.options.write)?;
+        if counted_again(&table, &self.context) {
+            tracing::warn!(table = %name, "rows are added to counters: a batch that runs again adds them again");
+        }
         if let BadRecords::Table(target) = &self.options.write.bad_records {
             prepare_dead_letters(&cluster, target).await?;
         }
@@ -1226,6 +1235,18 @@ mod unit_tests {
         view.view = true;
         let error = Statement::new(&view, &schema(&keys), &options(&[])).unwrap_err();
         assert!(error.message.contains("materialized view"), "{error}");
+    }
+
+    #[test]
+    fn counters_are_counted_again_by_streams() {
+        let check = |counts: bool, streaming: bool, expect: bool| {
+            let schema = Arc::new(Schema::empty());
+            let context = SinkContext { schema, mode: WriteMode::Append, query: "q".into(), streaming };
+            assert_eq!(counted_again(&table(counts), &context), expect, "{counts} {streaming}");
+        };
+        check(true, true, true);
+        check(true, false, false);
+        check(false, true, false);
     }
 
     fn row(token: i64, id: u8) -> Row {
