@@ -48,9 +48,9 @@ impl ExecutionEngine for HeadwaterEngine {
     ) -> Result<Arc<dyn QueryStageExecutor>> {
         if plan.downcast_ref::<ShuffleWriterExec>().is_some()
             && let [child] = plan.children().as_slice()
-            && child.downcast_ref::<SinkExec>().is_some_and(|sink| !sink.needs_commit())
+            && let Some(sink) = child.downcast_ref::<SinkExec>().filter(|sink| !sink.needs_commit())
         {
-            let local = Arc::clone(child).transform(|node| {
+            let input = Arc::clone(sink.input()).transform(|node| {
                 Ok(match node.downcast_ref::<ShuffleReaderExec>() {
                     Some(reader) => {
                         Transformed::yes(Arc::new(reader.with_work_dir(work_dir.to_string())) as Arc<dyn ExecutionPlan>)
@@ -58,7 +58,8 @@ impl ExecutionEngine for HeadwaterEngine {
                     None => Transformed::no(node),
                 })
             })?;
-            return Ok(Arc::new(SinkStage { plan: local.data }));
+            let sink = sink.with_input(input.data).of_partitions(output_partition_ids);
+            return Ok(Arc::new(SinkStage { plan: Arc::new(sink) }));
         }
         // Guards have no metrics: the scheduler counts the sets that come back against its own plan's nodes.
         let stage = self.ballista.create_query_stage_exec(

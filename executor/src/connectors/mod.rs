@@ -32,6 +32,7 @@ use std::time::Duration;
 
 pub mod cassandra;
 pub mod console;
+mod dead_letters;
 pub mod files;
 pub mod kafka;
 pub mod memory;
@@ -276,7 +277,11 @@ pub trait Sink: Debug + Send + Sync {
 pub struct WriteTask {
     /// The batch; 0 for a batch write.
     pub batch_id: i64,
-    /// Plan partition, 0-based, as the executor sees it: not unique across tasks of a batch.
+    /// When the batch was decided, in milliseconds since 1970, as the query's log has it: the same when the batch runs
+    /// again, greater in each later batch whatever the clocks do. None for a batch write.
+    pub batch_time_ms: Option<i64>,
+    /// Plan partition, 0-based. Of a sink without commit messages the job's, the same when the batch runs again; of
+    /// others as the executor sees it: not unique across tasks of a batch.
     pub partition: usize,
     /// Unique among all attempts of all tasks: part of file names.
     pub attempt: String,

@@ -51,6 +51,9 @@ pub struct SinkExec {
     single_attempt: bool,
     /// The streaming query that writes, for logs; empty for a batch write.
     query: String,
+    batch_time_ms: Option<i64>,
+    /// Which partitions of the whole job these are; empty before a task is cut out of it.
+    partitions: Vec<usize>,
     input: Arc<dyn ExecutionPlan>,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
@@ -83,8 +86,19 @@ impl SinkExec {
             EmissionType::Final,
             Boundedness::Bounded,
         ));
-        let (single_attempt, query, metrics) = (false, String::new(), ExecutionPlanMetricsSet::new());
-        Self { format, config, batch_id, needs_commit, single_attempt, query, input, properties, metrics }
+        Self {
+            format,
+            config,
+            batch_id,
+            needs_commit,
+            single_attempt: false,
+            query: String::new(),
+            batch_time_ms: None,
+            partitions: vec![],
+            input,
+            properties,
+            metrics: ExecutionPlanMetricsSet::new(),
+        }
     }
 
     /// The same sink; `single_attempt`: the cluster does not repeat a task that failed, so that its error is the job's.
@@ -99,16 +113,32 @@ impl SinkExec {
         self
     }
 
+    /// The same, with the time of its batch: see [`WriteTask::batch_time_ms`].
+    #[must_use]
+    pub fn at_batch_time(mut self, batch_time_ms: Option<i64>) -> Self {
+        self.batch_time_ms = batch_time_ms;
+        self
+    }
+
+    /// The same, whose partitions are these of the whole job.
+    #[must_use]
+    pub fn of_partitions(mut self, partitions: Vec<usize>) -> Self {
+        self.partitions = partitions;
+        self
+    }
+
     /// The streaming query that writes, and its batch; none for a batch write.
     pub fn batch(&self) -> Option<(String, i64)> {
         (!self.query.is_empty()).then(|| (self.query.clone(), self.batch_id))
     }
 
-    /// The same sink for another batch.
-    pub fn with_batch(&self, batch_id: i64, input: Arc<dyn ExecutionPlan>) -> Self {
-        Self::new(self.format.clone(), self.config.clone(), batch_id, self.needs_commit, input)
+    /// The same sink over another input.
+    pub fn with_input(&self, input: Arc<dyn ExecutionPlan>) -> Self {
+        Self::new(self.format.clone(), self.config.clone(), self.batch_id, self.needs_commit, input)
             .with_single_attempt(self.single_attempt)
             .of_query(self.query.clone())
+            .at_batch_time(self.batch_time_ms)
+            .of_partitions(self.partitions.clone())
     }
 
     /// Whether the scheduler wants the commit messages; without, the engine writes no shuffle files.
@@ -130,6 +160,7 @@ impl SinkExec {
             needs_commit: self.needs_commit,
             single_attempt: self.single_attempt,
             query: self.query.clone(),
+            batch_time_ms: self.batch_time_ms,
         }
         .encode_to_vec()
     }
@@ -139,7 +170,8 @@ impl SinkExec {
         let [input] = inputs else { return internal_err!("SinkExec has one child, not {}", inputs.len()) };
         let message = SinkMessage::decode(bytes).map_err(|e| DataFusionError::Internal(format!("SinkExec: {e}")))?;
         let sink = Self::new(message.format, message.config, message.batch_id, message.needs_commit, Arc::clone(input));
-        Ok(sink.with_single_attempt(message.single_attempt).of_query(message.query))
+        let sink = sink.with_single_attempt(message.single_attempt).of_query(message.query);
+        Ok(sink.at_batch_time(message.batch_time_ms))
     }
 }
 
@@ -157,6 +189,8 @@ struct SinkMessage {
     single_attempt: bool,
     #[prost(string, tag = "6")]
     query: String,
+    #[prost(int64, optional, tag = "7")]
+    batch_time_ms: Option<i64>,
 }
 
 impl DisplayAs for SinkExec {
@@ -191,7 +225,7 @@ impl ExecutionPlan for SinkExec {
         _: ReplaceChildrenOptions,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let Some(input) = children.pop() else { return internal_err!("SinkExec needs a child") };
-        Ok(Arc::new(self.with_batch(self.batch_id, input)))
+        Ok(Arc::new(self.with_input(input)))
     }
     fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
         self.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
@@ -210,7 +244,8 @@ impl ExecutionPlan for SinkExec {
         let single_attempt = self.single_attempt;
         let task = WriteTask {
             batch_id: self.batch_id,
-            partition,
+            batch_time_ms: self.batch_time_ms,
+            partition: self.partitions.get(partition).copied().unwrap_or(partition),
             // `TID job/stage.stage_attempt/task.attempt`, unique in the cluster.
             attempt: format!("{}-{partition}", context.task_id().unwrap_or_default().replace(['/', ' '], "-")),
         };
@@ -234,5 +269,26 @@ impl ExecutionPlan for SinkExec {
             Ok(RecordBatch::try_new(Arc::clone(&COMMIT_SCHEMA), vec![Arc::new(StringArray::from(vec![message]))])?)
         };
         Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), futures::stream::once(write))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use datafusion::physical_plan::empty::EmptyExec;
+
+    #[test]
+    fn what_a_sink_is_travels() {
+        let input = || Arc::new(EmptyExec::new(Arc::clone(&COMMIT_SCHEMA))) as Arc<dyn ExecutionPlan>;
+        let check = |time: Option<i64>| {
+            let sink = SinkExec::new("noop".into(), "{}".into(), 7, true, input()).with_single_attempt(true);
+            let sink = sink.of_query("q".into()).at_batch_time(time);
+            let other = SinkExec::decode(&sink.encode(), &[input()]).unwrap().with_input(input());
+            assert_eq!((other.batch_time_ms, other.batch()), (time, Some(("q".to_string(), 7))));
+            assert!(other.needs_commit && other.single_attempt);
+        };
+        check(None);
+        check(Some(0));
+        check(Some(1_700_000_000_000));
     }
 }

@@ -402,7 +402,7 @@ impl Batches<'_> {
                 monitor.set_going_on("Processing new data");
                 let _busy = Busy::begin(&self.run.busy);
                 self.run.step(Step::BeforeOffsetWrite, next_id)?;
-                metadata.batch_timestamp_ms = unix_ms(phases.started_at);
+                metadata.batch_timestamp_ms = batch_timestamp(phases.started_at, &metadata);
                 let offsets = end.iter().map(|offset| Some(offset.0.clone())).collect();
                 let entry = OffsetEntry { metadata: metadata.clone(), offsets };
                 let entry = phases.time("walCommit", self.checkpoint.write_offsets(next_id, entry)).await?;
@@ -525,7 +525,8 @@ impl Batches<'_> {
         let planning = async { batch_time::put(with_descriptors(&self.flow.plan, &descriptors)?, time) };
         let plan = phases.time("queryPlanning", planning).await?;
         let sink_exec = SinkExec::of(sink.as_ref(), batch.id as i64, plan).of_query(self.run.options.id.to_string());
-        let plan = Arc::new(sink_exec);
+        // 0: an entry of Spark's that has none.
+        let plan = Arc::new(sink_exec.at_batch_time((time > 0).then_some(time)));
         let schema = plan.schema();
         self.executors().await?;
         self.run.monitor.set_going_on("Processing new data");
@@ -657,6 +658,12 @@ impl Batches<'_> {
     }
 }
 
+/// When a batch was decided, greater than that of the batch before whatever the clocks of schedulers do: sinks order
+/// rows by it.
+fn batch_timestamp(now: SystemTime, before: &OffsetMetadata) -> i64 {
+    unix_ms(now).max(before.batch_timestamp_ms.saturating_add(1))
+}
+
 /// The cached plan with a batch's ranges in its stream scans: planning again would cost more than scheduling.
 fn with_descriptors(plan: &Arc<dyn ExecutionPlan>, descriptors: &[Vec<String>]) -> Result<Arc<dyn ExecutionPlan>> {
     let replaced = Arc::clone(plan).transform_up(|node| {
@@ -671,4 +678,22 @@ fn with_descriptors(plan: &Arc<dyn ExecutionPlan>, descriptors: &[Vec<String>]) 
         Ok(Transformed::yes(Arc::new(scan.with_descriptors(descriptors)?) as Arc<dyn ExecutionPlan>))
     });
     replaced.map(|replaced| replaced.data).map_err(Error::internal)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batch_timestamps_ascend() {
+        let check = |now: u64, before: i64, expect: i64| {
+            let before = OffsetMetadata { batch_timestamp_ms: before, ..Default::default() };
+            assert_eq!(batch_timestamp(UNIX_EPOCH + Duration::from_millis(now), &before), expect);
+        };
+        check(5_000, 0, 5_000);
+        check(5_000, 4_999, 5_000);
+        check(5_000, 5_000, 5_001);
+        // The clock went back, or is another scheduler's.
+        check(5_000, 9_000, 9_001);
+    }
 }

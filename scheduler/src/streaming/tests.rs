@@ -53,6 +53,8 @@ struct Ledger {
     name: String,
     /// (batch, value), in order.
     writes: watch::Sender<Vec<(i64, i64)>>,
+    /// (batch, its time, partition) of each task.
+    tasks: Mutex<BTreeSet<(i64, Option<i64>, usize)>>,
     /// Every task begins with this.
     fault: Mutex<Option<Error>>,
     /// Tasks stop half way while this is true.
@@ -69,6 +71,7 @@ impl Ledger {
         let ledger = Arc::new(Self {
             name: uuid::Uuid::new_v4().to_string(),
             writes: watch::Sender::default(),
+            tasks: Mutex::default(),
             fault: Mutex::default(),
             held: watch::Sender::new(false),
             halves: watch::Sender::new(0),
@@ -162,6 +165,7 @@ impl Writer for LedgerSink {
         if let Some(fault) = self.0.fault.lock().unwrap().clone() {
             return Err(fault);
         }
+        self.0.tasks.lock().unwrap().insert((task.batch_id, task.batch_time_ms, task.partition));
         let counts = WriteCounts::default();
         Ok(Box::new(LedgerTask { ledger: Arc::clone(&self.0), batch: task.batch_id, counts }))
     }
@@ -579,10 +583,13 @@ async fn triggers() {
     scheduler.manager.stop("numbers").await.unwrap();
     assert_eq!(ledger.values(), (0..30).collect::<Vec<_>>());
     let opened = open(&checkpoint).await.unwrap();
-    let mut intervals = vec![];
+    let (mut intervals, mut tasks) = (vec![], BTreeSet::new());
     for id in ids(&checkpoint, "offsets") {
-        intervals.push(opened.read_offsets(id).await.unwrap().unwrap().metadata.batch_timestamp_ms / 200);
+        let time = opened.read_offsets(id).await.unwrap().unwrap().metadata.batch_timestamp_ms;
+        intervals.push(time / 200);
+        tasks.extend([(id as i64, Some(time), 0), (id as i64, Some(time), 1)]);
     }
+    assert_eq!(*ledger.tasks.lock().unwrap(), tasks, "tasks know the time of their batch and their place in it");
     assert!(intervals.len() == 3 && intervals.is_sorted_by(|a, b| a < b), "{intervals:?}");
 
     // Default: at once, and new data when it comes; with a minimum, what is there at first, then when there is enough.

@@ -25,11 +25,13 @@ use scylla::statement::prepared::PreparedStatement;
 use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroUsize;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::OnceCell;
 
 /// Statements kept prepared; a process that has more starts over.
 const PREPARED_MAX: usize = 1024;
+/// A session that is unused for so long is closed when another is asked for.
+const UNUSED_MAX: Duration = Duration::from_secs(10 * 60);
 
 /// A session and what is shared beside it.
 pub struct Cluster {
@@ -54,8 +56,15 @@ impl std::fmt::Debug for Cluster {
 
 /// A session's tasks live in the runtime that made it, so that runtimes do not share sessions.
 type Key = (tokio::runtime::Id, Connection);
-type Clusters = HashMap<Key, Arc<OnceCell<Arc<Cluster>>>>;
-static CLUSTERS: LazyLock<Mutex<Clusters>> = LazyLock::new(Mutex::default);
+type Clusters<T> = HashMap<Key, Kept<T>>;
+static CLUSTERS: LazyLock<Mutex<Clusters<Cluster>>> = LazyLock::new(Mutex::default);
+
+/// A session that is there, or is being made.
+struct Kept<T> {
+    cell: Arc<OnceCell<Arc<T>>>,
+    /// When it was last asked for.
+    used: Instant,
+}
 
 /// What these locks guard is whole between statements, so that a panic elsewhere does not spoil it.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -68,8 +77,26 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// `CASSANDRA_UNREACHABLE`, transient; `CASSANDRA_AUTHENTICATION_FAILED`; an unknown data centre.
 pub async fn cluster(connection: &Connection) -> Result<Arc<Cluster>> {
     let key = (tokio::runtime::Handle::current().id(), connection.clone());
-    let cell = Arc::clone(lock(&CLUSTERS).entry(key).or_default());
+    let (cell, unused) = {
+        let (mut clusters, now) = (lock(&CLUSTERS), Instant::now());
+        let kept = clusters.entry(key).or_insert_with(|| Kept { cell: Arc::default(), used: now });
+        kept.used = now;
+        (Arc::clone(&kept.cell), take_unused(&mut clusters, now))
+    };
+    // Closes their sessions.
+    drop(unused);
     cell.get_or_try_init(|| connect(connection)).await.cloned()
+}
+
+/// Takes out the sessions that nobody holds and nobody has asked for in a while: an executor that has lost its
+/// scheduler registers anew in another runtime, and leaves those of the former behind.
+fn take_unused<T>(clusters: &mut Clusters<T>, now: Instant) -> Vec<Kept<T>> {
+    let unused = |kept: &Kept<T>| {
+        now.duration_since(kept.used) >= UNUSED_MAX
+            && Arc::strong_count(&kept.cell) == 1
+            && kept.cell.get().is_none_or(|cluster| Arc::strong_count(cluster) == 1)
+    };
+    clusters.extract_if(|_, kept| unused(kept)).map(|(_, kept)| kept).collect()
 }
 
 async fn connect(connection: &Connection) -> Result<Arc<Cluster>> {
@@ -407,6 +434,30 @@ mod tests {
     use super::*;
     use crate::connectors::Options;
     use crate::connectors::cassandra::options::SinkOptions;
+
+    #[test]
+    fn sessions_that_nobody_uses_are_closed() {
+        let runtime = |_| tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let runtimes: Vec<_> = (0..5).map(runtime).collect();
+        let options = SinkOptions::parse(&Options::new([("keyspace", "k"), ("table", "t")])).unwrap();
+        let key = |at: usize| (runtimes[at].handle().id(), options.connection.clone());
+        let began = Instant::now();
+        let later = began + UNUSED_MAX;
+        let kept = |used: Instant| Kept { cell: Arc::new(OnceCell::new_with(Some(Arc::new(())))), used };
+        let mut clusters = Clusters::from([
+            (key(0), kept(began)),
+            (key(1), kept(began)),
+            (key(2), kept(began)),
+            (key(3), Kept { cell: Arc::default(), used: began }),
+            (key(4), kept(later)),
+        ]);
+        assert!(take_unused(&mut clusters, began).is_empty());
+        let (held, asked_for) = (clusters[&key(1)].cell.get().cloned(), Arc::clone(&clusters[&key(2)].cell));
+        assert_eq!(take_unused(&mut clusters, later).len(), 2);
+        assert_eq!([0, 1, 2, 3, 4].map(|at| clusters.contains_key(&key(at))), [false, true, true, false, true]);
+        drop((held, asked_for));
+        assert_eq!(take_unused(&mut clusters, later).len(), 2);
+    }
 
     #[tokio::test]
     async fn nobody_listens() {

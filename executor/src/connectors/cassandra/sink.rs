@@ -1,4 +1,5 @@
-//! Writing: rows become upserts by primary key, so that writing a batch again changes nothing.
+//! Writing: rows become upserts by primary key, so that writing a batch again changes nothing. Counters alone are
+//! added to, and so are counted again.
 //!
 //! ```text
 //! write ─► encode each row to CQL cells ─► window of rows (8,192 or 4 MiB)
@@ -10,17 +11,18 @@
 //! A window is encoded while the one before it is being written, and no third exists: memory is bounded by two.
 //! Order: of rows with one primary key the last wins. A chunk never holds a key twice; the later row goes into a later
 //! *wave*, whose client-side timestamp is greater, and windows follow one another. A repeated request keeps its
-//! timestamp, so that it cannot overwrite what came after it.
+//! timestamp, so that it cannot overwrite what came after it. A stream's timestamps are its batch's (`Times`): a task
+//! that nobody waits for any more, or one on a machine whose clock is ahead, never hides rows of a later batch.
 
 use super::backpressure::{Failure, Throttle, Verdict, with_retries};
 use super::convert::{ValueWriter, sized, writer};
 use super::options::{BadRecords, Grouping, PerRow, SinkOptions, TableName, WriteOptions};
 use super::schema::{TableSchema, create_table, not_found, quoted};
 use super::session::{Cluster, cluster, request_error};
+use crate::connectors::dead_letters::{self, Ids};
 use crate::connectors::{self, Sink, SinkContext, SinkTask, WriteCounts, WriteMode, WriteTask, Writer};
 use arrow::array::{RecordBatch, StringArray, new_empty_array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use arrow::json::writer::{LineDelimited, WriterBuilder};
 use async_trait::async_trait;
 use datafusion::execution::TaskContext;
 use futures::{StreamExt, stream};
@@ -49,6 +51,8 @@ const WINDOW_BYTES: usize = 4 << 20;
 const DEAD_LETTERS_IN_FLIGHT: usize = 16;
 /// Cassandra keeps the length of a key in 16 bits.
 const KEY_BYTES_MAX: usize = u16::MAX as usize;
+/// So many tasks of a batch have write times of their own. A window takes longer to write than as many microseconds.
+const TASKS_APART: i64 = 64;
 /// Lengths that are none: null and unset.
 const NULL: i32 = -1;
 const UNSET: i32 = -2;
@@ -121,6 +125,11 @@ impl CassandraSink {
     }
 }
 
+/// Whether a batch of a stream that runs again changes the table.
+fn counted_again(table: &TableSchema, context: &SinkContext) -> bool {
+    context.streaming && table.counts()
+}
+
 /// Columns of the rows that are no columns of the table.
 fn per_row_columns(write: &WriteOptions) -> Vec<&str> {
     [&write.ttl, &write.writetime]
@@ -154,6 +163,9 @@ impl Sink for CassandraSink {
         let cluster = cluster(&self.options.connection).await?;
         let table = self.table(&cluster).await?;
         Statement::new(&table, &self.context.schema, &self.options.write)?;
+        if counted_again(&table, &self.context) {
+            tracing::warn!(table = %name, "rows are added to counters: a batch that runs again adds them again");
+        }
         if let BadRecords::Table(target) = &self.options.write.bad_records {
             prepare_dead_letters(&cluster, target).await?;
         }
@@ -530,6 +542,44 @@ fn timestamps(waves: u32) -> i64 {
     first(last)
 }
 
+/// Where the write times of a task come from, in microseconds since 1970. A user's own win over all of them.
+#[derive(Debug, PartialEq, Eq)]
+enum Times {
+    /// The clock of this process.
+    Clock,
+    /// The batch: when it was decided, and on from there. That is the same when the batch runs again, wherever and
+    /// whenever it does, and less than in any later batch, which begins after this one has been written.
+    Batch {
+        /// The next one.
+        next: i64,
+    },
+}
+
+impl Times {
+    fn of(task: &WriteTask) -> Self {
+        match task.batch_time_ms {
+            Some(time) => {
+                // Where times are equal Cassandra takes the greater value of each cell, and so mixes rows.
+                let apart = task.partition as i64 % TASKS_APART;
+                Self::Batch { next: time.saturating_mul(1_000).saturating_add(apart) }
+            }
+            None => Self::Clock,
+        }
+    }
+
+    /// That of the first of a window's waves; each wave after it has the next.
+    fn window(&mut self, waves: u32) -> i64 {
+        match self {
+            Self::Clock => timestamps(waves),
+            Self::Batch { next } => {
+                let first = *next;
+                *next = first.saturating_add(i64::from(waves.max(1)) - 1 + TASKS_APART);
+                first
+            }
+        }
+    }
+}
+
 /// Whether Cassandra's `Invalid` is about the values of a row, not about the statement or the table.
 fn is_about_values(causes: &[String]) -> bool {
     const PHRASES: [&str; 10] = [
@@ -664,7 +714,14 @@ impl Shared {
     }
 
     /// Sorts and cuts what was encoded.
-    fn window(&self, arena: Vec<u8>, mut rows: Vec<Row>, batches: Vec<RecordBatch>, done: &mut WriteCounts) -> Window {
+    fn window(
+        &self,
+        arena: Vec<u8>,
+        mut rows: Vec<Row>,
+        batches: Vec<RecordBatch>,
+        times: &mut Times,
+        done: &mut WriteCounts,
+    ) -> Window {
         let replicas = self.cluster.replicas(&self.name);
         let by_replica = self.write.grouping == Grouping::ReplicaSet && !replicas.is_single();
         let conditional = self.write.if_not_exists;
@@ -692,7 +749,7 @@ impl Shared {
             rows,
             chunks,
             batches,
-            timestamp: timestamps(waves),
+            timestamp: times.window(waves),
             next: AtomicUsize::new(0),
             stopped: AtomicBool::new(false),
         }
@@ -756,6 +813,8 @@ impl Writer for CassandraWriter {
             }),
             config: Arc::clone(&self.config),
             batch_id: task.batch_id,
+            times: Times::of(&task),
+            ids: Ids::new(&self.config.query, &task),
             arena: vec![],
             rows: vec![],
             batches: vec![],
@@ -779,6 +838,9 @@ struct Task {
     shared: Arc<Shared>,
     config: Arc<WriterConfig>,
     batch_id: i64,
+    times: Times,
+    /// Of bad records.
+    ids: Ids,
     arena: Vec<u8>,
     rows: Vec<Row>,
     batches: Vec<RecordBatch>,
@@ -940,7 +1002,7 @@ impl Task {
         if rows.is_empty() {
             return Ok(());
         }
-        let window = Arc::new(self.shared.window(arena, rows, batches, &mut self.counts));
+        let window = Arc::new(self.shared.window(arena, rows, batches, &mut self.times, &mut self.counts));
         for _ in 0..self.shared.write.concurrent_writes.min(window.chunks.len()) {
             self.workers.spawn(Arc::clone(&self.shared).work(Arc::clone(&window)));
         }
@@ -954,8 +1016,8 @@ impl Task {
             return Ok(());
         }
         let letters = std::mem::take(&mut self.bad)
-            .iter()
-            .map(|bad| DeadLetter::new(&self.config.query, self.batch_id, bad))
+            .into_iter()
+            .map(|bad| DeadLetter::new(&mut self.ids, bad))
             .collect::<Result<Vec<_>>>()?;
         match &self.shared.write.bad_records {
             BadRecords::Table(table) => {
@@ -1058,9 +1120,8 @@ impl SinkTask for Task {
 }
 
 /// A bad record as it is kept.
-#[derive(Debug, PartialEq)]
 struct DeadLetter {
-    /// From the content, so that a batch that runs again writes the same letters.
+    /// The same when the batch runs again.
     id: uuid::Uuid,
     reason: String,
     /// The row as JSON.
@@ -1068,16 +1129,9 @@ struct DeadLetter {
 }
 
 impl DeadLetter {
-    fn new(query: &str, batch_id: i64, bad: &BadRecord) -> Result<Self> {
-        let mut json = WriterBuilder::new().with_explicit_nulls(true).build::<_, LineDelimited>(vec![]);
-        json.write(&bad.record).and_then(|()| json.finish()).map_err(Error::internal)?;
-        let record = String::from_utf8_lossy(&json.into_inner()).trim_end().to_string();
-        let content = format!("{query}\0{batch_id}\0{}\0{record}", bad.reason);
-        Ok(Self {
-            id: uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, content.as_bytes()),
-            reason: bad.reason.clone(),
-            record,
-        })
+    fn new(ids: &mut Ids, bad: BadRecord) -> Result<Self> {
+        let record = dead_letters::json(&bad.record)?;
+        Ok(Self { id: ids.next(&bad.reason, &record), reason: bad.reason, record })
     }
 
     fn insert(table: &TableName) -> String {
@@ -1183,6 +1237,18 @@ mod unit_tests {
         assert!(error.message.contains("materialized view"), "{error}");
     }
 
+    #[test]
+    fn counters_are_counted_again_by_streams() {
+        let check = |counts: bool, streaming: bool, expect: bool| {
+            let schema = Arc::new(Schema::empty());
+            let context = SinkContext { schema, mode: WriteMode::Append, query: "q".into(), streaming };
+            assert_eq!(counted_again(&table(counts), &context), expect, "{counts} {streaming}");
+        };
+        check(true, true, true);
+        check(true, false, false);
+        check(false, true, false);
+    }
+
     fn row(token: i64, id: u8) -> Row {
         Row { token, start: usize::from(id) * 10, end: usize::from(id) * 10 + 10, batch: 0, row: 0 }
     }
@@ -1227,6 +1293,23 @@ mod unit_tests {
     }
 
     #[test]
+    fn a_batch_has_its_own_times() {
+        let of = |batch_time_ms, partition| {
+            Times::of(&WriteTask { batch_id: 3, batch_time_ms, partition, attempt: "a".into() })
+        };
+        let mut times = of(Some(1_000), 2);
+        assert_eq!((times.window(3), times.window(1)), (1_000_002, 1_000_068));
+        assert_eq!(of(Some(1_000), 2).window(3), 1_000_002, "the same when it runs again");
+        let mut others: Vec<i64> = (0..TASKS_APART as usize).map(|task| of(Some(1_000), task).window(1)).collect();
+        others.push(times.window(1));
+        others.sort_unstable();
+        assert!(others.windows(2).all(|pair| pair[0] < pair[1]), "tasks do not share them: {others:?}");
+        assert!(of(Some(1_001), 0).window(1) > others[others.len() - 1], "a later batch's are later");
+        assert_eq!(of(None, 2), Times::Clock);
+        assert!(Times::Clock.window(1) >= timestamps(1) - 60_000_000);
+    }
+
+    #[test]
     fn cells_and_bad_rows() {
         let statement = Statement::new(
             &table(false),
@@ -1254,21 +1337,6 @@ mod unit_tests {
         assert_eq!(encode(2, true), Err("column id: 'x' is no uuid".into()));
         assert_eq!(encode(3, true), Err("null primary key column at".into()));
         assert_eq!(arena.len(), 2 * (20 + 8 + 4), "bad rows leave nothing behind");
-    }
-
-    #[test]
-    fn dead_letters_are_the_same_each_time() {
-        let record = |n: Option<i32>| {
-            let column: ArrayRef = Arc::new(Int32Array::from(vec![n]));
-            RecordBatch::try_from_iter_with_nullable([("n", column, true)]).unwrap()
-        };
-        let letter = |n, batch_id| {
-            DeadLetter::new("q", batch_id, &BadRecord { record: record(n), reason: "why".into() }).unwrap()
-        };
-        assert_eq!(letter(None, 1).record, r#"{"n":null}"#);
-        assert_eq!(letter(Some(1), 1), letter(Some(1), 1));
-        assert_ne!(letter(Some(1), 1).id, letter(Some(2), 1).id);
-        assert_ne!(letter(Some(1), 1).id, letter(Some(1), 2).id);
     }
 
     #[test]

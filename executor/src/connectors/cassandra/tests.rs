@@ -67,13 +67,24 @@ impl Space {
         batches: &[RecordBatch],
         mode: WriteMode,
     ) -> Result<WriteCounts> {
+        let task = WriteTask { batch_id: 3, batch_time_ms: None, partition: 0, attempt: "a".into() };
+        self.write_as(task, table, pairs, batches, mode).await
+    }
+
+    async fn write_as(
+        &self,
+        task: WriteTask,
+        table: &str,
+        pairs: &[(&str, &str)],
+        batches: &[RecordBatch],
+        mode: WriteMode,
+    ) -> Result<WriteCounts> {
         let schema = batches[0].schema();
         let context = SinkContext { schema: Arc::clone(&schema), mode, query: "q".into(), streaming: true };
         let sink = Cassandra.sink(&self.options(table, pairs), context).await?;
         sink.prepare().await?;
         sink.prepare().await?;
         let writer = Cassandra.writer(&sink.writer_config())?;
-        let task = WriteTask { batch_id: 3, partition: 0, attempt: "a".into() };
         let mut task = writer.open(task, schema, Arc::new(TaskContext::default())).await?;
         for batch in batches {
             task.write(batch.clone()).await?;
@@ -185,6 +196,13 @@ async fn bad_records_follow_the_policy() {
         assert_eq!((counts.rows, counts.bad_rows), (1, 2));
         assert_eq!(space.count("bad").await, 2);
     }
+    // What cannot be told apart is kept as often as it came.
+    let nobody = users(&[None, None, None], &[None, None, None]);
+    let letters = [("headwater.deadLetter.table", "KS.nobody")];
+    for _ in 0..2 {
+        space.write("users", &letters, std::slice::from_ref(&nobody)).await.unwrap();
+        assert_eq!(space.count("nobody").await, 3);
+    }
     let printed = space.printed("bad", "SELECT reason, record, batch_id, query FROM bad ORDER BY reason").await;
     assert!(
         printed.contains(r#"| column id: 'no uuid' is no uuid | {"id":"no uuid","name":"c"} | 3        | q "#),
@@ -233,6 +251,38 @@ async fn rows_live_and_are_dated_as_told() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_batches_the_later_wins_whenever_they_are_written() {
+    let Some(space) = Space::new("batches").await else { return };
+    space.run("CREATE TABLE KS.t (id int PRIMARY KEY, n int)").await;
+    async fn write(space: &Space, batch_id: i64, pairs: &[(&str, &str)], n: i32) {
+        let columns: [ArrayRef; 2] = [Arc::new(Int32Array::from(vec![1])), Arc::new(Int32Array::from(vec![n]))];
+        let [ids, values] = columns;
+        let batch_time_ms = Some(1_700_000_000_000 + batch_id);
+        let task = WriteTask { batch_id, batch_time_ms, partition: 0, attempt: "a".into() };
+        let rows = batch(vec![("id", ids), ("n", values)]);
+        space.write_as(task, "t", pairs, &[rows], WriteMode::Append).await.unwrap();
+    }
+    async fn found(space: &Space) -> (i32, i64) {
+        let metadata: &[(&str, &str)] = &[("writetime.n", "made")];
+        let read = space.sql(&[("t", metadata)], "SELECT n, made FROM t").await;
+        let (n, made) = (read[0].column(0), read[0].column(1));
+        (n.as_primitive::<Int32Type>().value(0), made.as_primitive::<Int64Type>().value(0))
+    }
+    write(&space, 1, &[], 10).await;
+    write(&space, 2, &[], 20).await;
+    let second = (20, 1_700_000_000_002_000);
+    assert_eq!(found(&space).await, second);
+    // A task of the first batch that nobody waits for any more; then the second runs again.
+    write(&space, 1, &[], 99).await;
+    assert_eq!(found(&space).await, second);
+    write(&space, 2, &[], 20).await;
+    assert_eq!(found(&space).await, second);
+    // Who names a time is given it.
+    write(&space, 3, &[("writetime", "1700000000009000")], 30).await;
+    assert_eq!(found(&space).await, (30, 1_700_000_000_009_000));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn counters_add_up() {
     let Some(space) = Space::new("counter").await else { return };
     space.run("CREATE TABLE KS.hits (page text PRIMARY KEY, n counter)").await;
@@ -275,6 +325,26 @@ async fn reads_cover_the_ring_and_filters_go_down() {
     assert_eq!(limited.iter().map(RecordBatch::num_rows).sum::<usize>(), 250);
     let off = space.sql(&[("events", &[("pushdown", "false")])], "SELECT count(*) FROM events WHERE device = 5").await;
     assert_eq!(off[0].column(0).as_primitive::<Int64Type>().value(0), 30);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn filters_that_go_down_lose_no_rows() {
+    let Some(space) = Space::new("lookups").await else { return };
+    space.run("CREATE TABLE KS.prices (price decimal PRIMARY KEY, n int)").await;
+    space.run("INSERT INTO KS.prices (price, n) VALUES (1.50, 7)").await;
+    let printed = space.printed("prices", "SELECT n FROM prices WHERE price = CAST('1.50' AS DECIMAL(38, 18))").await;
+    assert!(printed.contains("| 7 |"), "{printed}");
+    space.run("CREATE TABLE KS.ranks (id int, rank decimal, n int, PRIMARY KEY (id, rank))").await;
+    space.run("INSERT INTO KS.ranks (id, rank, n) VALUES (1, 1.50, 7)").await;
+    let sql = "SELECT n FROM ranks WHERE id = 1 AND rank = CAST('1.50' AS DECIMAL(38, 18))";
+    let printed = space.printed("ranks", sql).await;
+    assert!(printed.contains("| 7 |"), "{printed}");
+    space.run("CREATE TABLE KS.names (name text PRIMARY KEY, n int)").await;
+    space.run("INSERT INTO KS.names (name, n) VALUES ('a', 7)").await;
+    let printed = space.printed("names", "SELECT n FROM names WHERE name = ''").await;
+    assert!(!printed.contains('7'), "{printed}");
+    let printed = space.printed("names", "SELECT n FROM names WHERE name IN ('', 'a')").await;
+    assert!(printed.contains("| 7 |"), "{printed}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -384,7 +454,7 @@ async fn a_table_made_anew_does_not_make_bad_records() {
     let context = SinkContext { schema: rows.schema(), mode: WriteMode::Append, query: "q".into(), streaming: true };
     let sink = Cassandra.sink(&space.options("users", &[]), context).await.unwrap();
     let writer = Cassandra.writer(&sink.writer_config()).unwrap();
-    let task = WriteTask { batch_id: 3, partition: 0, attempt: "a".into() };
+    let task = WriteTask { batch_id: 3, batch_time_ms: None, partition: 0, attempt: "a".into() };
     let mut task = writer.open(task, rows.schema(), Arc::new(TaskContext::default())).await.unwrap();
     task.write(rows).await.unwrap();
     space.run("DROP TABLE KS.users").await;

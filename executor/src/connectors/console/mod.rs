@@ -208,7 +208,7 @@ mod tests {
         let mut messages = vec![];
         for rows in [batch.slice(0, 1), batch.slice(1, 3)] {
             let writer = Console.writer(&sink.writer_config()).expect("writer");
-            let task = WriteTask { batch_id: 7, partition: 0, attempt: "a".into() };
+            let task = WriteTask { batch_id: 7, batch_time_ms: None, partition: 0, attempt: "a".into() };
             let mut task = writer.open(task, batch.schema(), Arc::default()).await.expect("task");
             task.write(rows.clone()).await.expect("write");
             let (counts, message) = task.close().await.expect("close");

@@ -43,7 +43,7 @@ async fn sink(
 
 /// What a task does on an executor; its commit message.
 async fn task(format: &Files, sink: &dyn Sink, batch_id: i64, partition: usize, rows: &[RecordBatch]) -> String {
-    let task = WriteTask { batch_id, partition, attempt: "a".into() };
+    let task = WriteTask { batch_id, batch_time_ms: None, partition, attempt: "a".into() };
     let writer = format.writer(&sink.writer_config()).expect("writer");
     let schema = rows.first().map_or_else(|| ids(&[]).schema(), RecordBatch::schema);
     let mut task = writer.open(task, schema, Arc::default()).await.expect("open");
@@ -141,7 +141,7 @@ async fn a_task_that_is_dropped_leaves_nothing() {
         let sink = sink(&format, &options, &ids(&[]).schema(), WriteMode::Append, "q", true).await.expect("sink");
         let before = names(dir.path());
         let writer = format.writer(&sink.writer_config()).expect("writer");
-        let task = WriteTask { batch_id: 0, partition: 0, attempt: "a".into() };
+        let task = WriteTask { batch_id: 0, batch_time_ms: None, partition: 0, attempt: "a".into() };
         let mut task = writer.open(task, ids(&[]).schema(), Arc::default()).await.expect("open");
         task.write(ids(&(0..100_000).collect::<Vec<_>>())).await.expect("write");
         drop(task);
@@ -166,7 +166,7 @@ async fn twenty_five_batches_and_a_flush() {
     }
     let sink = sink(&format, &options, &schema, WriteMode::Append, "q", true).await.expect("sink");
     let writer = format.writer(&sink.writer_config()).expect("writer");
-    let task = WriteTask { batch_id: 25, partition: 0, attempt: "a".into() };
+    let task = WriteTask { batch_id: 25, batch_time_ms: None, partition: 0, attempt: "a".into() };
     let mut task = writer.open(task, schema, Arc::default()).await.expect("open");
     task.write(ids(&[25])).await.expect("write");
     task.flush().await.expect("flush");

@@ -4,7 +4,7 @@
 use crate::connectors::kafka::client::{Client, End, failed, unknown_topic};
 use crate::connectors::kafka::offsets::{KafkaOffsets, OffsetRange, TopicPartition};
 use crate::connectors::kafka::options::{Properties, SinkOptions, SourceOptions};
-use crate::connectors::kafka::scan::{KafkaReader, ReaderConfig, row_schema};
+use crate::connectors::kafka::scan::{KafkaReader, ReaderConfig, descriptors, row_schema};
 use crate::connectors::kafka::sink::{OutRecord, Outlet};
 use crate::connectors::{Options, ReadUntil};
 use arrow::array::{Array, AsArray};
@@ -383,7 +383,7 @@ impl Admin {
         options.set("includeHeaders", "true");
         options.set("failOnDataLoss", "false");
         let options = SourceOptions::stream(&options)?;
-        let mut config = ReaderConfig::new(&options, &format!("tail-{}", uuid::Uuid::new_v4()), all.len());
+        let mut config = ReaderConfig::new(&options, &format!("tail-{}", uuid::Uuid::new_v4()));
         config.pool.idle_ms = 0;
         let reader = KafkaReader::new(config);
         let mut streams = vec![];
@@ -398,7 +398,7 @@ impl Admin {
                 TailFrom::Offset(offset) => offset.clamp(begin, end),
             };
             let range = OffsetRange { topic: topic.to_string(), partition, from, until: end };
-            let descriptor = serde_json::to_string(&range).expect("a range has a JSON text");
+            let descriptor = descriptors(vec![range], all.len()).remove(0);
             let until = if follow { ReadUntil::Signal(told.clone()) } else { ReadUntil::DescriptorEnd };
             let (stream, _) = reader.read_with_position(&descriptor, None, row_schema(true), until)?;
             streams.push(stream);

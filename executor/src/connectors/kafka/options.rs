@@ -2,7 +2,8 @@
 //! `kafka.*` properties to librdkafka's.
 //!
 //! Parsing does no I/O. An option is honoured or refused by name; a `kafka.*` property is checked against librdkafka
-//! at once, so that a wrong one fails where it is written and not on an executor.
+//! at once, so that a wrong one fails where it is written and not on an executor. (Of properties that contradict each
+//! other this holds for those of an idempotent producer; the rest librdkafka refuses when a client is made.)
 
 use crate::connectors::kafka::offsets::{KafkaOffsets, parse_offsets, parse_partitions};
 use crate::connectors::{Options, is_secret, warn_without_effect};
@@ -445,7 +446,16 @@ impl SinkOptions {
         warn_without_effect(&check_names(options)?);
         boolean(options, "includeHeaders")?;
         let mut properties = properties(options, Half::Sink)?;
-        properties.set_default("enable.idempotence", "true");
+        let conflict = not_idempotent(&properties);
+        let asked = properties.get("enable.idempotence").map(|given| given.trim().to_ascii_lowercase());
+        if let Some(key) = conflict
+            && asked.is_some_and(|asked| matches!(asked.as_str(), "true" | "t" | "1"))
+        {
+            let what = "an idempotent producer cannot have it: remove it, or option kafka.enable.idempotence";
+            return Err(invalid(&format!("kafka.{key}"), what));
+        }
+        // Java's rule.
+        properties.set_default("enable.idempotence", if conflict.is_some() { "false" } else { "true" });
         // Java's, so that a key lands in the partition where Spark would put it.
         properties.set_default("partitioner", "murmur2_random");
         properties.set_default("linger.ms", "0");
@@ -461,6 +471,29 @@ impl SinkOptions {
                 .unwrap_or(Duration::from_secs(10 * 60)),
         })
     }
+}
+
+/// The property, if any, that an idempotent producer cannot have. librdkafka says so only when the producer is made.
+fn not_idempotent(properties: &Properties) -> Option<&'static str> {
+    fn few(acks: &str) -> bool {
+        !acks.eq_ignore_ascii_case("all") && acks != "-1"
+    }
+    fn none(retries: &str) -> bool {
+        retries.parse::<u32>().is_ok_and(|retries| retries == 0)
+    }
+    fn many(requests: &str) -> bool {
+        requests.parse::<u32>().is_ok_and(|requests| requests > 5)
+    }
+    static RULES: [(&str, fn(&str) -> bool); 6] = [
+        ("acks", few),
+        ("request.required.acks", few),
+        ("retries", none),
+        ("message.send.max.retries", none),
+        ("max.in.flight.requests.per.connection", many),
+        ("max.in.flight", many),
+    ];
+    let broken = RULES.iter().find(|(key, breaks)| properties.get(key).is_some_and(|value| breaks(value.trim())));
+    broken.map(|(key, _)| *key)
 }
 
 fn invalid(option: &str, what: &str) -> Error {
@@ -880,6 +913,7 @@ fn jaas_value(text: &str, key: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rdkafka::producer::BaseProducer;
 
     fn options(pairs: &[(&str, &str)]) -> Options {
         let mut options = Options::new([("kafka.bootstrap.servers", "localhost:9092")]);
@@ -1018,6 +1052,27 @@ mod tests {
         refused(SinkOptions::parse(&options(&[("kafka.key.serializer", "x")])), "kafka.key.serializer");
         refused(SinkOptions::parse(&options(&[("topics", "x")])), "did you mean topic?");
         SinkOptions::parse(&options(&[("kafka.acks", "all"), ("kafka.max.block.ms", "5000")])).unwrap();
+    }
+
+    #[test]
+    fn what_no_idempotent_producer_can_have_makes_one_that_is_not() {
+        let check = |pairs: &[(&str, &str)], expect: &str| {
+            let sink = SinkOptions::parse(&options(pairs)).unwrap();
+            assert_eq!(sink.properties.get("enable.idempotence"), Some(expect), "{pairs:?}");
+            // What an executor does.
+            let made = sink.properties.for_client().client_config().create::<BaseProducer>();
+            assert!(made.is_ok(), "{pairs:?}: {:?}", made.err());
+        };
+        check(&[], "true");
+        check(&[("kafka.acks", "all")], "true");
+        check(&[("kafka.acks", "-1"), ("kafka.retries", "3"), ("kafka.max.in.flight", "5")], "true");
+        check(&[("kafka.acks", "1")], "false");
+        check(&[("kafka.acks", "0")], "false");
+        check(&[("kafka.retries", "0")], "false");
+        check(&[("kafka.max.in.flight.requests.per.connection", "6")], "false");
+        check(&[("kafka.enable.idempotence", "false"), ("kafka.acks", "1")], "false");
+        let both = options(&[("kafka.enable.idempotence", "true"), ("kafka.acks", "1")]);
+        refused(SinkOptions::parse(&both), "option kafka.acks: an idempotent producer cannot have it");
     }
 
     #[test]

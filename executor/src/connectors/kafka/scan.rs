@@ -82,29 +82,30 @@ pub struct ReaderConfig {
     pub poll_timeout_ms: u64,
     /// Whether rows have `headers`.
     pub include_headers: bool,
-    /// How many topic partitions the query reads: each gets its share of the prefetch memory.
-    pub consumers: usize,
     /// How the executor keeps consumers.
     pub pool: PoolSettings,
 }
 
 impl ReaderConfig {
     /// The config of `query`'s readers.
-    pub fn new(options: &SourceOptions, query: &str, consumers: usize) -> Self {
-        let mut pool = options.pool;
-        if pool.capacity == PoolSettings::default().capacity {
-            // One executor may get all of them; a smaller pool would close and open consumers in every batch.
-            pool.capacity = pool.capacity.max(consumers);
-        }
+    pub fn new(options: &SourceOptions, query: &str) -> Self {
         Self {
             query: query.to_string(),
             properties: options.properties.clone(),
             fail_on_data_loss: options.fail_on_data_loss,
             poll_timeout_ms: options.poll_timeout.as_millis() as u64,
             include_headers: options.include_headers,
-            consumers,
-            pool,
+            pool: options.pool,
         }
+    }
+    /// How the executor keeps consumers of a query that has so many.
+    fn pool_of(&self, consumers: usize) -> PoolSettings {
+        let mut pool = self.pool;
+        if pool.capacity == PoolSettings::default().capacity {
+            // One executor may get all of them; a smaller pool would close and open consumers in every batch.
+            pool.capacity = pool.capacity.max(consumers);
+        }
+        pool
     }
     /// The JSON text that travels.
     pub fn to_json(&self) -> String {
@@ -113,19 +114,26 @@ impl ReaderConfig {
 }
 
 /// The range of a descriptor; `until` may be missing where a signal ends the read.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Descriptor {
     topic: String,
     partition: i32,
     from: i64,
     #[serde(default)]
     until: Option<i64>,
+    /// How many consumers the query has, as far as its batch tells: each gets its share of the prefetch memory.
+    #[serde(default)]
+    consumers: usize,
 }
 
-impl From<OffsetRange> for Descriptor {
-    fn from(range: OffsetRange) -> Self {
-        Self { topic: range.topic, partition: range.partition, from: range.from, until: Some(range.until) }
-    }
+/// Descriptors of these ranges, of a query that reads with so many consumers in all.
+pub fn descriptors(ranges: Vec<OffsetRange>, consumers: usize) -> Vec<String> {
+    let described = ranges.into_iter().map(|range| {
+        let OffsetRange { topic, partition, from, until } = range;
+        let descriptor = Descriptor { topic, partition, from, until: Some(until), consumers };
+        serde_json::to_string(&descriptor).expect("a range has a JSON text")
+    });
+    described.collect()
 }
 
 /// Reads offset ranges.
@@ -316,14 +324,13 @@ impl Job {
         Some(if range.until.is_some_and(|until| until <= range.from) {
             Message::End(range.from)
         } else {
-            let read = POOL.checkout(&key, &self.config.properties, range.from, self.config.consumers, stop).and_then(
-                |mut consumer| {
-                    // A consumer that failed is not kept: whatever ails it must not fail the next attempt.
-                    let ended = self.pump(&mut consumer, stop, sender)?;
-                    POOL.checkin(key, consumer, self.config.pool, stop);
-                    Ok(ended)
-                },
-            );
+            let taken = POOL.checkout(&key, &self.config.properties, range.from, range.consumers, stop);
+            let read = taken.and_then(|mut consumer| {
+                // A consumer that failed is not kept: whatever ails it must not fail the next attempt.
+                let ended = self.pump(&mut consumer, stop, sender)?;
+                POOL.checkin(key, consumer, self.config.pool_of(range.consumers), stop);
+                Ok(ended)
+            });
             match read {
                 Ok(Ended::At(next)) => Message::End(next),
                 Ok(Ended::Unwanted) => return None,
@@ -656,6 +663,7 @@ fn append_header(row: &mut StructBuilder, name: &str, value: Option<&[u8]>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::connectors::Options;
 
     #[test]
     fn losses() {
@@ -687,9 +695,24 @@ mod tests {
     #[test]
     fn descriptors_are_offset_ranges() {
         let range = OffsetRange { topic: "t".into(), partition: 1, from: 2, until: 3 };
-        let json = serde_json::to_string(&range).unwrap();
-        assert_eq!(json, r#"{"topic":"t","partition":1,"from":2,"until":3}"#);
+        let json = descriptors(vec![range.clone()], 9).remove(0);
+        assert_eq!(json, r#"{"topic":"t","partition":1,"from":2,"until":3,"consumers":9}"#);
         let read: Descriptor = serde_json::from_str(&json).unwrap();
         assert_eq!((read.topic.as_str(), read.partition, read.from, read.until), ("t", 1, 2, Some(3)));
+        assert_eq!(read.consumers, 9);
+        assert_eq!(serde_json::from_str::<OffsetRange>(&json).unwrap(), range);
+        assert_eq!(serde_json::to_string(&range).unwrap(), json.replace(r#","consumers":9"#, ""));
+    }
+
+    #[test]
+    fn the_pool_holds_all_consumers_of_a_query() {
+        let check = |pairs: &[(&str, &str)], consumers: usize, expect: usize| {
+            let all = [&[("kafka.bootstrap.servers", "localhost:9092"), ("subscribe", "t")], pairs].concat();
+            let options = SourceOptions::stream(&Options::new(all)).unwrap();
+            assert_eq!(ReaderConfig::new(&options, "q").pool_of(consumers).capacity, expect);
+        };
+        check(&[], 3, 64);
+        check(&[], 100, 100);
+        check(&[("spark.kafka.consumer.cache.capacity", "10")], 100, 10);
     }
 }

@@ -3,7 +3,7 @@
 use crate::connectors::kafka::client::{Client, Committer, End};
 use crate::connectors::kafka::offsets::{self, KafkaOffsets, OffsetRange, TopicPartition};
 use crate::connectors::kafka::options::{Bound, EARLIEST, LATEST, SourceOptions, TimestampStrategy};
-use crate::connectors::kafka::scan::{ReaderConfig, data_loss, row_schema};
+use crate::connectors::kafka::scan::{ReaderConfig, data_loss, descriptors, row_schema};
 use crate::connectors::{Limit, LimitContext, Offset, Source};
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
@@ -19,8 +19,6 @@ pub struct KafkaSource {
     committer: Option<Committer>,
     /// Where partitions begin that the last start offset did not know.
     new_partitions: Mutex<KafkaOffsets>,
-    /// How many topic partitions there were last, for the executors' share of memory.
-    partition_count: Mutex<usize>,
 }
 
 impl KafkaSource {
@@ -33,11 +31,7 @@ impl KafkaSource {
             Client::new(&options.properties)?.with_retries(options.fetch_retries, options.fetch_retry_interval);
         let committer =
             options.commit_group.as_deref().map(|group| Committer::start(&options.properties, group)).transpose()?;
-        Ok(Self { options, client, committer, new_partitions: Mutex::default(), partition_count: Mutex::new(0) })
-    }
-
-    fn saw_partitions(&self, count: usize) {
-        *self.partition_count.lock().unwrap_or_else(PoisonError::into_inner) = count;
+        Ok(Self { options, client, committer, new_partitions: Mutex::default() })
     }
 }
 
@@ -137,7 +131,7 @@ fn covers(given: &KafkaOffsets, partitions: &BTreeSet<TopicPartition>, option: &
     Err(Error::invalid("KAFKA_INVALID_OPTION", what))
 }
 
-/// Descriptors of the ranges between two offsets. What was lost fails, or warns.
+/// The ranges between two offsets, one for each plan partition. What was lost fails, or warns.
 ///
 /// # Errors
 /// `KAFKA_DATA_LOSS`.
@@ -146,18 +140,14 @@ pub async fn plan_ranges(
     options: &SourceOptions,
     from: &KafkaOffsets,
     until: &KafkaOffsets,
-) -> Result<Vec<String>> {
+) -> Result<Vec<OffsetRange>> {
     let new = offsets::added(from, until);
     let from_new = if new.is_empty() { KafkaOffsets::default() } else { client.ends(&new, End::Earliest).await? };
     let (ranges, losses) = offsets::ranges(from, until, &from_new);
     for loss in losses {
         lost(options.fail_on_data_loss, &loss)?;
     }
-    Ok(descriptors(offsets::split(ranges, options.min_partitions, options.max_records_per_partition)))
-}
-
-fn descriptors(ranges: Vec<OffsetRange>) -> Vec<String> {
-    ranges.iter().map(|range| serde_json::to_string(range).expect("a range has a JSON text")).collect()
+    Ok(offsets::split(ranges, options.min_partitions, options.max_records_per_partition))
 }
 
 #[async_trait]
@@ -182,7 +172,6 @@ impl Source for KafkaSource {
         let mut tries = 0;
         loop {
             let partitions = self.client.partitions_cached(&self.options.strategy).await?;
-            self.saw_partitions(partitions.len());
             let latest = self.client.ends(&partitions, End::Latest).await?;
             let new: BTreeSet<TopicPartition> = offsets::added(&start, &latest)
                 .into_iter()
@@ -231,13 +220,14 @@ impl Source for KafkaSource {
 
     async fn plan(&self, start: &Offset, end: &Offset) -> Result<Vec<String>> {
         let (from, until) = (KafkaOffsets::from_offset(start)?, KafkaOffsets::from_offset(end)?);
-        plan_ranges(&self.client, &self.options, &from, &until).await
+        let ranges = plan_ranges(&self.client, &self.options, &from, &until).await?;
+        // Topic partitions without records in this batch have consumers all the same.
+        let consumers = until.len().max(ranges.len());
+        Ok(descriptors(ranges, consumers))
     }
 
     fn reader_config(&self, query: &str) -> String {
-        let count = *self.partition_count.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = count.max(self.options.min_partitions.unwrap_or(0));
-        ReaderConfig::new(&self.options, query, count).to_json()
+        ReaderConfig::new(&self.options, query).to_json()
     }
 
     async fn committed(&self, end: &Offset) -> Result<()> {

@@ -3,7 +3,7 @@
 use crate::connectors::DescriptorScan;
 use crate::connectors::kafka::client::Client;
 use crate::connectors::kafka::options::SourceOptions;
-use crate::connectors::kafka::scan::{ReaderConfig, row_schema};
+use crate::connectors::kafka::scan::{ReaderConfig, descriptors, row_schema};
 use crate::connectors::kafka::source::{plan_ranges, resolve};
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
@@ -51,13 +51,14 @@ impl DescriptorScan for KafkaScan {
         let strategy = options.timestamp_strategy;
         let from = resolve(&self.client, &options.starting, &partitions, strategy, "starting").await?;
         let until = resolve(&self.client, &options.ending, &partitions, strategy, "ending").await?;
-        let descriptors = plan_ranges(&self.client, options, &from, &until).await?;
+        let ranges = plan_ranges(&self.client, options, &from, &until).await?;
+        let consumers = ranges.len();
         // A batch read's consumers are nobody else's: another query may read other isolation or other bounds.
         let query = format!("batch-{}", uuid::Uuid::new_v4());
-        let mut config = ReaderConfig::new(options, &query, descriptors.len());
+        let mut config = ReaderConfig::new(options, &query);
         // Nor will they be used again, so they need not go on prefetching for long.
         config.pool.idle_ms = config.pool.idle_ms.min(BATCH_IDLE_MS);
-        Ok((config.to_json(), descriptors))
+        Ok((config.to_json(), descriptors(ranges, consumers)))
     }
 }
 

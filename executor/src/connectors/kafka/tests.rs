@@ -274,7 +274,7 @@ async fn columns_and_headers(cluster: &Cluster) {
 
     let options =
         SourceOptions::stream(&cluster.options(&[("subscribe", &topic), ("includeHeaders", "true")])).unwrap();
-    let config = ReaderConfig::new(&options, &query(), 1).to_json();
+    let config = ReaderConfig::new(&options, &query()).to_json();
     let rows = read(&config, &descriptor(&topic, 0, 0, 2), None).await.unwrap();
     let row = &rows[0];
     assert_eq!(row.num_rows(), 2);
@@ -307,7 +307,7 @@ async fn write(cluster: &Cluster, pairs: &[(&str, &str)], batches: Vec<RecordBat
     let sink = Kafka.sink(&cluster.options(pairs), context).await?;
     sink.prepare().await?;
     let writer = Kafka.writer(&sink.writer_config())?;
-    let task = WriteTask { batch_id: 0, partition: 0, attempt: "a".into() };
+    let task = WriteTask { batch_id: 0, batch_time_ms: None, partition: 0, attempt: "a".into() };
     let mut open = writer.open(task, batches[0].schema(), Arc::new(TaskContext::default())).await?;
     for batch in batches {
         open.write(batch).await?;
@@ -448,7 +448,7 @@ async fn tail_and_describe(cluster: &Cluster) {
 async fn until_told(cluster: &Cluster) {
     let topic = cluster.topic("told", 1).await;
     let options = SourceOptions::stream(&cluster.options(&[("subscribe", &topic)])).unwrap();
-    let reader = KafkaReader::new(ReaderConfig::new(&options, &query(), 1));
+    let reader = KafkaReader::new(ReaderConfig::new(&options, &query()));
     let (tell, told) = tokio::sync::watch::channel(false);
     let (mut stream, position) = reader
         .read_with_position(
@@ -475,7 +475,7 @@ async fn dropped_stream(cluster: &Cluster) {
     cluster.produce(&topic, 1, 0..1).await;
     let options = SourceOptions::stream(&cluster.options(&[("subscribe", &topic)])).unwrap();
     let name = query();
-    let reader = KafkaReader::new(ReaderConfig::new(&options, &name, 1));
+    let reader = KafkaReader::new(ReaderConfig::new(&options, &name));
     // Waits for records that never come.
     let (mut stream, _) = reader
         .read_with_position(&descriptor(&topic, 0, 0, 100), None, row_schema(false), ReadUntil::DescriptorEnd)
@@ -591,8 +591,11 @@ async fn max_records(cluster: &Cluster) {
     let pairs = [("subscribe", topic.as_str()), ("startingOffsets", "earliest"), ("maxRecordsPerPartition", "10")];
     let source = cluster.source(&pairs).await;
     let (start, query) = (source.initial_offset().await.unwrap(), query());
+    // As a query is planned: before anything is asked of the brokers.
+    let config = source.reader_config(&query);
     let end = source.latest_offset(&start).await.unwrap();
     let plan = source.plan(&start, &end).await.unwrap();
+    assert!(plan.iter().all(|descriptor| descriptor.contains("\"consumers\":6")), "{config}: {plan:?}");
     let sizes: Vec<u64> =
         plan.iter().map(|descriptor| serde_json::from_str::<OffsetRange>(descriptor).unwrap().size()).collect();
     assert_eq!(sizes.len(), 6, "three for each 25 records: {sizes:?}");
@@ -727,7 +730,7 @@ async fn data_loss(cluster: &Cluster) {
     let losses = METRICS.kafka_data_loss.get();
     let config = |fail: &str| {
         let options = cluster.options(&[("subscribe", &topic), ("failOnDataLoss", fail)]);
-        ReaderConfig::new(&SourceOptions::stream(&options).unwrap(), &query(), 1).to_json()
+        ReaderConfig::new(&SourceOptions::stream(&options).unwrap(), &query()).to_json()
     };
     let error = read(&config("true"), &descriptor(&topic, 0, 2, begin + 3), Some(&[4])).await.unwrap_err();
     assert_eq!((error.class.as_str(), error.kind), ("KAFKA_DATA_LOSS", ErrorKind::Fatal));
@@ -823,7 +826,7 @@ async fn a_broker_that_comes_back_is_read_from() {
     let topic = cluster.topic("back", 1).await;
     cluster.produce(&topic, 1, 0..10).await;
     let options = SourceOptions::stream(&cluster.options(&[("subscribe", &topic)])).unwrap();
-    let config = ReaderConfig::new(&options, &query(), 1).to_json();
+    let config = ReaderConfig::new(&options, &query()).to_json();
     assert_eq!(values(&read(&config, &descriptor(&topic, 0, 0, 10), None).await.unwrap()).len(), 10);
     let broker = cluster.embedded.as_ref().unwrap();
     cluster.produce(&topic, 1, 10..20).await;

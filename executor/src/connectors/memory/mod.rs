@@ -238,7 +238,7 @@ mod tests {
         sink.prepare().await.expect("prepared");
         let mut messages = vec![];
         for rows in [batch.slice(0, 1), batch.slice(1, 2)] {
-            let task = WriteTask { batch_id: 0, partition: 0, attempt: "a".into() };
+            let task = WriteTask { batch_id: 0, batch_time_ms: None, partition: 0, attempt: "a".into() };
             let writer = Memory.writer(&sink.writer_config()).expect("writer");
             let mut task = writer.open(task, batch.schema(), Arc::default()).await.expect("task");
             task.write(rows).await.expect("written");

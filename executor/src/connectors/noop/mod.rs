@@ -99,7 +99,7 @@ mod tests {
         let error = Noop.sink(&Options::new([("rows", "1")]), context).await.expect_err("unknown option");
         assert!(error.message.contains("rows"), "{error}");
 
-        let task = WriteTask { batch_id: 0, partition: 0, attempt: "a".into() };
+        let task = WriteTask { batch_id: 0, batch_time_ms: None, partition: 0, attempt: "a".into() };
         let writer = Noop.writer("{}").expect("writer");
         let mut task = writer.open(task, batch.schema(), Arc::default()).await.expect("task");
         task.write(batch.clone()).await.expect("write");

@@ -19,11 +19,11 @@ use super::options::{BadRecords, SinkOptions, TableName};
 use super::plan::WritePlan;
 use super::schema::{TableInfo, create_table, not_found};
 use super::session::{Conn, DRIVER_RETRIES, Database, Failed, Retries, database};
+use crate::connectors::dead_letters::{self, Ids};
 use crate::connectors::{Sink, SinkContext, SinkTask, WriteCounts, WriteMode, WriteTask, Writer};
 use crate::metrics::METRICS;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use arrow::json::writer::{LineDelimited, WriterBuilder};
 use async_trait::async_trait;
 use bytes::{BufMut, Bytes, BytesMut};
 use datafusion::execution::TaskContext;
@@ -35,7 +35,6 @@ use std::ops::Range;
 use std::pin::pin;
 use std::sync::Arc;
 use tokio::task::JoinSet;
-use uuid::Uuid;
 
 /// Rows of a window: enough that statements cost nothing, few enough that repeating one does not hurt.
 const WINDOW_ROWS: usize = 32_768;
@@ -181,7 +180,8 @@ impl Writer for PostgresWriter {
             None => WritePlan::new(&*fresh(&database, options).await?, &schema, options, mode)?,
         };
         let config = Arc::clone(&self.config);
-        Ok(Box::new(Task::new(Shared { database, plan, config, batch_id: task.batch_id })))
+        let ids = Ids::new(&config.query, &task);
+        Ok(Box::new(Task::new(Shared { database, plan, config, batch_id: task.batch_id }, ids)))
     }
 }
 
@@ -414,6 +414,8 @@ struct Task {
     /// The window that is being written; it ends with the task.
     in_flight: JoinSet<Result<Landed>>,
     bad: Vec<BadRecord>,
+    /// Of bad records.
+    ids: Ids,
     counts: WriteCounts,
 }
 
@@ -443,7 +445,7 @@ fn encode(plan: &WritePlan, encoders: &[Encoder], row: usize, number: usize, out
 }
 
 impl Task {
-    fn new(shared: Shared) -> Self {
+    fn new(shared: Shared, ids: Ids) -> Self {
         Self {
             shared: Arc::new(shared),
             conn: None,
@@ -451,6 +453,7 @@ impl Task {
             window: Window::default(),
             in_flight: JoinSet::new(),
             bad: vec![],
+            ids,
             counts: WriteCounts::default(),
         }
     }
@@ -517,10 +520,8 @@ impl Task {
         let (query, batch_id) = (self.shared.config.query.clone(), self.shared.batch_id);
         let (mut ids, mut reasons, mut records) = (vec![], vec![], vec![]);
         for letter in bad {
-            let record = json(&letter.record)?;
-            // The same row of the same batch is the same letter, however often it is sent.
-            let name = format!("{query}\n{batch_id}\n{}\n{record}", letter.reason);
-            ids.push(Uuid::new_v5(&Uuid::NAMESPACE_OID, name.as_bytes()));
+            let record = dead_letters::json(&letter.record)?;
+            ids.push(self.ids.next(&letter.reason, &record));
             reasons.push(letter.reason.replace('\0', "\u{fffd}"));
             records.push(record.replace('\0', "\u{fffd}"));
         }
@@ -575,15 +576,6 @@ impl Task {
         }
         Ok(())
     }
-}
-
-/// One row as JSON.
-fn json(row: &RecordBatch) -> Result<String> {
-    let mut bytes = vec![];
-    let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, LineDelimited>(&mut bytes);
-    writer.write(row).and_then(|()| writer.finish()).map_err(Error::internal)?;
-    drop(writer);
-    Ok(String::from_utf8_lossy(&bytes).trim_end().to_string())
 }
 
 #[async_trait]
@@ -680,7 +672,9 @@ mod tests {
         };
         let database = database(&options.connection);
         let config = WriterConfig { options, query: "q".into(), mode: WriteMode::Append };
-        Task::new(Shared { database, plan, config: Arc::new(config), batch_id: 1 })
+        let task = WriteTask { batch_id: 1, batch_time_ms: None, partition: 0, attempt: "a".into() };
+        let ids = Ids::new("q", &task);
+        Task::new(Shared { database, plan, config: Arc::new(config), batch_id: 1 }, ids)
     }
 
     #[tokio::test]

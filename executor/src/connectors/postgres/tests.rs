@@ -84,7 +84,7 @@ impl Space {
         sink.prepare().await?;
         sink.prepare().await?;
         let writer = Postgres.writer(&sink.writer_config())?;
-        let task = WriteTask { batch_id: 3, partition: 0, attempt: "a".into() };
+        let task = WriteTask { batch_id: 3, batch_time_ms: None, partition: 0, attempt: "a".into() };
         let mut task = writer.open(task, schema, Arc::new(TaskContext::default())).await?;
         for batch in batches {
             task.write(batch.clone()).await?;
@@ -321,6 +321,13 @@ async fn bad_records_go_where_the_policy_says() {
     assert_eq!(reasons.matches("\"id\":").count(), 3, "{reasons}");
     assert!(reasons.contains("\"v\":null") && reasons.contains("more than 3 characters"), "{reasons}");
     assert!(reasons.contains("t_n_check"), "{reasons}");
+    // What cannot be told apart is kept as often as it came.
+    let alike = rows.slice(7, 1);
+    let letters = [("headwater.deadLetter.table", "S.alike")];
+    for _ in 0..2 {
+        space.write("S.t", &letters, &[alike.clone(), alike.clone(), alike.clone()]).await.unwrap();
+        assert_eq!(space.value("SELECT count(*) FROM S.alike").await, 3);
+    }
     // The same where rows are added in one transaction.
     space.run("CREATE TABLE S.a (id int, v varchar(3), n int CHECK (n <> 500))").await;
     let counts = space.write("S.a", &[], std::slice::from_ref(&rows)).await.unwrap();

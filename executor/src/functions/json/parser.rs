@@ -110,7 +110,6 @@ impl<'a> Parser<'a> {
     /// Reads an object into a struct. On an error the struct must be cut back.
     pub(super) fn object(&mut self, record: &mut Record) -> Parsed {
         self.enter()?;
-        let begin = self.at;
         self.at += 1;
         let mut key = keys::BEGIN;
         self.space();
@@ -124,7 +123,7 @@ impl<'a> Parser<'a> {
                     Target::Field(index) => {
                         let start = self.at;
                         if record.filled[index] != record.len {
-                            self.field_again(record, index, begin)?;
+                            self.field_again(record, index)?;
                         } else {
                             match self.value(&mut record.columns[index]) {
                                 Ok(()) => record.filled[index] += 1,
@@ -220,46 +219,25 @@ impl<'a> Parser<'a> {
     }
     /// A field that the object has named before: the last value that is of the right type holds.
     #[inline(never)]
-    fn field_again(&mut self, record: &mut Record, index: usize, begin: usize) -> Parsed {
-        let start = self.at;
-        let row = record.len;
-        record.columns[index].truncate(row);
-        match self.value(&mut record.columns[index]) {
-            Ok(()) => return Ok(()),
-            Err(Fail::Syntax) => return Err(Fail::Syntax),
-            Err(Fail::WrongType) => {}
-        }
-        self.leave_out(start, || record.field_name(index));
-        // Look for the last good value among the earlier ones, and read that again.
-        let mut last_good = None;
-        self.at = begin + 1;
-        self.space();
-        let mut key = keys::BEGIN;
-        while self.at < start {
-            let target = self.key(record, &mut key)?;
-            let value_at = self.at;
-            if value_at < start && target == Target::Field(index) {
-                record.columns[index].truncate(row);
-                if self.value(&mut record.columns[index]).is_ok() {
-                    last_good = Some(value_at);
+    fn field_again(&mut self, record: &mut Record, index: usize) -> Parsed {
+        let (start, row) = (self.at, record.len);
+        // An object is never of the wrong type for a struct, and is read once: structs that repeat at every level would
+        // take twice as long with each.
+        let object = self.peek() == b'{' && matches!(&record.columns[index], Column::Struct(_));
+        if !object {
+            // Beside the earlier value, which stays where this one is of the wrong type.
+            match self.value(&mut record.columns[index]) {
+                Ok(()) => self.at = start,
+                Err(Fail::WrongType) => {
+                    self.leave_out(start, || record.field_name(index));
+                    self.at = start;
+                    return self.skip();
                 }
-                self.at = value_at;
+                Err(Fail::Syntax) => return Err(Fail::Syntax),
             }
-            self.skip()?;
-            self.space();
-            // The comma: these members have been read once.
-            self.at += 1;
-            self.space();
         }
         record.columns[index].truncate(row);
-        if let Some(good) = last_good {
-            self.at = good;
-            self.value(&mut record.columns[index])?;
-        } else {
-            record.filled[index] = row;
-        }
-        self.at = start;
-        self.skip()
+        self.value(&mut record.columns[index])
     }
 
     /// Reads a value into a column: one more value on success, as many as before when it is of the wrong type.

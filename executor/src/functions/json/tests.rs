@@ -86,6 +86,32 @@ fn keys_that_repeat() {
     check("a INT, b STRING", r#"{"a":1,"b":"y","a":2,"a":"x","a":[3],"b":"z"}"#, r#"{"a":2,"b":"z"}"#);
     check("a ARRAY<INT>", r#"{"a":[1,2],"a":[3,"x"]}"#, r#"{"a":[1,2]}"#);
     check("a STRING, b INT", r#"{"a":"first","b":1,"a":"x"#, r#"{"a":null,"b":null}"#);
+    check("a STRUCT<b: INT, c: INT>", r#"{"a":{"b":1,"b":"x"},"a":{"c":2,"c":[]}}"#, r#"{"a":{"b":null,"c":2}}"#);
+    check("a STRUCT<b: INT>", r#"{"a":{"b":1},"a":2}"#, r#"{"a":{"b":1}}"#);
+    check("a STRUCT<b: INT>", r#"{"a":{"b":1},"a":null}"#, r#"{"a":null}"#);
+    check("a ARRAY<STRUCT<b: INT>>", r#"{"a":[{"b":1}],"a":[{"b":2,"b":3}],"a":[4]}"#, r#"{"a":[{"b":3}]}"#);
+    check("a MAP<STRING, INT>", r#"{"a":{"x":1},"a":{"y":2},"a":{"z":"w"}}"#, r#"{"a":{"y":2}}"#);
+}
+
+/// A record takes no longer than its length warrants, whatever is in it.
+#[test]
+fn many_keys_that_repeat() {
+    let began = std::time::Instant::now();
+    let wrong = r#","a":"""#.repeat(140_000);
+    check("a INT", &format!(r#"{{"a":1{wrong}}}"#), r#"{"a":1}"#);
+    check("a INT", &format!(r#"{{"a":1{wrong},"a":2}}"#), r#"{"a":2}"#);
+    let array = format!("[{}1]", "1,".repeat(10_000));
+    check("a ARRAY<INT>", &format!(r#"{{"a":{array}{wrong}}}"#), &format!(r#"{{"a":{array}}}"#));
+    // Structs within structs, each named twice.
+    let (mut schema, mut text, mut expect) = ("a: INT".to_string(), "1".to_string(), "1".to_string());
+    for _ in 0..32 {
+        schema = format!("a: STRUCT<{schema}>");
+        text = format!(r#"{{"a":null,"a":{text}}}"#);
+        expect = format!(r#"{{"a":{expect}}}"#);
+    }
+    let (text, expect) = (format!(r#"{{"a":{text}}}"#), format!(r#"{{"a":{expect}}}"#));
+    check(&schema.replacen("a: ", "a ", 1), &text, &expect);
+    assert!(began.elapsed().as_secs() < 30, "{:?}", began.elapsed());
 }
 
 #[test]

@@ -48,8 +48,8 @@
 //! and of two coordinators the one that creates the next file goes on. Both can be stopped only if one of them dies
 //! after it has fenced the other: then a fresh start continues from the logs. What the logs cannot do is stop a fenced
 //! coordinator's tasks, which may still be writing batch N: until they end, an old row may reach the sink after a
-//! newer one of the same key. The coordinator cancels its job on a fence, and sinks for which that window matters
-//! order writes by batch (Cassandra: write time).
+//! newer one of the same key. The coordinator cancels its job on a fence, and Cassandra orders rows by batch: their
+//! write time is the batch's timestamp in `offsets/N`, which ascends strictly.
 //!
 //! With two schedulers that know each other by epochs ([`ha`](crate::ha)) the one that creates the next file is not
 //! always the one that should go on: a deposed leader's last write may land after its successor has opened the
