@@ -399,6 +399,26 @@ class Slow(IngestCase):
         self.assertEqual(self.replay.early(self.seed), 0, "requests while the source was to be left alone")
 
 
+class Alone(IngestCase):
+    """A scheduler without executors."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.replay = Replay()
+        cls.addClassCleanup(cls.replay.stop)
+        cls.cluster = Cluster("ingest_alone", executors=0)
+        cls.addClassCleanup(cls.cluster.stop)
+
+    def test_a_limited_run_fails_in_time(self):
+        """What was granted and never asked for is given back, so that the run neither waits for a window nor takes it
+        from others."""
+        self.start(400, "--option", "headwater.usersPerWindow=400", "--option", "headwater.retryTimeout=3 seconds")
+        run = self.reaches("FAILED", seconds=180)
+        self.assertEqual((run["errorClass"], run["fetched"]), ("NO_EXECUTORS", 0), run)
+        self.assertEqual(self.database.value("SELECT sum(users) FROM headwater.ingest_grants"), "0")
+        self.assertEqual(self.replay.pages(self.seed), {})
+
+
 class Registry(IngestCase):
     """Avro and Protobuf records of a schema registry, from the API to a query that reads them."""
 

@@ -11,7 +11,7 @@
 //! 4. The topic is read from the starting offsets to its end; whoever is found there is marked, with partition and
 //!    offset. Whoever is not was not sent, and is part of the next attempt.
 
-use super::decide::{self, Budget, Next, Unpublished, Verdict};
+use super::decide::{self, Budget, Next, Patience, Unpublished, Verdict};
 use super::failpoint::{Failpoint, Step};
 use super::jobs::{Job, Ranges, delivery_max};
 use super::request::{Page, Request, WINDOW};
@@ -60,6 +60,8 @@ pub struct Run {
     pub failpoint: Option<Arc<Failpoint>>,
     /// The connection that holds the run.
     pub store: Option<Store>,
+    /// How long the current attempt has waited for a limit.
+    pub waited: Duration,
 }
 
 impl Run {
@@ -70,9 +72,9 @@ impl Run {
             Err(error) => return self.end(IngestState::Failed, error.message, error.class).await,
         };
         let mut cancelled = self.cancelled.clone();
-        let (mut failures, mut failing_since) = (0, Instant::now());
+        let mut patience = Patience::default();
         loop {
-            let mut progressed = false;
+            let (mut progressed, begun) = (false, Instant::now());
             let error = tokio::select! {
                 biased;
                 () = told(&mut cancelled) => return self.cancel().await,
@@ -81,11 +83,8 @@ impl Run {
                     Err(error) => error,
                 },
             };
-            if progressed || failures == 0 {
-                (failures, failing_since) = (0, Instant::now());
-            }
-            failures += 1;
-            match decide::verdict(&error, failures, failing_since.elapsed(), timeout) {
+            let took = begun.elapsed().saturating_sub(std::mem::take(&mut self.waited));
+            match patience.after(&error, progressed, took, timeout) {
                 Verdict::Again(pause) => {
                     tracing::warn!(run_id = self.id, %error, pause_ms = pause.as_millis() as u64, "ingest run failed, trying again");
                     self.say(None, format!("{error}; trying again in {pause:?}")).await;
@@ -212,8 +211,8 @@ impl Run {
                 )
                 .await;
                 tokio::time::sleep(wait).await;
-                // Waiting for a limit is no failure.
-                *progressed = true;
+                // Waiting for a limit is no failure, and no progress either.
+                self.waited += wait;
                 return Ok(());
             }
         };

@@ -223,6 +223,7 @@ impl Ingest {
             cancelled,
             failpoint: self.0.failpoint.clone(),
             store,
+            waited: Duration::ZERO,
         };
         let (ingest, id) = (self.clone(), id.to_string());
         let task = tokio::spawn(async move {
