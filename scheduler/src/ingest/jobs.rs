@@ -136,6 +136,8 @@ impl Job {
         source.set("assign", serde_json::json!({ request.topic.as_str(): assigned }).to_string());
         source.set("startingOffsets", offsets(false));
         source.set("endingOffsets", offsets(true));
+        // What the topic no longer has cannot be found, now or later: it must not keep the attempt open for ever.
+        source.set("failOnDataLoss", "false");
         let mut target = store::options(&request.postgres);
         target.set("dbtable", DELIVERIES);
         target.set("headwater.badRecords", "fail");
@@ -322,6 +324,7 @@ mod tests {
         assert_eq!(get(&scan, 0, "startingOffsets").as_deref(), Some(r#"{"users":{"0":5,"1":-2}}"#));
         assert_eq!(get(&scan, 0, "endingOffsets").as_deref(), Some(r#"{"users":{"0":9,"1":3}}"#));
         assert_eq!(get(&scan, 0, "assign").as_deref(), Some(r#"{"users":[0,1]}"#));
+        assert_eq!(get(&scan, 0, "failOnDataLoss").as_deref(), Some("false"));
     }
 
     #[test]
