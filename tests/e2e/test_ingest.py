@@ -8,6 +8,7 @@ import collections
 import gzip
 import json
 import os
+import pathlib
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import urllib.request
 import uuid
 
 from cluster import ROOT, Cluster, Flow, binary, environment, in_child, kafka, wait_until
-from pg import Database
+from pg import Connection, Database
 
 # A task sends some two hundred users a second: its middle can be met.
 SLOW_SEND = ("--option", "kafka.queue.buffering.max.messages=10", "--option", "kafka.linger.ms=50")
@@ -333,6 +334,53 @@ class Ledger(IngestCase):
         self.assertTrue(0 < cancelled["published"] < 1_000, cancelled)
         self.start(1_000, *SLOW_SEND)
         self.assert_ledger(self.reaches("FINISHED"), 1_000)
+
+    def test_started_again_while_it_is_cancelled(self):
+        """A start that meets a cancel waits for it, and goes on: it is not answered with the run that is just ending."""
+        self.start(1_000, *SLOW_SEND)
+        wait_until("some are sent", lambda: self.published() >= 50)
+        cancel = subprocess.Popen(
+            [binary(), "ingest", "cancel", self.run_id, "--json", "--scheduler", self.cluster.grpc],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment(),
+            preexec_fn=in_child,
+        )
+        wait_until("it is told to stop", lambda: self.kept()["wanted"]["is"] != "RUN")
+        started = self.start(1_000, *SLOW_SEND)
+        self.assertEqual(started["state"], "PENDING", started)
+        out, err = cancel.communicate(timeout=60)
+        self.assertEqual(cancel.returncode, 0, err.decode())
+        self.assertEqual(json.loads(out)["runId"], self.run_id)
+        self.assert_ledger(self.reaches("FINISHED"), 1_000)
+
+    def kept(self):
+        """The run's file in the state directory."""
+        files = [json.loads(path.read_text()) for path in pathlib.Path(self.cluster.state).glob("**/ingest/*.json")]
+        (file,) = [file for file in files if file["runId"] == self.run_id]
+        return file
+
+    def holder(self):
+        """A connection that holds the run, as another scheduler does."""
+        connection = Connection(self.database.address, self.database.name)
+        self.addCleanup(connection.close)
+        lock = f"pg_try_advisory_lock(hashtextextended('headwater ingest {self.run_id}', 0))"
+        self.assertEqual(connection.value(f"SELECT {lock}"), "t")
+        return connection
+
+    def test_a_run_that_cannot_be_had_is_not_promised(self):
+        """A start that does not get the run says so, and leaves it as it is."""
+        self.replay.faults({"kind": "hang", "pages": [1], "seed": self.seed})
+        self.start(100)
+        self.cluster.ok("ingest", "cancel", self.run_id)
+        self.replay.behave()
+        holder = self.holder()
+        self.assertIn("INGEST_RUN_BUSY", self.cluster.refused(*self.arguments(100), "--detach"))
+        self.assertEqual(self.database.value("SELECT state FROM headwater.ingest_runs"), "CANCELLED")
+        self.assertEqual(self.status()["state"], "CANCELLED")
+        holder.close()
+        self.start(100)
+        self.assert_ledger(self.reaches("FINISHED"), 100, pages_once=False)
 
     def test_watching_is_not_running(self):
         """ctrl-C ends the watching, not the run."""

@@ -364,6 +364,8 @@ impl Run {
                     *view = run;
                 });
             }
+            // Whoever sees the end can have the run.
+            self.store()?.release(&id).await;
             Ok::<_, Error>(())
         };
         if let Err(error) = written.await {

@@ -4,6 +4,7 @@
 //! by the same id. Runs that another scheduler started on the same database are shown, and can be taken over once it is
 //! gone.
 
+use super::decide::RUN_BUSY;
 use super::failpoint::Failpoint;
 use super::files::{Files, RunFile, Wanted};
 use super::request::{Request, check_run_id, differences};
@@ -21,13 +22,15 @@ use rand::Rng;
 use std::collections::{BTreeMap, HashMap};
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tracing::info;
 
 /// How long a cancel waits for the run to have ended.
 const CANCEL_MAX: Duration = Duration::from_secs(30);
+/// How long a start waits for a run that is just ending, here or on another scheduler.
+const BUSY_MAX: Duration = Duration::from_secs(10);
 /// Runs that are listed unless told otherwise.
 const LIST_DEFAULT: u32 = 100;
 const LIST_MAX: u32 = 10_000;
@@ -160,27 +163,57 @@ impl Ingest {
         }
         // Others are not kept waiting for a database that is away.
         let mut store = Store::open(&request.postgres).await?;
-        let changes = self.0.changes.lock().await;
-        if changes.closed {
-            return Err(Error::transient("SCHEDULER_ENDS", "the scheduler is shutting down: start the run again"));
-        }
-        if let Some(view) = self.driven(&id) {
-            self.hand_over(&id, owner).await?;
-            return Ok(view);
-        }
+        let deadline = Instant::now() + BUSY_MAX;
+        let _changes = loop {
+            let changes = self.0.changes.lock().await;
+            if changes.closed {
+                return Err(Error::transient("SCHEDULER_ENDS", "the scheduler is shutting down: start the run again"));
+            }
+            if let Some(mut view) = self.ending(&id) {
+                // It was told to stop, and goes on from its ledger once it has.
+                drop(changes);
+                let ended = async { drop(view.wait_for(|run| !is_active(run.state())).await) };
+                if tokio::time::timeout(CANCEL_MAX, ended).await.is_err() {
+                    let message = format!("run {id} is still being cancelled: start it again");
+                    return Err(Error::transient(RUN_BUSY, message));
+                }
+                continue;
+            }
+            if let Some(view) = self.driven(&id) {
+                self.hand_over(&id, owner).await?;
+                return Ok(view);
+            }
+            // First the run, then what is written of it: it must not be pending with nobody who drives it.
+            let busy = match store.take(&id).await {
+                Ok(()) => break changes,
+                Err(error) if error.class == RUN_BUSY => error,
+                Err(error) => return Err(error),
+            };
+            match store.find(&id, &request).await? {
+                // Another scheduler drives it, or it is done.
+                Some(found) if !matches!(found.state(), IngestState::Failed | IngestState::Cancelled) => {
+                    return Ok(found);
+                }
+                // It is just ending.
+                _ if Instant::now() >= deadline => return Err(busy),
+                _ => {}
+            }
+            drop(changes);
+            tokio::time::sleep(LOOK_EVERY).await;
+        };
         let seed = if request.seed.is_empty() { made_up_seed() } else { request.seed.clone() };
-        let begun = store.begin(&id, &request, &seed).await?;
+        let begun = match store.begin(&id, &request, &seed).await {
+            Ok(begun) => begun,
+            Err(error) => {
+                store.release(&id).await;
+                return Err(error);
+            }
+        };
         let found = store.get(&id).await?.ok_or_else(|| Error::internal("a run that was just written is gone"))?;
-        match begun {
-            Begun::New | Begun::Resumed => {}
-            Begun::Known if !is_active(found.state()) => return Ok(found),
-            // Active, and not here: another scheduler drives it, or none does any more.
-            Begun::Known => {}
-        }
-        match store.take(&id).await {
-            Ok(()) => {}
-            Err(error) if error.class == "INGEST_RUN_BUSY" => return Ok(found),
-            Err(error) => return Err(error),
+        // One that is active has nobody who drives it.
+        if begun == Begun::Known && !is_active(found.state()) {
+            store.release(&id).await;
+            return Ok(found);
         }
         let before = self.runs().get(&id).map(|entry| entry.file.owner.clone()).unwrap_or_default();
         let owner = if owner.is_empty() { before } else { owner };
@@ -208,6 +241,14 @@ impl Ingest {
     /// The run as it is, if it is driven here.
     fn driven(&self, id: &str) -> Option<IngestRun> {
         self.runs().get(id).filter(|entry| entry.driven.is_some()).map(|entry| entry.view.borrow().clone())
+    }
+
+    /// Tells when a run that is driven here and was told to stop has ended.
+    fn ending(&self, id: &str) -> Option<watch::Receiver<IngestRun>> {
+        let runs = self.runs();
+        let entry = runs.get(id)?;
+        let ending = entry.driven.is_some() && entry.file.wanted == Wanted::Cancel;
+        ending.then(|| entry.view.subscribe())
     }
 
     /// Drives a run of this scheduler. `store`: a connection that has taken it.
@@ -369,24 +410,21 @@ impl Ingest {
         if !owner.is_empty() && owned.is_some_and(|owned| owned != owner) {
             return self.get(id).await;
         }
-        let told = {
-            let mut runs = self.runs();
-            match runs.get_mut(id).filter(|entry| entry.driven.is_some()) {
-                Some(entry) => {
-                    entry.file.wanted = Wanted::Cancel;
-                    Some((entry.file.clone(), entry.view.subscribe()))
-                }
-                None => None,
-            }
-        };
+        let told = self.runs().get(id).filter(|entry| entry.driven.is_some()).map(|entry| {
+            let file = RunFile { wanted: Wanted::Cancel, ..entry.file.clone() };
+            (file, entry.view.subscribe())
+        });
         let Some((file, mut view)) = told else {
             return self.cancel_elsewhere(id).await;
         };
         // First the wish, which a restart finds.
         self.0.files.write(&file).await?;
-        if let Some(driven) = self.runs().get(id).and_then(|entry| entry.driven.as_ref()) {
-            // The receiver is gone when the run has ended by itself.
-            let _ = driven.cancel.send(true);
+        if let Some(entry) = self.runs().get_mut(id) {
+            entry.file = file;
+            if let Some(driven) = &entry.driven {
+                // The receiver is gone when the run has ended by itself.
+                let _ = driven.cancel.send(true);
+            }
         }
         drop(changes);
         let ended = async {

@@ -3,7 +3,7 @@
 //! One transaction settles a page: its users go to staging, its rejected ones to theirs, its counts to the page. One
 //! transaction marks what arrived in the topic. So the ledger is exact wherever a process dies.
 
-use super::decide::{ATTEMPT_USERS, Budget, Facts, Unpublished, budget};
+use super::decide::{ATTEMPT_USERS, Budget, Facts, RUN_BUSY, Unpublished, budget};
 use super::request::{Page, Request, WINDOW, differences};
 
 use headwater_executor::connectors::{Options, postgres};
@@ -170,9 +170,30 @@ impl Store {
             return Ok(());
         }
         Err(Error::transient(
-            "INGEST_RUN_BUSY",
-            format!("run {run} is driven by another scheduler on the same database"),
+            RUN_BUSY,
+            format!("run {run} is held by another scheduler on the same database, or by a run that takes over its users"),
         ))
+    }
+
+    /// Lets go of a run before the connection ends. That end does it too, so that no failure is told.
+    pub async fn release(&self, run: &str) {
+        let release = "SELECT pg_advisory_unlock(hashtextextended('headwater ingest ' || $1::text, 0))";
+        if let Err(error) = bounded("let go of the run", self.client.query_one(release, &[&run])).await {
+            tracing::debug!(run_id = run, %error, "a run is held until its connection ends");
+        }
+    }
+
+    /// The run of that id, if there is one.
+    ///
+    /// # Errors
+    /// `INGEST_RUN_EXISTS` when it was asked for something else.
+    pub async fn find(&self, run: &str, request: &Request) -> Result<Option<IngestRun>> {
+        let select = "SELECT request FROM headwater.ingest_runs WHERE run_id = $1";
+        let row = bounded("read the run", self.client.query_opt(select, &[&run])).await?;
+        let Some(row) = row else { return Ok(None) };
+        let Json(known) = row.get::<_, Json<Value>>(0);
+        same(run, &known, &request.public())?;
+        self.get(run).await
     }
 
     /// Writes down a new run and its pages, or finds the run of that id.
@@ -205,10 +226,7 @@ impl Store {
         let select = "SELECT request, state FROM headwater.ingest_runs WHERE run_id = $1 FOR UPDATE";
         let row = bounded("read the run", transaction.query_one(select, &[&run])).await?;
         let Json(known) = row.get::<_, Json<Value>>(0);
-        let differences = differences(&known, &public);
-        if !differences.is_empty() {
-            return Err(run_exists(run, &differences));
-        }
+        same(run, &known, &public)?;
         if !matches!(state_of(row.get(1)), IngestState::Failed | IngestState::Cancelled) {
             return Ok(Begun::Known);
         }
@@ -587,6 +605,12 @@ async fn touch(transaction: &Transaction<'_>, run: &str) -> Result<()> {
 
 async fn commit(transaction: Transaction<'_>) -> Result<()> {
     bounded("commit", transaction.commit()).await
+}
+
+/// Whether two requests are for the same run.
+fn same(run: &str, known: &Value, public: &Value) -> Result<()> {
+    let differences = differences(known, public);
+    if differences.is_empty() { Ok(()) } else { Err(run_exists(run, &differences)) }
 }
 
 /// `INGEST_RUN_EXISTS`, with what differs.

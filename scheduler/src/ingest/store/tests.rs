@@ -97,6 +97,14 @@ async fn a_run_is_begun_once() {
     store.take("it's").await.expect("is free");
     let busy = other.take("it's").await.expect_err("is taken");
     assert_eq!((busy.kind, busy.class.as_str()), (ErrorKind::Transient, "INGEST_RUN_BUSY"));
+    // Who cannot have it can still compare.
+    let found = other.find("it's", &request(3, false)).await.expect("is the same");
+    assert_eq!(found.map(|run| run.run_id).as_deref(), Some("it's"));
+    let error = other.find("it's", &request(5, false)).await.expect_err("is another");
+    assert_eq!(error.class, "INGEST_RUN_EXISTS");
+    assert_eq!(other.find("none", &request(3, false)).await.expect("postgres"), None);
+    store.release("it's").await;
+    other.take("it's").await.expect("is free again");
     drop((store, other));
     database.remove().await;
 }
