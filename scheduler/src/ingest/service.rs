@@ -339,14 +339,14 @@ impl Ingest {
     pub async fn list(&self, limit: u32) -> Result<Vec<IngestRun>> {
         let limit = if limit == 0 { LIST_DEFAULT } else { limit.min(LIST_MAX) };
         let mut addresses: BTreeMap<String, Secret> = BTreeMap::new();
-        let mut known: BTreeMap<String, IngestRun> = BTreeMap::new();
+        let mut known: BTreeMap<String, (IngestRun, Option<End>)> = BTreeMap::new();
         for address in self.0.postgres.iter() {
             addresses.insert(place(address), address.clone());
         }
         for (id, entry) in self.runs().iter() {
             let address = &entry.file.request.postgres;
             addresses.insert(place(address), address.clone());
-            known.insert(id.clone(), entry.view.borrow().clone());
+            known.insert(id.clone(), (entry.view.borrow().clone(), entry.file.wanted.end()));
         }
         let mut all: BTreeMap<String, IngestRun> = BTreeMap::new();
         let mut trouble = None;
@@ -367,9 +367,16 @@ impl Ingest {
             return Err(error);
         }
         // What is driven here is known best here; so is what a database that is away does not tell.
-        for (id, run) in known {
-            if is_active(run.state()) || !all.contains_key(&id) {
+        for (id, (run, end)) in known {
+            let Some(end) = end.filter(|_| all.contains_key(&id)) else {
                 all.insert(id, run);
+                continue;
+            };
+            // It ended while the database was away.
+            if let Some(there) = all.get_mut(&id)
+                && is_active(there.state())
+            {
+                show_end(there, &end);
             }
         }
         let mut runs: Vec<_> = all.into_values().collect();

@@ -171,7 +171,9 @@ impl Store {
         }
         Err(Error::transient(
             RUN_BUSY,
-            format!("run {run} is held by another scheduler on the same database, or by a run that takes over its users"),
+            format!(
+                "run {run} is held by another scheduler on the same database, or by a run that takes over its users"
+            ),
         ))
     }
 
@@ -420,13 +422,23 @@ impl Store {
         Ok(())
     }
 
-    /// Takes over users whose publisher has ended without publishing them: a run its own, one that publishes alone all.
-    /// Gives how many it took, and how many wait for a run whose last attempt is not resolved.
+    /// Takes over users that nobody publishes: a run its own, one that publishes alone all. Gives how many it took, and
+    /// how many wait for a run whose last attempt is not resolved.
+    ///
+    /// A run publishes while it is held. Those that nobody holds are held until the end of this, so that none of them
+    /// goes on meanwhile; what their rows say may be long past.
     pub async fn claim(&mut self, run: &str, everybody: bool) -> Result<(u64, u64)> {
         let transaction = self.transaction().await?;
-        let others = "u.published_at IS NULL AND u.publisher <> $1 AND ($2::boolean OR u.run_id = $1)
-                      AND NOT EXISTS (SELECT FROM headwater.ingest_runs r WHERE r.run_id = u.publisher
-                                      AND r.state IN ('PENDING', 'FETCHING', 'PUBLISHING'))";
+        let hold = "SELECT publisher, pg_try_advisory_xact_lock(hashtextextended('headwater ingest ' || publisher, 0))
+                    FROM (SELECT DISTINCT u.publisher FROM headwater.users u WHERE u.published_at IS NULL
+                          AND u.publisher <> $1::text AND ($2::boolean OR u.run_id = $1)) AS t";
+        let ended: Vec<String> = bounded("take over users", transaction.query(hold, &[&run, &everybody]))
+            .await?
+            .iter()
+            .filter(|row| row.get(1))
+            .map(|row| row.get(0))
+            .collect();
+        let others = "u.published_at IS NULL AND u.publisher = ANY ($3::text[]) AND ($2::boolean OR u.run_id = $1)";
         let unresolved = "EXISTS (SELECT FROM headwater.ingest_attempts a
                                   WHERE a.run_id = u.publisher AND a.state <> 'RESOLVED')";
         let update = format!(
@@ -434,11 +446,11 @@ impl Store {
                             RETURNING u.run_id <> $1 AS of_others)
              SELECT count(*), count(*) FILTER (WHERE of_others) FROM taken"
         );
-        let row = bounded("take over users", transaction.query_one(&update, &[&run, &everybody])).await?;
+        let row = bounded("take over users", transaction.query_one(&update, &[&run, &everybody, &ended])).await?;
         let (taken, of_others): (i64, i64) = (row.get(0), row.get(1));
         let waiting = format!("SELECT count(*) FROM headwater.users u WHERE {others} AND {unresolved}");
         let waiting: i64 =
-            bounded("take over users", transaction.query_one(&waiting, &[&run, &everybody])).await?.get(0);
+            bounded("take over users", transaction.query_one(&waiting, &[&run, &everybody, &ended])).await?.get(0);
         let count =
             "UPDATE headwater.ingest_runs SET claimed = claimed + $2::bigint, updated_at = now() WHERE run_id = $1";
         bounded("take over users", transaction.execute(count, &[&run, &of_others])).await?;

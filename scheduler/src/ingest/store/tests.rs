@@ -195,6 +195,38 @@ async fn who_arrived_is_marked_once() {
 }
 
 #[tokio::test]
+async fn users_are_taken_from_runs_that_nobody_holds() {
+    let Some(database) = Database::new("held").await else { return };
+    let mut store = Store::open(&database.address).await.expect("opens");
+    let asked = request(2, false);
+    store.begin("r", &asked, "s").await.expect("begins");
+    store.take("r").await.expect("is free");
+    arrive(&store, "r", 1, &[(0, Some(user(1)), None), (1, Some(user(2)), None)]).await;
+    store.settle("r", &asked.pages()).await.expect("settles");
+    store.set("r", IngestState::Publishing, "publishing", "").await.expect("is set");
+
+    let mut other = Store::open(&database.address).await.expect("opens");
+    other.begin("p", &request(0, true), "").await.expect("begins");
+    assert_eq!(other.claim("p", true).await.expect("leaves them"), (0, 0));
+    // While they are taken over, the run cannot go on.
+    store.release("r").await;
+    let mut third = Store::open(&database.address).await.expect("opens");
+    let taking = third.transaction().await.expect("begins");
+    let hold = "SELECT pg_try_advisory_xact_lock(hashtextextended('headwater ingest r', 0))";
+    assert!(taking.query_one(hold, &[]).await.expect("postgres").get::<_, bool>(0));
+    assert_eq!(store.take("r").await.expect_err("is held").class, "INGEST_RUN_BUSY");
+    assert_eq!(other.claim("p", true).await.expect("leaves them"), (0, 0));
+    taking.rollback().await.expect("postgres");
+    // Its row says that it publishes, as it could not be told how it ended: nobody holds it, so it does not.
+    assert_eq!(other.claim("p", true).await.expect("takes over"), (2, 0));
+    assert_eq!(other.facts("p").await.expect("facts").unpublished.users, 2);
+    store.take("r").await.expect("is free again");
+    assert_eq!(store.facts("r").await.expect("facts").unpublished.users, 0);
+    drop((store, other, third));
+    database.remove().await;
+}
+
+#[tokio::test]
 async fn the_budget_is_of_all_runs() {
     let Some(database) = Database::new("budget").await else { return };
     let mut store = Store::open(&database.address).await.expect("opens");
