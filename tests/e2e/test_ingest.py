@@ -121,6 +121,19 @@ class IngestCase(unittest.TestCase):
 
         return wait_until(f"the run is {state}", reached, seconds)
 
+    def wanted(self):
+        """What the scheduler's file of the run says; None when there is no file."""
+        files = [json.loads(path.read_text()) for path in pathlib.Path(self.cluster.state).glob("**/ingest/*.json")]
+        return next((file["wanted"]["is"] for file in files if file["runId"] == self.run_id), None)
+
+    def holder(self):
+        """A connection that holds the run, as another scheduler does."""
+        connection = Connection(self.database.address, self.database.name)
+        self.addCleanup(connection.close)
+        lock = f"SELECT pg_try_advisory_lock(hashtextextended('headwater ingest {self.run_id}', 0))"
+        wait_until("nobody holds the run", lambda: connection.value(lock) == "t")
+        return connection
+
     def published(self):
         """Records in the topic."""
         described = self.cluster.run("topic", "describe", self.topic, "--kafka", kafka(), "--json")
@@ -346,27 +359,13 @@ class Ledger(IngestCase):
             env=environment(),
             preexec_fn=in_child,
         )
-        wait_until("it is told to stop", lambda: self.kept()["wanted"]["is"] != "RUN")
+        wait_until("it is told to stop", lambda: self.wanted() != "RUN")
         started = self.start(1_000, *SLOW_SEND)
         self.assertEqual(started["state"], "PENDING", started)
         out, err = cancel.communicate(timeout=60)
         self.assertEqual(cancel.returncode, 0, err.decode())
         self.assertEqual(json.loads(out)["runId"], self.run_id)
         self.assert_ledger(self.reaches("FINISHED"), 1_000)
-
-    def kept(self):
-        """The run's file in the state directory."""
-        files = [json.loads(path.read_text()) for path in pathlib.Path(self.cluster.state).glob("**/ingest/*.json")]
-        (file,) = [file for file in files if file["runId"] == self.run_id]
-        return file
-
-    def holder(self):
-        """A connection that holds the run, as another scheduler does."""
-        connection = Connection(self.database.address, self.database.name)
-        self.addCleanup(connection.close)
-        lock = f"pg_try_advisory_lock(hashtextextended('headwater ingest {self.run_id}', 0))"
-        self.assertEqual(connection.value(f"SELECT {lock}"), "t")
-        return connection
 
     def test_a_run_that_cannot_be_had_is_not_promised(self):
         """A start that does not get the run says so, and leaves it as it is."""
@@ -689,6 +688,44 @@ class Killed(IngestCase):
         self.cluster.wait_for_executors(2)
         self.assertLess(self.status()["published"], 2_000, "the fault came too late")
         self.assert_ledger(self.reaches("FINISHED", seconds=240), 2_000)
+
+    def staged_in_part(self, *more):
+        """A run whose scheduler was killed while it fetched."""
+        self.replay.faults({"kind": "hang", "pages": [9], "seed": self.seed})
+        self.start(1_000, *more)
+        wait_until("some are staged", lambda: self.status()["staged"] > 0)
+        self.cluster.scheduler.kill()
+        self.replay.behave()
+
+    def test_a_run_that_was_ended_elsewhere(self):
+        """It was cancelled through another scheduler while its own was down, and is not taken up again."""
+        self.staged_in_part()
+        self.holder().close()  # nothing of the old scheduler is under way any more
+        self.database.execute("UPDATE headwater.ingest_runs SET state = 'CANCELLED', message = 'elsewhere', ended_at = now()")
+        self.cluster.start_scheduler()
+        self.cluster.wait_for_executors(2)
+        run = self.reaches("CANCELLED")
+        self.assertEqual((run["message"], run["published"]), ("elsewhere", 0), run)
+        self.assertEqual(self.database.value("SELECT state FROM headwater.ingest_runs"), "CANCELLED")
+        self.start(1_000)
+        self.assert_ledger(self.reaches("FINISHED"), 1_000, pages_once=False)
+
+    def test_a_run_that_is_held_is_waited_for(self):
+        """A scheduler that died with its machine seems to go on driving its runs: whoever resumes one waits, however short
+        a time it would try, and says so."""
+        self.staged_in_part("--option", "headwater.retryTimeout=1 second")
+        holder = self.holder()
+        sessions = "SELECT sessions FROM pg_stat_database WHERE datname = current_database()"
+        before = int(holder.value(sessions))
+        self.cluster.start_scheduler()
+        self.cluster.wait_for_executors(2)
+        wait_until("it has tried a few times", lambda: int(holder.value(sessions)) >= before + 5)
+        waiting = self.status()
+        self.assertEqual(waiting["state"], "PENDING", waiting)
+        self.assertIn("INGEST_RUN_BUSY", waiting["message"])
+        self.assertIn("for as long as it takes", waiting["message"])
+        holder.close()
+        self.assert_ledger(self.reaches("FINISHED"), 1_000, pages_once=False)
 
     def test_scheduler_at_every_step(self):
         for step in ("after-fetch", "after-settle", "after-attempt", "after-send", "after-scan", "after-mark"):

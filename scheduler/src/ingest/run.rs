@@ -11,7 +11,7 @@
 //! 4. The topic is read from the starting offsets to its end; whoever is found there is marked, with partition and
 //!    offset. Whoever is not was not sent, and is part of the next attempt.
 
-use super::decide::{self, Budget, Next, Patience, Unpublished, Verdict};
+use super::decide::{self, Budget, Next, Patience, RUN_BUSY, Unpublished, Verdict};
 use super::failpoint::{Failpoint, Step};
 use super::jobs::{Job, Ranges, delivery_max};
 use super::request::{Page, Request, WINDOW};
@@ -21,6 +21,7 @@ use futures::future::try_join_all;
 use headwater_executor::connectors::kafka::admin::Admin;
 use headwater_proto::engine::{IngestRun, IngestState};
 use headwater_proto::error::{Error, ErrorKind, Result};
+use headwater_proto::ingest::is_active;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -79,15 +80,14 @@ impl Run {
                 biased;
                 () = told(&mut cancelled) => return self.cancel().await,
                 done = self.attempt(&mut progressed) => match done {
-                    Ok(message) => return self.end(IngestState::Finished, message, String::new()).await,
+                    Ok(end) => return self.end(end.state, end.message, end.error_class).await,
                     Err(error) => error,
                 },
             };
             let took = begun.elapsed().saturating_sub(std::mem::take(&mut self.waited));
             match patience.after(&error, progressed, took, timeout) {
                 Verdict::Again(pause) => {
-                    tracing::warn!(run_id = self.id, %error, pause_ms = pause.as_millis() as u64, "ingest run failed, trying again");
-                    self.say(None, format!("{error}; trying again in {pause:?}")).await;
+                    self.say_failure(&error, pause).await;
                     tokio::select! {
                         biased;
                         () = told(&mut cancelled) => return self.cancel().await,
@@ -102,9 +102,12 @@ impl Run {
         }
     }
 
-    /// Step after step until all is done or the first error. What is told at the end.
-    async fn attempt(&mut self, progressed: &mut bool) -> Result<String> {
+    /// Step after step until all is done or the first error.
+    async fn attempt(&mut self, progressed: &mut bool) -> Result<End> {
         self.connect().await?;
+        if let Some(end) = self.ended_elsewhere().await? {
+            return Ok(end);
+        }
         self.topic_ready().await?;
         let run = self.id.clone();
         let seed = self.store()?.seed(&run).await?;
@@ -116,8 +119,8 @@ impl Run {
                 Next::Resolve(attempt) => {
                     self.say(Some(IngestState::Publishing), "looking for what was published before".into()).await;
                     let attempt = self.store()?.close_attempt(&run, attempt).await?;
-                    self.resolve(&attempt, false).await?;
-                    *progressed = true;
+                    // That nobody arrived gets the run no further.
+                    *progressed |= self.resolve(&attempt, false).await? > 0;
                 }
                 Next::Fetch(pages) => self.fetch(&seed, pages, progressed).await?,
                 // Users whose publisher has ended are taken over once, before the first is published.
@@ -134,13 +137,14 @@ impl Run {
                 }
                 Next::Finish => {
                     self.store()?.sweep(&run).await?;
-                    return Ok(match waiting.unwrap_or_default() {
+                    let message = match waiting.unwrap_or_default() {
                         0 => "done".into(),
                         left => format!(
                             "done; {left} users wait for runs whose last attempt to publish is not resolved: start these \
                              again"
                         ),
-                    });
+                    };
+                    return Ok(End { state: IngestState::Finished, message, error_class: String::new() });
                 }
             }
         }
@@ -156,6 +160,14 @@ impl Run {
         store.take(&self.id).await?;
         self.store = Some(store);
         Ok(())
+    }
+
+    /// How the run ended, if another scheduler has driven or cancelled it while it was not held here: a start makes it
+    /// active first.
+    async fn ended_elsewhere(&mut self) -> Result<Option<End>> {
+        let id = self.id.clone();
+        let found = self.store()?.get(&id).await?.filter(|run| !is_active(run.state()));
+        Ok(found.map(|run| End { state: run.state(), message: run.message, error_class: run.error_class }))
     }
 
     fn store(&mut self) -> Result<&mut Store> {
@@ -333,16 +345,20 @@ impl Run {
     async fn cancel(&mut self) -> End {
         let tidy = async {
             self.connect().await?;
+            if let Some(end) = self.ended_elsewhere().await? {
+                return Ok(Some(end));
+            }
             let run = self.id.clone();
             if let Some(attempt) = self.store()?.facts(&run).await?.unresolved {
                 let attempt = self.store()?.close_attempt(&run, attempt).await?;
                 // Not resolved: something may be under way, which a later start of the run will find.
                 self.look(&attempt, false).await?;
             }
-            Ok::<_, Error>(())
+            Ok::<_, Error>(None)
         };
         match tokio::time::timeout(CANCEL_MAX, tidy).await {
-            Ok(Ok(())) => {}
+            Ok(Ok(Some(end))) => return self.end(end.state, end.message, end.error_class).await,
+            Ok(Ok(None)) => {}
             Ok(Err(error)) => {
                 tracing::warn!(run_id = self.id, %error, "what a cancelled run has published is not known yet")
             }
@@ -389,6 +405,21 @@ impl Run {
             view.message = message;
             view.updated_at = Some(std::time::SystemTime::now().into());
         });
+    }
+
+    /// Says why the run does not go on, and when it tries to.
+    async fn say_failure(&mut self, error: &Error, pause: Duration) {
+        if error.class != RUN_BUSY {
+            let pause_ms = pause.as_millis() as u64;
+            tracing::warn!(run_id = self.id, %error, pause_ms, "ingest run failed, trying again");
+            return self.say(None, format!("{error}; trying again in {pause:?}")).await;
+        }
+        let message = format!("{error}; waiting until that has ended, for as long as it takes");
+        // Asked every few seconds, said once.
+        if self.view.borrow().message != message {
+            tracing::info!(run_id = self.id, "ingest run waits for another scheduler to let go of it");
+            self.say(None, message).await;
+        }
     }
 
     /// Shows the run as PostgreSQL has it.

@@ -49,6 +49,11 @@ pub const USER_COLUMNS: [&str; 18] = [
 ];
 /// No statement of ours takes this long; a server that does not answer must not hold a run for ever.
 const STATEMENT_MAX: Duration = Duration::from_secs(60);
+/// A run is held while its connection lives: the server must notice within half a minute that the other machine is gone,
+/// not after its system's two hours. Servers before 12 have no `tcp_user_timeout`.
+const HANG_UP: &str = "SELECT set_config(name, wanted, false) FROM pg_catalog.pg_settings JOIN (VALUES
+    ('tcp_keepalives_idle', '10'), ('tcp_keepalives_interval', '5'), ('tcp_keepalives_count', '4'),
+    ('tcp_user_timeout', '30000')) AS t (name, wanted) USING (name)";
 /// Migrations of schedulers that start at once wait for each other.
 const MIGRATION_LOCK: i64 = 0x4845_4144_5741_5445;
 /// Pages told of at once: more than a wave takes.
@@ -113,7 +118,7 @@ impl Store {
     /// As [`Store::open`].
     pub async fn connect(address: &Secret) -> Result<Self> {
         let client = postgres::connect(&options(address)).await?;
-        let settings = format!("SET statement_timeout = {}", STATEMENT_MAX.as_millis());
+        let settings = format!("SET statement_timeout = {}; {HANG_UP}", STATEMENT_MAX.as_millis());
         bounded("set up a session", client.batch_execute(&settings)).await?;
         Ok(Self { client })
     }

@@ -95,6 +95,9 @@ async fn a_run_is_begun_once() {
     assert_eq!(store.list(10).await.expect("lists").len(), 1);
     assert_eq!(store.get("none").await.expect("postgres"), None);
     store.take("it's").await.expect("is free");
+    // The server notices soon when a machine that holds a run is gone.
+    let idle = store.client.query_one("SHOW tcp_keepalives_idle", &[]).await.expect("postgres");
+    assert_eq!(idle.get::<_, &str>(0), "10");
     let busy = other.take("it's").await.expect_err("is taken");
     assert_eq!((busy.kind, busy.class.as_str()), (ErrorKind::Transient, "INGEST_RUN_BUSY"));
     // Who cannot have it can still compare.
