@@ -713,13 +713,13 @@ class Killed(IngestCase):
     def test_a_run_that_is_held_is_waited_for(self):
         """A scheduler that died with its machine seems to go on driving its runs: whoever resumes one waits, however short
         a time it would try, and says so."""
-        self.staged_in_part("--option", "headwater.retryTimeout=1 second")
+        self.staged_in_part("--option", "headwater.retryTimeout=5 seconds")
         holder = self.holder()
         sessions = "SELECT sessions FROM pg_stat_database WHERE datname = current_database()"
         before = int(holder.value(sessions))
         self.cluster.start_scheduler()
         self.cluster.wait_for_executors(2)
-        wait_until("it has tried a few times", lambda: int(holder.value(sessions)) >= before + 5)
+        wait_until("it has tried a few times", lambda: int(holder.value(sessions)) >= before + 6)
         waiting = self.status()
         self.assertEqual(waiting["state"], "PENDING", waiting)
         self.assertIn("INGEST_RUN_BUSY", waiting["message"])

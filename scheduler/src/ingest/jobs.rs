@@ -14,7 +14,7 @@ use crate::session::Session;
 use crate::sql::catalog::TableDefinition;
 use crate::sql::parser;
 use crate::streaming::manager::StartOptions;
-use headwater_executor::connectors::Options;
+use headwater_executor::connectors::{Options, secrets};
 use headwater_proto::error::{Error, Result};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -168,7 +168,9 @@ impl Job {
             [statement] => statement.clone(),
             other => return Err(Error::internal(format!("a job of an ingest run is {} statements", other.len()))),
         };
-        let mut session = Session { single_attempt: self.single_attempt, ..Session::new(self.conf)? };
+        let conf = secrets::resolve(&Options::new(self.conf))?;
+        let conf = conf.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
+        let mut session = Session { single_attempt: self.single_attempt, ..Session::new(conf)? };
         session.views.extend(self.tables.into_iter().map(|table| (table.name.clone(), table)));
         let options = StartOptions::default();
         let run = statements.execute(&statement, &mut session, &options, None);

@@ -19,6 +19,7 @@ use super::store::{Attempt, Store};
 use crate::execute::Statements;
 use futures::future::try_join_all;
 use headwater_executor::connectors::kafka::admin::Admin;
+use headwater_executor::connectors::secrets;
 use headwater_proto::engine::{IngestRun, IngestState};
 use headwater_proto::error::{Error, ErrorKind, Result};
 use headwater_proto::ingest::is_active;
@@ -178,7 +179,7 @@ impl Run {
 
     /// Makes the topic if there is none, so that its offsets can be told.
     async fn topic_ready(&self) -> Result<()> {
-        let admin = Admin::with_options(&self.request.kafka_options())?;
+        let admin = admin(&self.request)?;
         match admin.describe_topic(&self.request.topic).await {
             Err(error) if error.kind == ErrorKind::NotFound => {}
             other => return other.map(|_| ()),
@@ -192,7 +193,7 @@ impl Run {
     }
 
     async fn end_offsets(&self) -> Result<BTreeMap<i32, i64>> {
-        let admin = Admin::with_options(&self.request.kafka_options())?;
+        let admin = admin(&self.request)?;
         let topic = admin.describe_topic(&self.request.topic).await?;
         let offsets = topic.partitions.iter().map(|partition| {
             let latest = partition.latest.ok_or_else(|| {
@@ -450,6 +451,11 @@ fn in_place(error: Error) -> Error {
     error
 }
 
+/// Speaks to the run's brokers.
+fn admin(request: &Request) -> Result<Admin> {
+    Admin::with_options(&secrets::resolve(&request.kafka_options())?)
+}
+
 /// What to read of a topic, by partition: from the offsets before an attempt until now. A partition that is new since is
 /// read from its beginning.
 fn ranges(before: &BTreeMap<i32, i64>, now: &BTreeMap<i32, i64>) -> Ranges {
@@ -469,12 +475,28 @@ async fn told(cancelled: &mut watch::Receiver<bool>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use headwater_proto::engine::StartIngestRequest;
 
     #[test]
     fn what_is_read_of_a_topic() {
         let before = BTreeMap::from([(0, 5), (1, 7)]);
         let now = BTreeMap::from([(0, 9), (1, 7), (2, 3)]);
         assert_eq!(ranges(&before, &now), Ranges::from([(0, (5, 9)), (2, (0, 3))]));
+    }
+
+    #[test]
+    fn options_of_brokers_may_name_a_secret() {
+        let mut asked = StartIngestRequest {
+            users: 1,
+            topic: "t".into(),
+            kafka: "k:1".into(),
+            postgres: "postgresql://h/d".into(),
+            ..StartIngestRequest::default()
+        };
+        asked.options.insert("kafka.sasl.password".into(), "${secret:headwater-no-such-secret}".into());
+        let request = Request::parse(&asked, None).expect("good");
+        let error = admin(&request).expect_err("there is no such secret");
+        assert_eq!(error.class, "SECRET_NOT_FOUND", "{error}");
     }
 
     #[test]

@@ -6,7 +6,7 @@
 use super::decide::{ATTEMPT_USERS, Budget, Facts, RUN_BUSY, Unpublished, budget};
 use super::request::{Page, Request, WINDOW, differences};
 
-use headwater_executor::connectors::{Options, postgres};
+use headwater_executor::connectors::{Options, postgres, secrets};
 use headwater_proto::engine::{IngestRun, IngestState};
 use headwater_proto::error::{Error, ErrorKind, Result};
 use headwater_proto::ingest::{is_active, state_name};
@@ -105,7 +105,7 @@ impl Store {
     /// Connects, and brings the schema up to date.
     ///
     /// # Errors
-    /// `POSTGRES_UNREACHABLE`, `POSTGRES_AUTHENTICATION_FAILED`, `INGEST_MIGRATION_FAILED`.
+    /// `POSTGRES_UNREACHABLE`, `POSTGRES_AUTHENTICATION_FAILED`, `INGEST_MIGRATION_FAILED`, `SECRET_NOT_FOUND`.
     pub async fn open(address: &Secret) -> Result<Self> {
         let mut store = Self::connect(address).await?;
         store.migrate().await?;
@@ -117,7 +117,7 @@ impl Store {
     /// # Errors
     /// As [`Store::open`].
     pub async fn connect(address: &Secret) -> Result<Self> {
-        let client = postgres::connect(&options(address)).await?;
+        let client = postgres::connect(&secrets::resolve(&options(address))?).await?;
         let settings = format!("SET statement_timeout = {}; {HANG_UP}", STATEMENT_MAX.as_millis());
         bounded("set up a session", client.batch_execute(&settings)).await?;
         Ok(Self { client })

@@ -75,6 +75,13 @@ async fn deliver(store: &Store, run: &str, attempt: i32, records: &[(i32, i64, u
 }
 
 #[tokio::test]
+async fn an_address_may_name_a_secret() {
+    let address = Secret::new("postgresql://u:${secret:headwater-no-such-secret}@127.0.0.1:1/d");
+    let error = Store::connect(&address).await.err().expect("there is no such secret");
+    assert_eq!(error.class, "SECRET_NOT_FOUND", "{error}");
+}
+
+#[tokio::test]
 async fn a_run_is_begun_once() {
     let Some(database) = Database::new("begun").await else { return };
     // Schedulers that start at once make the schema once.
