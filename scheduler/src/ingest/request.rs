@@ -1,6 +1,6 @@
 //! What a client asks for: checked, compared with what a run of the same id was asked for, and kept without its secrets.
 
-use headwater_executor::connectors::{Options, is_secret};
+use headwater_executor::connectors::{Options, is_secret, without_credentials};
 use headwater_proto::engine::StartIngestRequest;
 use headwater_proto::error::{Error, Result};
 use headwater_proto::secret::Secret;
@@ -145,16 +145,22 @@ fn topic_name(topic: &str) -> Result<()> {
 fn http_address(field: &str, address: &str) -> Result<()> {
     match url::Url::parse(address) {
         Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(()),
-        _ => Err(invalid(field, format!("{:?} is no http:// or https:// address", without_user_info(address)))),
+        _ => Err(invalid(field, format!("{:?} is no http:// or https:// address", shown(address)))),
     }
 }
 
-/// An address for people: what may be a password in it is left out.
-fn without_user_info(address: &str) -> String {
-    match (address.find("://"), address.rfind('@')) {
-        (Some(scheme), Some(at)) if at > scheme => format!("{}://{}", &address[..scheme], &address[at + 1..]),
-        _ => address.to_string(),
-    }
+/// An address for people: without its login, and what may be a secret in its query replaced.
+fn shown(address: &str) -> String {
+    let Some(scheme) = address.find("://") else { return without_credentials(address) };
+    let begin = scheme + "://".len();
+    // A login ends at the last @ before path, query and fragment, which may have one of their own. Where the address is
+    // none, a password may hold anything.
+    let end = match url::Url::parse(address) {
+        Ok(_) => address[begin..].find(['/', '?', '#']).map_or(address.len(), |at| begin + at),
+        Err(_) => address.len(),
+    };
+    let host = address[begin..end].rfind('@').map_or(begin, |at| begin + at + 1);
+    without_credentials(&format!("{}{}", &address[..begin], &address[host..]))
 }
 
 impl Request {
@@ -276,6 +282,9 @@ impl Request {
             if lower == "kafka.bootstrap.servers" {
                 return Err(invalid("options", "kafka.bootstrap.servers is what kafka says: leave it out"));
             }
+            if ["schema.registry.url", "schema.registry.address"].contains(&lower.as_str()) {
+                return Err(invalid("options", format!("{key} is what schema_registry says: leave it out")));
+            }
             let ours = [RETRY_TIMEOUT_OPTION, USERS_PER_WINDOW_OPTION, TOPIC_PARTITIONS_OPTION, MESSAGE_NAME_OPTION];
             let known = ours.iter().any(|known| known.eq_ignore_ascii_case(key));
             if !known && !lower.starts_with("kafka.") && !lower.starts_with("schema.registry.") {
@@ -309,13 +318,18 @@ impl Request {
             .map_err(|error| invalid("options", format!("{RETRY_TIMEOUT_OPTION} is {text:?}: {}", error.message)))
     }
 
-    /// Whose limit counts: the public API however it is addressed, a mirror by its address. Without a login.
+    /// Whose limit counts: the public API however it is addressed, a mirror by its address without login and query.
     pub fn limited_as(&self) -> String {
-        let host = url::Url::parse(&self.source).ok().and_then(|url| url.host_str().map(str::to_ascii_lowercase));
-        match host.as_deref() {
-            Some(PUBLIC_HOST | PUBLIC_HOST_WWW) => PUBLIC_SOURCE.to_string(),
-            _ => without_user_info(&self.source),
+        // By name it is no address.
+        let Ok(mut url) = url::Url::parse(&self.source) else { return self.source.clone() };
+        if let Some(PUBLIC_HOST | PUBLIC_HOST_WWW) = url.host_str().map(str::to_ascii_lowercase).as_deref() {
+            return PUBLIC_SOURCE.to_string();
         }
+        // An address without a host has no login to take away.
+        let _ = (url.set_username(""), url.set_password(None));
+        url.set_query(None);
+        url.set_fragment(None);
+        url.to_string()
     }
 
     /// Users that may be asked of the source in [`WINDOW`]; none: as many as it gives.
@@ -374,10 +388,10 @@ impl Request {
         let options: Map<String, Value> = self
             .options
             .iter()
-            .map(|(key, value)| (key.to_string(), json!(if hidden(key) { HIDDEN } else { value })))
+            .map(|(key, value)| (key.to_string(), if hidden(key) { json!(HIDDEN) } else { json!(shown(value)) }))
             .collect();
         json!({
-            "source": without_user_info(&self.source),
+            "source": shown(&self.source),
             "users": self.users,
             "topic": self.topic,
             "kafka": self.kafka,
@@ -385,7 +399,7 @@ impl Request {
             "nat": self.nat,
             "page_size": self.page_size,
             "format": self.format,
-            "schema_registry": without_user_info(&self.schema_registry),
+            "schema_registry": shown(&self.schema_registry),
             "publish_only": self.publish_only,
             "keep_raw": self.keep_raw,
             "options": options,
@@ -462,6 +476,7 @@ mod tests {
         };
         check(|r| r.source = "twitter".into(), "source: there is no source");
         check(|r| r.source = "ftp://u:hunter2@x/".into(), "source: \"ftp://x/\"");
+        check(|r| r.source = "http://u:hunt/hunter2@x/".into(), "source: \"http://x/\"");
         check(|r| r.topic = "a b".into(), "topic: ");
         check(|r| r.topic.clear(), "topic: ");
         check(|r| r.kafka.clear(), "kafka: ");
@@ -480,6 +495,12 @@ mod tests {
         check(|r| _ = r.options.insert("headwater.usersPerWindow".into(), "5".into()), "less than a page");
         check(|r| _ = r.options.insert("headwater.topicPartitions".into(), "0".into()), "headwater.topicPartitions");
         check(|r| _ = r.options.insert("kafka.bootstrap.servers".into(), "x".into()), "leave it out");
+        fn registry(request: &mut StartIngestRequest, key: &str) {
+            (request.format, request.schema_registry) = ("avro".into(), "http://r".into());
+            request.options.insert(key.into(), "http://u:hunter2@other".into());
+        }
+        check(|r| registry(r, "schema.registry.url"), "schema.registry.url is what schema_registry says");
+        check(|r| registry(r, "Schema.Registry.Address"), "leave it out");
     }
 
     #[test]
@@ -500,6 +521,7 @@ mod tests {
         };
         assert_eq!(limited_as("https://randomuser.me/api/1.3/"), ("randomuser".into(), Some(20_000)));
         assert_eq!(limited_as("http://u:hunter2@m/api/"), ("http://m/api/".into(), None));
+        assert_eq!(limited_as("http://m/api/?mail=a@b.org&token=hunter2"), ("http://m/api/".into(), None));
     }
 
     #[test]
@@ -513,6 +535,12 @@ mod tests {
         let public = parsed.public();
         assert!(!public.to_string().contains("hunter2") && !format!("{parsed:?}").contains("hunter2"));
         assert_eq!(public["options"]["kafka.linger.ms"], "5");
+        asked.source = "http://u:hunter2@m/api/?mail=a@b.org&token=hunter2&nat=de".into();
+        asked.options.insert("kafka.sasl.oauthbearer.scope".into(), "https://h/?password=hunter2".into());
+        asked.options.insert("kafka.client.id".into(), "https://u:hunter2@h/".into());
+        let public = Request::parse(&asked, None).expect("good").public();
+        assert!(!public.to_string().contains("hunter2"), "{public}");
+        assert_eq!(public["source"], "http://m/api/?mail=a@b.org&token=*********(redacted)&nat=de");
         // What is kept reads back whole.
         let kept = serde_json::to_string(&parsed).expect("text");
         assert_eq!(serde_json::from_str::<Request>(&kept).expect("reads back"), parsed);
