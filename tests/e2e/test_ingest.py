@@ -123,8 +123,11 @@ class IngestCase(unittest.TestCase):
 
     def wanted(self):
         """What the scheduler's file of the run says; None when there is no file."""
-        files = [json.loads(path.read_text()) for path in pathlib.Path(self.cluster.state).glob("**/ingest/*.json")]
+        files = [json.loads(path.read_text()) for path in self.files()]
         return next((file["wanted"]["is"] for file in files if file["runId"] == self.run_id), None)
+
+    def files(self):
+        return list(pathlib.Path(self.cluster.state).glob("**/ingest/*.json"))
 
     def holder(self):
         """A connection that holds the run, as another scheduler does."""
@@ -696,6 +699,23 @@ class Killed(IngestCase):
         wait_until("some are staged", lambda: self.status()["staged"] > 0)
         self.cluster.scheduler.kill()
         self.replay.behave()
+
+    def test_a_run_that_ended_before_the_scheduler_began(self):
+        """It is found, by its database alone if need be, and no metric says that it did nothing."""
+        self.start(100)
+        ended = self.reaches("FINISHED")
+        self.assertIn(f'headwater_ingest_published_users{{run="{self.run_id}"}} 100', self.cluster.get("/metrics"))
+        first = self.run_id
+        self.run_id = f"{first} again"
+        self.start(100)
+        self.reaches("FINISHED")
+        (file,) = [path for path in self.files() if json.loads(path.read_text())["runId"] == first]
+        self.cluster.scheduler.terminate()
+        file.unlink()  # as of a run that ended long ago
+        self.cluster.start_scheduler()
+        self.assertEqual(self.status(first), ended)
+        self.assertEqual({run["runId"] for run in json.loads(self.cluster.ok("ingest", "list", "--json"))}, {first, self.run_id})
+        self.assertNotIn(f'run="{first}', self.cluster.get("/metrics"))
 
     def test_a_run_that_was_ended_elsewhere(self):
         """It was cancelled through another scheduler while its own was down, and is not taken up again."""

@@ -67,8 +67,9 @@ pub struct Run {
 }
 
 impl Run {
-    /// Drives the run until it has ended. Dropped, it goes on when it is driven again.
-    pub async fn to_end(mut self) -> End {
+    /// Drives the run until it has ended: how, and whether PostgreSQL has that. Dropped, it goes on when it is driven
+    /// again.
+    pub async fn to_end(mut self) -> (End, bool) {
         let timeout = match self.request.retry_timeout() {
             Ok(timeout) => timeout,
             Err(error) => return self.end(IngestState::Failed, error.message, error.class).await,
@@ -343,7 +344,7 @@ impl Run {
     }
 
     /// Ends a run that was told to stop: what has arrived is marked if that is quickly known.
-    async fn cancel(&mut self) -> End {
+    async fn cancel(&mut self) -> (End, bool) {
         let tidy = async {
             self.connect().await?;
             if let Some(end) = self.ended_elsewhere().await? {
@@ -368,8 +369,8 @@ impl Run {
         self.end(IngestState::Cancelled, "cancelled; start it again to go on".into(), String::new()).await
     }
 
-    /// Writes the end down where that is possible; the run's file has it in any case.
-    async fn end(&mut self, state: IngestState, message: String, error_class: String) -> End {
+    /// Writes the end down where that is possible, and says whether it was; the run's file has it in any case.
+    async fn end(&mut self, state: IngestState, message: String, error_class: String) -> (End, bool) {
         let id = self.id.clone();
         let written = async {
             self.connect().await?;
@@ -385,10 +386,11 @@ impl Run {
             self.store()?.release(&id).await;
             Ok::<_, Error>(())
         };
-        if let Err(error) = written.await {
+        let written = written.await;
+        if let Err(error) = &written {
             tracing::warn!(run_id = self.id, %error, "how an ingest run ended is not in postgres");
         }
-        End { state, message, error_class }
+        (End { state, message, error_class }, written.is_ok())
     }
 
     /// Says what the run does. That it cannot be written down is found by whatever it does next.

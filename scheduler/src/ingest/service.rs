@@ -19,7 +19,7 @@ use headwater_proto::secret::Secret;
 use object_store::ObjectStore;
 use object_store::path::Path;
 use rand::Rng;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -31,6 +31,8 @@ use tracing::info;
 const CANCEL_MAX: Duration = Duration::from_secs(30);
 /// How long a start waits for a run that is just ending, here or on another scheduler.
 const BUSY_MAX: Duration = Duration::from_secs(10);
+/// Runs that have ended and are remembered: what files and metrics grow to. PostgreSQL has them all.
+const KEPT_MAX: usize = 100;
 /// Runs that are listed unless told otherwise.
 const LIST_DEFAULT: u32 = 100;
 const LIST_MAX: u32 = 10_000;
@@ -59,12 +61,18 @@ struct Inner {
 struct Changes {
     /// The scheduler ends: nothing is started any more.
     closed: bool,
+    /// Runs that have ended here, and those whose files say so.
+    ended: u64,
 }
 
 struct Entry {
     file: RunFile,
     view: Arc<watch::Sender<IngestRun>>,
     driven: Option<Driven>,
+    /// Among those that have ended, in their order.
+    ended: u64,
+    /// Its counts are not known here: it ended before this scheduler began.
+    sketched: bool,
 }
 
 /// A run that is driven here. Dropped, it is no longer.
@@ -103,11 +111,13 @@ impl Ingest {
             changes: tokio::sync::Mutex::default(),
             connections: tokio::sync::Mutex::default(),
         }));
-        for file in ingest.0.files.read().await? {
+        let files = ingest.0.files.read().await?;
+        ingest.0.changes.lock().await.ended = files.len() as u64;
+        for (file, ended) in files.into_iter().zip(1..) {
             let view = Arc::new(watch::Sender::new(sketch(&file)));
             let active = file.wanted.end().is_none();
             let id = file.run_id.clone();
-            ingest.runs().insert(id.clone(), Entry { file, view, driven: None });
+            ingest.runs().insert(id.clone(), Entry { file, view, driven: None, ended, sketched: !active });
             if active {
                 info!(run_id = id, "resuming ingest run");
                 ingest.drive(&id, None);
@@ -220,7 +230,7 @@ impl Ingest {
         let file = RunFile { run_id: id.clone(), request, owner, wanted: Wanted::Run };
         self.0.files.write(&file).await?;
         let view = Arc::new(watch::Sender::new(found.clone()));
-        self.runs().insert(id.clone(), Entry { file, view, driven: None });
+        self.runs().insert(id.clone(), Entry { file, view, driven: None, ended: 0, sketched: false });
         info!(run_id = id, "ingest run started");
         self.drive(&id, Some(store));
         Ok(found)
@@ -268,24 +278,26 @@ impl Ingest {
         };
         let (ingest, id) = (self.clone(), id.to_string());
         let task = tokio::spawn(async move {
-            let end = AssertUnwindSafe(run.to_end()).catch_unwind().await.unwrap_or_else(|panic| {
+            let (end, told) = AssertUnwindSafe(run.to_end()).catch_unwind().await.unwrap_or_else(|panic| {
                 let text = panic.downcast_ref::<String>().map(String::as_str);
                 let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
                 let error = Error::internal(text.unwrap_or("the run panicked"));
-                End { state: IngestState::Failed, message: error.message, error_class: error.class }
+                (End { state: IngestState::Failed, message: error.message, error_class: error.class }, false)
             });
-            ingest.ended(&id, end).await;
+            ingest.ended(&id, end, told).await;
         });
         entry.driven = Some(Driven { cancel, task: Some(task.abort_handle()) });
     }
 
-    /// Records that a run ended.
-    async fn ended(&self, id: &str, end: End) {
-        let _changes = self.0.changes.lock().await;
+    /// Records that a run ended. `told`: PostgreSQL has it.
+    async fn ended(&self, id: &str, end: End, told: bool) {
+        let mut changes = self.0.changes.lock().await;
+        changes.ended += 1;
         let file = {
             let mut runs = self.runs();
             let Some(entry) = runs.get_mut(id) else { return };
-            entry.file.wanted = Wanted::ended(&end);
+            entry.file.wanted = Wanted::ended(&end, told);
+            entry.ended = changes.ended;
             entry.file.clone()
         };
         info!(run_id = id, state = end.state.as_str_name(), message = end.message, "ingest run ended");
@@ -303,6 +315,26 @@ impl Ingest {
             Arc::clone(&entry.view)
         };
         view.send_modify(|run| show_end(run, &end));
+        self.forget().await;
+    }
+
+    /// Forgets runs that ended long ago: PostgreSQL has them, and files and metrics must not grow for ever.
+    async fn forget(&self) {
+        let forgotten = {
+            let mut runs = self.runs();
+            let ended = runs.iter().filter(|(_, entry)| entry.driven.is_none() && entry.file.wanted.is_told());
+            let ended = ended.map(|(id, entry)| (entry.ended, place(&entry.file.request.postgres), id.clone()));
+            let forgotten = beyond(ended.collect(), KEPT_MAX);
+            for id in &forgotten {
+                runs.remove(id);
+            }
+            forgotten
+        };
+        for id in forgotten {
+            if let Err(error) = self.0.files.remove(&id).await {
+                tracing::warn!(run_id = id, %error, "the file of an ingest run that ended long ago is still there");
+            }
+        }
     }
 
     /// One run.
@@ -313,23 +345,55 @@ impl Ingest {
         if let Some(view) = self.driven(id) {
             return Ok(view);
         }
-        let known = self.runs().get(id).map(|entry| entry.file.clone());
-        let address = known.as_ref().map(|file| file.request.postgres.clone()).or_else(|| self.0.postgres.clone());
-        let found = match address {
-            Some(address) => {
-                let store = self.connection(&address).await?;
-                store.get(id).await?
-            }
-            None => None,
-        };
-        let mut found = found.ok_or_else(|| not_found(id))?;
-        // It ended while the database was away.
-        if let Some(end) = known.and_then(|file| file.wanted.end())
-            && is_active(found.state())
-        {
-            show_end(&mut found, &end);
+        let (found, address) = self.locate(id).await?;
+        let Some(end) = self.runs().get(id).and_then(|entry| entry.file.wanted.untold()) else { return Ok(found) };
+        if !is_active(found.state()) {
+            return Ok(found);
         }
-        Ok(found)
+        // It ended while the database was away.
+        let store = self.connection(&address).await?;
+        if !store.tell(id, end.state, &end.message, &end.error_class).await? {
+            return Ok(found);
+        }
+        if let Some(entry) = self.runs().get_mut(id)
+            && let Wanted::Ended { told, .. } = &mut entry.file.wanted
+        {
+            *told = true;
+        }
+        store.get(id).await?.ok_or_else(|| not_found(id))
+    }
+
+    /// The run as its database has it, and which that is: of the databases that this scheduler knows of.
+    async fn locate(&self, id: &str) -> Result<(IngestRun, Secret)> {
+        let known = self.runs().get(id).map(|entry| entry.file.request.postgres.clone());
+        let addresses = match known {
+            Some(address) => vec![address],
+            None => self.addresses().into_values().collect(),
+        };
+        let (mut answered, mut trouble) = (false, None);
+        for address in addresses {
+            let found = async { self.connection(&address).await?.get(id).await };
+            match found.await {
+                Ok(Some(run)) => return Ok((run, address)),
+                Ok(None) => answered = true,
+                Err(error) => trouble = Some(error),
+            }
+        }
+        Err(trouble.filter(|_| !answered).unwrap_or_else(|| not_found(id)))
+    }
+
+    /// The databases that this scheduler knows of, by where they are.
+    fn addresses(&self) -> BTreeMap<String, Secret> {
+        let mut addresses: BTreeMap<_, _> = self.0.postgres.iter().map(|own| (place(own), own.clone())).collect();
+        let runs = self.runs();
+        let mut entries: Vec<_> = runs.values().collect();
+        // Passwords change: the newest stands.
+        entries.sort_by_key(|entry| (entry.driven.is_some(), entry.ended));
+        for entry in entries {
+            let address = &entry.file.request.postgres;
+            addresses.insert(place(address), address.clone());
+        }
+        addresses
     }
 
     /// Runs, newest first: those of every database that this scheduler knows of and that answers.
@@ -338,15 +402,10 @@ impl Ingest {
     /// What PostgreSQL says, when none answers.
     pub async fn list(&self, limit: u32) -> Result<Vec<IngestRun>> {
         let limit = if limit == 0 { LIST_DEFAULT } else { limit.min(LIST_MAX) };
-        let mut addresses: BTreeMap<String, Secret> = BTreeMap::new();
-        let mut known: BTreeMap<String, (IngestRun, Option<End>)> = BTreeMap::new();
-        for address in self.0.postgres.iter() {
-            addresses.insert(place(address), address.clone());
-        }
+        let addresses = self.addresses();
+        let mut known: BTreeMap<String, (IngestRun, Wanted)> = BTreeMap::new();
         for (id, entry) in self.runs().iter() {
-            let address = &entry.file.request.postgres;
-            addresses.insert(place(address), address.clone());
-            known.insert(id.clone(), (entry.view.borrow().clone(), entry.file.wanted.end()));
+            known.insert(id.clone(), (entry.view.borrow().clone(), entry.file.wanted.clone()));
         }
         let mut all: BTreeMap<String, IngestRun> = BTreeMap::new();
         let mut trouble = None;
@@ -367,13 +426,13 @@ impl Ingest {
             return Err(error);
         }
         // What is driven here is known best here; so is what a database that is away does not tell.
-        for (id, (run, end)) in known {
-            let Some(end) = end.filter(|_| all.contains_key(&id)) else {
+        for (id, (run, wanted)) in known {
+            if wanted.end().is_none() || !all.contains_key(&id) {
                 all.insert(id, run);
                 continue;
-            };
+            }
             // It ended while the database was away.
-            if let Some(there) = all.get_mut(&id)
+            if let (Some(there), Some(end)) = (all.get_mut(&id), wanted.untold())
                 && is_active(there.state())
             {
                 show_end(there, &end);
@@ -386,9 +445,9 @@ impl Ingest {
         Ok(runs)
     }
 
-    /// Runs of this scheduler as it knows them without asking a database.
+    /// Runs of this scheduler as it knows them without asking a database: those that it has driven itself.
     pub fn known(&self) -> Vec<IngestRun> {
-        self.runs().values().map(|entry| entry.view.borrow().clone()).collect()
+        self.runs().values().filter(|entry| !entry.sketched).map(|entry| entry.view.borrow().clone()).collect()
     }
 
     /// The run as it is now, and what tells of its changes until it has ended.
@@ -451,8 +510,7 @@ impl Ingest {
         if !is_active(run.state()) {
             return Ok(run);
         }
-        let known = self.runs().get(id).map(|entry| entry.file.request.postgres.clone());
-        let address = known.or_else(|| self.0.postgres.clone()).ok_or_else(|| not_found(id))?;
+        let (_, address) = self.locate(id).await?;
         // A connection of its own, as taking a run lasts as long as the connection.
         let store = Store::connect(&address).await?;
         store.take(id).await?;
@@ -497,6 +555,18 @@ impl Changing {
         tokio::time::sleep(LOOK_EVERY).await;
         self.ingest.get(&self.id).await
     }
+}
+
+/// Those of the runs that ended, each with its number and its database, that are forgotten: all but the last `keep`,
+/// and the last of each database, which says where that is.
+fn beyond(mut ended: Vec<(u64, String, String)>, keep: usize) -> Vec<String> {
+    ended.sort_by(|one, two| two.cmp(one));
+    let mut places = BTreeSet::new();
+    let old = ended.into_iter().enumerate().filter_map(|(at, (_, place, id))| {
+        let last = places.insert(place);
+        (at >= keep && !last).then_some(id)
+    });
+    old.collect()
 }
 
 fn show_end(run: &mut IngestRun, end: &End) {
@@ -567,6 +637,17 @@ mod tests {
         check("postgres://h/d", "h:5432/d");
         check("jdbc:postgresql://h/d", "h:5432/d");
         check("nonsense", "an address that cannot be read");
+    }
+
+    #[test]
+    fn old_runs_are_forgotten() {
+        let ended = |runs: &[(u64, &str, &str)]| -> Vec<_> {
+            runs.iter().map(|(at, place, id)| (*at, place.to_string(), id.to_string())).collect()
+        };
+        let runs = ended(&[(1, "a", "1"), (2, "b", "2"), (5, "a", "5"), (3, "a", "3"), (4, "a", "4")]);
+        assert_eq!(beyond(runs.clone(), 2), ["3", "1"]);
+        assert_eq!(beyond(runs.clone(), 0), ["4", "3", "1"]);
+        assert!(beyond(runs, 5).is_empty());
     }
 
     #[test]

@@ -14,7 +14,7 @@ use headwater_proto::secret::Secret;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
-use tokio_postgres::types::Json;
+use tokio_postgres::types::{Json, ToSql};
 use tokio_postgres::{Client, Row, Transaction};
 use uuid::Uuid;
 
@@ -49,8 +49,8 @@ pub const USER_COLUMNS: [&str; 18] = [
 ];
 /// No statement of ours takes this long; a server that does not answer must not hold a run for ever.
 const STATEMENT_MAX: Duration = Duration::from_secs(60);
-/// A run is held while its connection lives: the server must notice within half a minute that the other machine is gone,
-/// not after its system's two hours. Servers before 12 have no `tcp_user_timeout`.
+/// A run is held while its connection lives: the server must notice within half a minute that the other machine is
+/// gone, not after its system's two hours. Servers before 12 have no `tcp_user_timeout`.
 const HANG_UP: &str = "SELECT set_config(name, wanted, false) FROM pg_catalog.pg_settings JOIN (VALUES
     ('tcp_keepalives_idle', '10'), ('tcp_keepalives_interval', '5'), ('tcp_keepalives_count', '4'),
     ('tcp_user_timeout', '30000')) AS t (name, wanted) USING (name)";
@@ -256,6 +256,17 @@ impl Store {
         )
         .await?;
         Ok(())
+    }
+
+    /// Writes down how a run ended that could not be told at its end; whether it is. Not if it goes on elsewhere.
+    pub async fn tell(&self, run: &str, state: IngestState, message: &str, error_class: &str) -> Result<bool> {
+        let update = "UPDATE headwater.ingest_runs SET state = $2, message = $3, error_class = $4, updated_at = now(),
+                      ended_at = coalesce(ended_at, now())
+                      WHERE run_id = $1 AND state IN ('PENDING', 'FETCHING', 'PUBLISHING')
+                      AND pg_try_advisory_xact_lock(hashtextextended('headwater ingest ' || $1::text, 0))";
+        let name = state_name(state);
+        let parameters: [&(dyn ToSql + Sync); 4] = [&run, &name, &message, &error_class];
+        Ok(bounded("set the state of the run", self.client.execute(update, &parameters)).await? == 1)
     }
 
     /// One run, as clients see it.

@@ -113,7 +113,13 @@ async fn a_run_is_begun_once() {
     let error = other.find("it's", &request(5, false)).await.expect_err("is another");
     assert_eq!(error.class, "INGEST_RUN_EXISTS");
     assert_eq!(other.find("none", &request(3, false)).await.expect("postgres"), None);
+    // An end that could not be told is told later, unless the run is held or has ended otherwise.
+    assert!(!other.tell("it's", IngestState::Failed, "late", "C").await.expect("postgres"), "it goes on");
     store.release("it's").await;
+    assert!(other.tell("it's", IngestState::Failed, "late", "C").await.expect("postgres"));
+    assert!(!other.tell("it's", IngestState::Cancelled, "later", "").await.expect("postgres"), "it has ended");
+    let run = store.get("it's").await.expect("postgres").expect("the run");
+    assert_eq!((run.state(), run.message.as_str(), run.ended_at.is_some()), (IngestState::Failed, "late", true));
     other.take("it's").await.expect("is free again");
     drop((store, other));
     database.remove().await;
