@@ -17,7 +17,7 @@ import unittest.mock
 import urllib.request
 import uuid
 
-from cluster import ROOT, Cluster, Flow, binary, environment, in_child, kafka, wait_until
+from cluster import ROOT, UUID, Cluster, Flow, binary, environment, in_child, kafka, wait_until
 from pg import Connection, Database
 
 # A task sends some two hundred users a second: its middle can be met.
@@ -402,6 +402,31 @@ class Ledger(IngestCase):
         self.assertIn("the run goes on", err.decode())
         self.replay.behave()
         self.assert_ledger(self.reaches("FINISHED"), 300, pages_once=False)
+
+    def test_an_answer_that_never_came(self):
+        """The client names the run even so, and the run goes on."""
+        holder = Connection(self.database.address, self.database.name)
+        self.addCleanup(holder.close)
+        holder.execute(f"SELECT pg_advisory_lock({0x4845_4144_5741_5445})")  # that of migrations
+        waiting = (
+            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted "
+            "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+        )
+        client = subprocess.Popen(
+            [binary(), *map(str, self.arguments(100)[:-2]), "--scheduler", self.cluster.grpc],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment(),
+            preexec_fn=in_child,
+        )
+        wait_until("the scheduler waits for the database", lambda: holder.value(waiting) == "1")
+        client.send_signal(signal.SIGINT)
+        _, err = client.communicate(timeout=30)
+        self.assertEqual(client.returncode, 130, err.decode())
+        self.run_id = UUID.search(err.decode())[0]
+        holder.close()
+        wait_until("the run has begun", lambda: self.cluster.run("ingest", "status", self.run_id).status == 0)
+        self.assert_ledger(self.reaches("FINISHED"), 100)
 
     def test_what_is_wrong_is_named(self):
         quick = ("--option", "headwater.retryTimeout=2 seconds", "--postgres", self.database.url)
