@@ -191,8 +191,7 @@ impl Job {
 
 /// How long after the end of a job that was cut off its records may still arrive.
 pub fn delivery_max(request: &Request) -> Duration {
-    let asked =
-        ["kafka.delivery.timeout.ms", "kafka.message.timeout.ms"].iter().find_map(|key| request.options.get(key));
+    let asked = request.options.get("kafka.delivery.timeout.ms");
     Duration::from_millis(asked.and_then(|text| text.trim().parse().ok()).unwrap_or(DELIVERY_MAX_MS))
 }
 

@@ -279,11 +279,26 @@ impl Request {
     fn check_options(&self) -> Result<()> {
         for (key, value) in self.options.iter() {
             let lower = key.to_ascii_lowercase();
-            if lower == "kafka.bootstrap.servers" {
-                return Err(invalid("options", "kafka.bootstrap.servers is what kafka says: leave it out"));
-            }
-            if ["schema.registry.url", "schema.registry.address"].contains(&lower.as_str()) {
-                return Err(invalid("options", format!("{key} is what schema_registry says: leave it out")));
+            let refused = match (lower.as_str(), value.trim()) {
+                ("kafka.bootstrap.servers", _) => Some("is what kafka says: leave it out"),
+                ("schema.registry.url" | "schema.registry.address", _) => {
+                    Some("is what schema_registry says: leave it out")
+                }
+                // Nobody is published twice: that rests on these.
+                ("kafka.message.timeout.ms", _) => Some("is another name of kafka.delivery.timeout.ms: give that"),
+                ("kafka.delivery.timeout.ms", time) if !time.parse::<i32>().is_ok_and(|ms| ms > 0) => {
+                    Some("is no number of 1 or more: a record that may arrive at any time may arrive twice")
+                }
+                ("kafka.enable.idempotence", on) if !on.eq_ignore_ascii_case("true") => {
+                    Some("is not true: retries would publish users twice")
+                }
+                ("kafka.acks" | "kafka.request.required.acks", acks) if !["all", "-1"].contains(&acks) => {
+                    Some("is not all: what one broker alone has acknowledged may be lost")
+                }
+                _ => None,
+            };
+            if let Some(why) = refused {
+                return Err(invalid("options", format!("{key} {why}")));
             }
             let ours = [RETRY_TIMEOUT_OPTION, USERS_PER_WINDOW_OPTION, TOPIC_PARTITIONS_OPTION, MESSAGE_NAME_OPTION];
             let known = ours.iter().any(|known| known.eq_ignore_ascii_case(key));
@@ -495,6 +510,25 @@ mod tests {
         check(|r| _ = r.options.insert("headwater.usersPerWindow".into(), "5".into()), "less than a page");
         check(|r| _ = r.options.insert("headwater.topicPartitions".into(), "0".into()), "headwater.topicPartitions");
         check(|r| _ = r.options.insert("kafka.bootstrap.servers".into(), "x".into()), "leave it out");
+        let refused = [
+            ("kafka.message.timeout.ms", "2000", "give that"),
+            ("kafka.delivery.timeout.ms", "0", "1 or more"),
+            ("Kafka.Delivery.Timeout.Ms", "5s", "1 or more"),
+            ("kafka.enable.idempotence", "false", "is not true"),
+            ("kafka.acks", "1", "is not all"),
+            ("kafka.request.required.acks", "0", "is not all"),
+        ];
+        for (key, value, expect) in refused {
+            let mut request = request();
+            request.options.insert(key.into(), value.into());
+            let error = Request::parse(&request, None).expect_err(key);
+            assert!(error.message.contains(expect), "{error}");
+        }
+        let mut good = request();
+        good.options.insert("kafka.delivery.timeout.ms".into(), "5000".into());
+        good.options.insert("kafka.enable.idempotence".into(), "true".into());
+        good.options.insert("kafka.acks".into(), "all".into());
+        Request::parse(&good, None).expect("good");
         fn registry(request: &mut StartIngestRequest, key: &str) {
             (request.format, request.schema_registry) = ("avro".into(), "http://r".into());
             request.options.insert(key.into(), "http://u:hunter2@other".into());
