@@ -12,6 +12,7 @@
 //! nothing may be sent.
 
 use super::request::Page;
+use headwater_executor::connectors::randomuser::{TOO_MANY_REQUESTS, come_back, pause_asked};
 use headwater_proto::error::{Error, ErrorKind};
 use std::time::Duration;
 
@@ -29,8 +30,6 @@ const PAUSE_MIN: Duration = Duration::from_millis(500);
 const PAUSE_MAX: Duration = Duration::from_secs(15);
 /// A source that says "too many requests" is waited for at least this long: its window is five minutes.
 const LIMITED_MIN: Duration = Duration::from_secs(900);
-/// Class of the connector's error for "too many requests".
-const TOO_MANY_REQUESTS: &str = "RANDOMUSER_TOO_MANY_REQUESTS";
 /// How errors of the connector begin that are the source's: what was asked for has not come.
 const OF_SOURCE: &str = "RANDOMUSER_";
 /// Class of the error of a job that did not begin.
@@ -206,27 +205,14 @@ fn verdict(error: &Error, failures: u32, failing_for: Duration, timeout: Duratio
     Verdict::Again(pause.max(asked).min(timeout.saturating_sub(failing_for).max(PAUSE_MIN)))
 }
 
-/// How long the source wants to be left alone; none: it has not said so, or not for how long.
-pub fn pause_asked(error: &Error) -> Option<Duration> {
-    if error.class == TOO_MANY_REQUESTS { retry_after(&error.message) } else { None }
-}
-
 /// The error of a run that may not ask yet: waited for as if the source had said so to it.
 pub fn paused(wait: Duration) -> Error {
-    let seconds = wait.as_secs_f64().ceil();
-    Error::transient(TOO_MANY_REQUESTS, format!("the source wants to be left alone: retry after {seconds} s"))
+    Error::transient(TOO_MANY_REQUESTS, format!("the source wants to be left alone: {}", come_back(wait)))
 }
 
 /// Whether the source gave less than it was asked for, or was not asked.
 pub fn is_of_source(error: &Error) -> bool {
     error.class.starts_with(OF_SOURCE) || error.class == NO_EXECUTORS
-}
-
-/// The seconds of `retry after N s` in a message.
-fn retry_after(message: &str) -> Option<Duration> {
-    let (_, rest) = message.split_once("retry after ")?;
-    let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
-    digits.parse().ok().map(Duration::from_secs)
 }
 
 #[cfg(test)]
@@ -286,7 +272,6 @@ mod tests {
         check(limited(), 9, 300, Verdict::Again(Duration::from_secs(40)));
         check(limited(), 9, 900, Verdict::GiveUp);
         assert_eq!(pause_asked(&limited()), Some(Duration::from_secs(40)));
-        assert_eq!(pause_asked(&Error::transient(TOO_MANY_REQUESTS, "retry later")), None);
         assert_eq!(pause_asked(&paused(Duration::from_millis(1500))), Some(Duration::from_secs(2)));
         assert!(is_of_source(&limited()) && !is_of_source(&away()));
         assert!(is_of_source(&Error::transient("NO_EXECUTORS", "x")), "nothing was asked");

@@ -14,7 +14,7 @@ use crate::session::Session;
 use crate::sql::catalog::TableDefinition;
 use crate::sql::parser;
 use crate::streaming::manager::StartOptions;
-use headwater_executor::connectors::{Options, secrets};
+use headwater_executor::connectors::{Options, postgres, secrets};
 use headwater_proto::error::{Error, Result};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -82,7 +82,7 @@ impl Job {
 
     /// Sends slice `part` of `parts` of an attempt.
     pub fn send(run: &str, request: &Request, attempt: i32, last_id: Uuid, (part, parts): (i32, i32)) -> Self {
-        let owner = postgres_literal(run);
+        let owner = postgres::literal(run);
         let mut source = store::options(&request.postgres);
         source.set(
             "query",
@@ -260,12 +260,6 @@ fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
 }
 
-/// A text in PostgreSQL's SQL, whatever `standard_conforming_strings` says.
-fn postgres_literal(text: &str) -> String {
-    let quoted = text.replace('\'', "''");
-    if text.contains('\\') { format!("E'{}'", quoted.replace('\\', "\\\\")) } else { format!("'{quoted}'") }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -331,6 +325,5 @@ mod tests {
     #[test]
     fn literals() {
         assert_eq!(literal(r"it's \"), r"'it\'s \\'");
-        assert_eq!((postgres_literal("it's").as_str(), postgres_literal(r"a\").as_str()), ("'it''s'", r"E'a\\'"));
     }
 }

@@ -1,5 +1,7 @@
 //! What a client asks for: checked, compared with what a run of the same id was asked for, and kept without its secrets.
 
+pub use headwater_executor::connectors::randomuser::WINDOW;
+use headwater_executor::connectors::randomuser::{NATIONALITIES, PAGE_SIZE_MAX, PAGES_MAX, USERS_PER_WINDOW};
 use headwater_executor::connectors::{Options, is_secret, without_credentials};
 use headwater_proto::engine::StartIngestRequest;
 use headwater_proto::error::{Error, Result};
@@ -15,14 +17,6 @@ const PUBLIC_HOST: &str = "randomuser.me";
 const PUBLIC_HOST_WWW: &str = "www.randomuser.me";
 /// Users a request asks for, unless told otherwise: 20 requests for what the public API gives in five minutes.
 const PAGE_SIZE_DEFAULT: u32 = 1000;
-/// Asked for more, the API silently answers with a single user.
-const PAGE_SIZE_MAX: u32 = 5000;
-/// Beyond this page the API silently answers with the first.
-const PAGES_MAX: u64 = 10_000;
-/// What the public API gives an address in [`WINDOW`].
-const USERS_PER_WINDOW: u64 = 20_000;
-/// See [`USERS_PER_WINDOW`].
-pub const WINDOW: Duration = Duration::from_secs(300);
 /// How long a run tries without progress before it fails.
 const RETRY_TIMEOUT: Duration = Duration::from_secs(120);
 /// Long enough for the names that Airflow makes.
@@ -35,11 +29,6 @@ const USERS_PER_WINDOW_OPTION: &str = "headwater.usersPerWindow";
 const TOPIC_PARTITIONS_OPTION: &str = "headwater.topicPartitions";
 /// Option: full name of the message that `protobuf` writes.
 const MESSAGE_NAME_OPTION: &str = "headwater.protobuf.message";
-/// The nationalities that the API knows; for another it silently takes all.
-const NATIONALITIES: [&str; 21] = [
-    "AU", "BR", "CA", "CH", "DE", "DK", "ES", "FI", "FR", "GB", "IE", "IN", "IR", "MX", "NL", "NO", "NZ", "RS", "TR",
-    "UA", "US",
-];
 /// Stands for a secret where a request is kept and compared: secrets may change between two tries of one run.
 const HIDDEN: &str = "(secret)";
 
@@ -206,7 +195,7 @@ impl Request {
             _ => return Err(invalid("postgres", "the address does not begin with postgresql://")),
         };
         let page_size = if request.page_size == 0 { PAGE_SIZE_DEFAULT } else { request.page_size };
-        if page_size > PAGE_SIZE_MAX {
+        if u64::from(page_size) > PAGE_SIZE_MAX {
             return Err(invalid(
                 "page_size",
                 format!("{page_size} is more than the API gives at once, {PAGE_SIZE_MAX}"),

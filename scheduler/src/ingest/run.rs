@@ -19,6 +19,7 @@ use super::store::{Attempt, Store};
 use crate::execute::Statements;
 use futures::future::try_join_all;
 use headwater_executor::connectors::kafka::admin::Admin;
+use headwater_executor::connectors::randomuser::pause_asked;
 use headwater_executor::connectors::secrets;
 use headwater_proto::engine::{IngestRun, IngestState};
 use headwater_proto::error::{Error, ErrorKind, Result};
@@ -258,7 +259,7 @@ impl Run {
         *progressed |= more > 0;
         self.reached(Step::AfterSettle);
         if let Err(error) = fetched {
-            if let Some(pause) = decide::pause_asked(&error) {
+            if let Some(pause) = pause_asked(&error) {
                 self.store()?.pause(&source, pause).await?;
             }
             if decide::is_of_source(&error) {

@@ -12,13 +12,13 @@ use super::run::{End, Run};
 use super::store::{Begun, Store, run_exists};
 use crate::execute::Statements;
 use futures::FutureExt;
+use headwater_executor::connectors::randomuser::made_up_seed;
 use headwater_proto::engine::{IngestRun, IngestState, StartIngestRequest};
 use headwater_proto::error::{Error, ErrorKind, Result};
 use headwater_proto::ingest::is_active;
 use headwater_proto::secret::Secret;
 use object_store::ObjectStore;
 use object_store::path::Path;
-use rand::Rng;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -619,13 +619,6 @@ fn place(address: &Secret) -> String {
     }
 }
 
-/// Not of 18 characters, by which the API would choose one nationality.
-fn made_up_seed() -> String {
-    const LETTERS: &[u8] = b"abcdefghijklmnopqrstuvwxyz0123456789";
-    let mut rng = rand::rng();
-    (0..16).map(|_| char::from(LETTERS[rng.random_range(0..LETTERS.len())])).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -648,12 +641,5 @@ mod tests {
         assert_eq!(beyond(runs.clone(), 2), ["3", "1"]);
         assert_eq!(beyond(runs.clone(), 0), ["4", "3", "1"]);
         assert!(beyond(runs, 5).is_empty());
-    }
-
-    #[test]
-    fn seeds_differ() {
-        let seed = made_up_seed();
-        assert_eq!(seed.len(), 16);
-        assert_ne!(seed, made_up_seed());
     }
 }
