@@ -5,13 +5,16 @@ PostgreSQL is read by pg.py, not by Headwater; the replay server counts what it 
 """
 
 import collections
+import contextlib
 import gzip
 import json
 import os
 import pathlib
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import unittest
 import unittest.mock
 import urllib.request
@@ -73,6 +76,64 @@ class Replay:
             if name == seed:
                 pages[int(page)] = times
         return pages
+
+
+class Line:
+    """A way to a server that can be cut: its connections end, and new ones end at once."""
+
+    def __init__(self, target):
+        host, _, port = target.rpartition(":")
+        self._target = (host, int(port))
+        self._lock = threading.Lock()
+        self._whole = True
+        self._sockets = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
+        self._thread = threading.Thread(target=self._accept, daemon=True)
+        self._thread.start()
+
+    def _accept(self):
+        while True:
+            try:
+                near, _ = self._listener.accept()
+            except OSError:
+                return
+            with self._lock:
+                if not self._whole:
+                    near.close()
+                    continue
+                far = socket.create_connection(self._target)
+                self._sockets += [near, far]
+            for source, target in ((near, far), (far, near)):
+                threading.Thread(target=self._carry, args=(source, target), daemon=True).start()
+
+    @staticmethod
+    def _carry(source, target):
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                target.sendall(data)
+        for end in (source, target):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def cut(self):
+        with self._lock:
+            self._whole = False
+            for end in self._sockets:
+                with contextlib.suppress(OSError):
+                    end.shutdown(socket.SHUT_RDWR)
+
+    def mend(self):
+        with self._lock:
+            self._whole = True
+
+    def close(self):
+        self.cut()
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+        for end in [self._listener, *self._sockets]:
+            end.close()
 
 
 class IngestCase(unittest.TestCase):
@@ -324,6 +385,37 @@ class Ledger(IngestCase):
         self.replay.behave()
         self.start(1_000)
         # Pages that were under way when it was cancelled are asked for again.
+        self.assert_ledger(self.reaches("FINISHED"), 1_000, pages_once=False)
+
+    def test_a_run_that_fails_as_its_database_is_away(self):
+        """Its row says for ever that it goes on: its users go out by another run even so, and its end is told later."""
+        line = Line(self.database.address)
+        self.addCleanup(line.close)
+        direct = self.database.url
+        self.database.url = direct.replace(self.database.address, line.address)
+        self.replay.faults({"kind": "hang", "pages": [10], "seed": self.seed})
+        self.start(1_000, "--option", "headwater.retryTimeout=2 seconds")
+        wait_until("pages are staged", lambda: self.status()["staged"] >= 100)
+        line.cut()
+        wait_until("it has failed", lambda: self.wanted() == "ENDED")
+        self.replay.behave()
+        line.mend()
+        self.holder().close()
+        state = f"SELECT state FROM headwater.ingest_runs WHERE run_id = '{self.run_id}'"
+        self.assertEqual(self.database.value(state), "FETCHING")
+        staged = int(self.database.value("SELECT count(*) FROM headwater.users"))
+        out = self.cluster.ok(
+            *("ingest", "start", "--publish-only", "--topic", self.topic, "--postgres", direct),
+            *("--kafka", kafka(), "--json"),
+        )
+        run = json.loads(out.splitlines()[-1])
+        self.assertEqual((run["state"], run["staged"], run["published"]), ("FINISHED", staged, staged), run)
+        listed = {run["runId"]: run for run in json.loads(self.cluster.ok("ingest", "list", "--json"))}
+        self.assertEqual(listed[self.run_id]["state"], "FAILED")
+        failed = self.status()
+        self.assertEqual((failed["state"], failed["errorClass"][:9]), ("FAILED", "POSTGRES_"), failed)
+        self.assertEqual(self.database.value(state), "FAILED")
+        self.start(1_000, "--option", "headwater.retryTimeout=2 seconds")
         self.assert_ledger(self.reaches("FINISHED"), 1_000, pages_once=False)
 
     def test_cancelled_and_resumed(self):
