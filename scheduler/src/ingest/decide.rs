@@ -147,8 +147,8 @@ pub enum Verdict {
     GiveUp,
 }
 
-/// How a run has failed since it last got further. Time that was waited because the source or a limit said so is neither
-/// progress nor failure.
+/// How a run has failed since it last got further. Time that was waited because the source or a limit said so is
+/// neither progress nor failure.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Patience {
     /// Without progress, in a row.

@@ -116,8 +116,8 @@ impl Files {
             Error::fatal(
                 "INGEST_FILE_CORRUPT",
                 format!(
-                    "{path} is no file of an ingest run (line {}, column {}): restore it, or move it away to forget the \
-                     run",
+                    "{path} is no file of an ingest run (line {}, column {}): restore it, or move it away to forget \
+                     the run",
                     error.line(),
                     error.column()
                 ),
