@@ -5,19 +5,23 @@ PostgreSQL is read by pg.py, not by Headwater; the replay server counts what it 
 """
 
 import collections
+import contextlib
 import gzip
 import json
 import os
+import pathlib
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import unittest
 import unittest.mock
 import urllib.request
 import uuid
 
-from cluster import ROOT, Cluster, Flow, binary, environment, in_child, kafka, wait_until
-from pg import Database
+from cluster import ROOT, UUID, Cluster, Flow, binary, environment, in_child, kafka, wait_until
+from pg import Connection, Database
 
 # A task sends some two hundred users a second: its middle can be met.
 SLOW_SEND = ("--option", "kafka.queue.buffering.max.messages=10", "--option", "kafka.linger.ms=50")
@@ -74,6 +78,64 @@ class Replay:
         return pages
 
 
+class Line:
+    """A way to a server that can be cut: its connections end, and new ones end at once."""
+
+    def __init__(self, target):
+        host, _, port = target.rpartition(":")
+        self._target = (host, int(port))
+        self._lock = threading.Lock()
+        self._whole = True
+        self._sockets = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
+        self._thread = threading.Thread(target=self._accept, daemon=True)
+        self._thread.start()
+
+    def _accept(self):
+        while True:
+            try:
+                near, _ = self._listener.accept()
+            except OSError:
+                return
+            with self._lock:
+                if not self._whole:
+                    near.close()
+                    continue
+                far = socket.create_connection(self._target)
+                self._sockets += [near, far]
+            for source, target in ((near, far), (far, near)):
+                threading.Thread(target=self._carry, args=(source, target), daemon=True).start()
+
+    @staticmethod
+    def _carry(source, target):
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                target.sendall(data)
+        for end in (source, target):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def cut(self):
+        with self._lock:
+            self._whole = False
+            for end in self._sockets:
+                with contextlib.suppress(OSError):
+                    end.shutdown(socket.SHUT_RDWR)
+
+    def mend(self):
+        with self._lock:
+            self._whole = True
+
+    def close(self):
+        self.cut()
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+        for end in [self._listener, *self._sockets]:
+            end.close()
+
+
 class IngestCase(unittest.TestCase):
     """A cluster and a replay server for all tests of a class; a database, a topic and a seed for each test."""
 
@@ -119,6 +181,22 @@ class IngestCase(unittest.TestCase):
             return status if status["state"] == state else None
 
         return wait_until(f"the run is {state}", reached, seconds)
+
+    def wanted(self):
+        """What the scheduler's file of the run says; None when there is no file."""
+        files = [json.loads(path.read_text()) for path in self.files()]
+        return next((file["wanted"]["is"] for file in files if file["runId"] == self.run_id), None)
+
+    def files(self):
+        return list(pathlib.Path(self.cluster.state).glob("**/ingest/*.json"))
+
+    def holder(self):
+        """A connection that holds the run, as another scheduler does."""
+        connection = Connection(self.database.address, self.database.name)
+        self.addCleanup(connection.close)
+        lock = f"SELECT pg_try_advisory_lock(hashtextextended('headwater ingest {self.run_id}', 0))"
+        wait_until("nobody holds the run", lambda: connection.value(lock) == "t")
+        return connection
 
     def published(self):
         """Records in the topic."""
@@ -310,6 +388,37 @@ class Ledger(IngestCase):
         # Pages that were under way when it was cancelled are asked for again.
         self.assert_ledger(self.reaches("FINISHED"), 1_000, pages_once=False)
 
+    def test_a_run_that_fails_as_its_database_is_away(self):
+        """Its row says for ever that it goes on: its users go out by another run even so, and its end is told later."""
+        line = Line(self.database.address)
+        self.addCleanup(line.close)
+        direct = self.database.url
+        self.database.url = direct.replace(self.database.address, line.address)
+        self.replay.faults({"kind": "hang", "pages": [10], "seed": self.seed})
+        self.start(1_000, "--option", "headwater.retryTimeout=2 seconds")
+        wait_until("pages are staged", lambda: self.status()["staged"] >= 100)
+        line.cut()
+        wait_until("it has failed", lambda: self.wanted() == "ENDED")
+        self.replay.behave()
+        line.mend()
+        self.holder().close()
+        state = f"SELECT state FROM headwater.ingest_runs WHERE run_id = '{self.run_id}'"
+        self.assertEqual(self.database.value(state), "FETCHING")
+        staged = int(self.database.value("SELECT count(*) FROM headwater.users"))
+        out = self.cluster.ok(
+            *("ingest", "start", "--publish-only", "--topic", self.topic, "--postgres", direct),
+            *("--kafka", kafka(), "--json"),
+        )
+        run = json.loads(out.splitlines()[-1])
+        self.assertEqual((run["state"], run["staged"], run["published"]), ("FINISHED", staged, staged), run)
+        listed = {run["runId"]: run for run in json.loads(self.cluster.ok("ingest", "list", "--json"))}
+        self.assertEqual(listed[self.run_id]["state"], "FAILED")
+        failed = self.status()
+        self.assertEqual((failed["state"], failed["errorClass"][:9]), ("FAILED", "POSTGRES_"), failed)
+        self.assertEqual(self.database.value(state), "FAILED")
+        self.start(1_000, "--option", "headwater.retryTimeout=2 seconds")
+        self.assert_ledger(self.reaches("FINISHED"), 1_000, pages_once=False)
+
     def test_cancelled_and_resumed(self):
         self.replay.faults({"kind": "hang", "pages": [7], "seed": self.seed})
         self.start(1_000)
@@ -335,6 +444,39 @@ class Ledger(IngestCase):
         self.start(1_000, *SLOW_SEND)
         self.assert_ledger(self.reaches("FINISHED"), 1_000)
 
+    def test_started_again_while_it_is_cancelled(self):
+        """A start that meets a cancel waits for it, and goes on: it is not answered with the run that is just ending."""
+        self.start(1_000, *SLOW_SEND)
+        wait_until("some are sent", lambda: self.published() >= 50)
+        cancel = subprocess.Popen(
+            [binary(), "ingest", "cancel", self.run_id, "--json", "--scheduler", self.cluster.grpc],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment(),
+            preexec_fn=in_child,
+        )
+        wait_until("it is told to stop", lambda: self.wanted() != "RUN")
+        started = self.start(1_000, *SLOW_SEND)
+        self.assertEqual(started["state"], "PENDING", started)
+        out, err = cancel.communicate(timeout=60)
+        self.assertEqual(cancel.returncode, 0, err.decode())
+        self.assertEqual(json.loads(out)["runId"], self.run_id)
+        self.assert_ledger(self.reaches("FINISHED"), 1_000)
+
+    def test_a_run_that_cannot_be_had_is_not_promised(self):
+        """A start that does not get the run says so, and leaves it as it is."""
+        self.replay.faults({"kind": "hang", "pages": [1], "seed": self.seed})
+        self.start(100)
+        self.cluster.ok("ingest", "cancel", self.run_id)
+        self.replay.behave()
+        holder = self.holder()
+        self.assertIn("INGEST_RUN_BUSY", self.cluster.refused(*self.arguments(100), "--detach"))
+        self.assertEqual(self.database.value("SELECT state FROM headwater.ingest_runs"), "CANCELLED")
+        self.assertEqual(self.status()["state"], "CANCELLED")
+        holder.close()
+        self.start(100)
+        self.assert_ledger(self.reaches("FINISHED"), 100, pages_once=False)
+
     def test_watching_is_not_running(self):
         """ctrl-C ends the watching, not the run."""
         self.replay.faults({"kind": "slow", "seconds": 4, "times": 1, "pages": [2], "seed": self.seed})
@@ -353,6 +495,31 @@ class Ledger(IngestCase):
         self.assertIn("the run goes on", err.decode())
         self.replay.behave()
         self.assert_ledger(self.reaches("FINISHED"), 300, pages_once=False)
+
+    def test_an_answer_that_never_came(self):
+        """The client names the run even so, and the run goes on."""
+        holder = Connection(self.database.address, self.database.name)
+        self.addCleanup(holder.close)
+        holder.execute(f"SELECT pg_advisory_lock({0x4845_4144_5741_5445})")  # that of migrations
+        waiting = (
+            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted "
+            "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+        )
+        client = subprocess.Popen(
+            [binary(), *map(str, self.arguments(100)[:-2]), "--scheduler", self.cluster.grpc],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment(),
+            preexec_fn=in_child,
+        )
+        wait_until("the scheduler waits for the database", lambda: holder.value(waiting) == "1")
+        client.send_signal(signal.SIGINT)
+        _, err = client.communicate(timeout=30)
+        self.assertEqual(client.returncode, 130, err.decode())
+        self.run_id = UUID.search(err.decode())[0]
+        holder.close()
+        wait_until("the run has begun", lambda: self.cluster.run("ingest", "status", self.run_id).status == 0)
+        self.assert_ledger(self.reaches("FINISHED"), 100)
 
     def test_what_is_wrong_is_named(self):
         quick = ("--option", "headwater.retryTimeout=2 seconds", "--postgres", self.database.url)
@@ -398,6 +565,26 @@ class Slow(IngestCase):
         self.assertEqual(waiting["state"], "FETCHING")
         self.assert_ledger(self.reaches("FINISHED", seconds=120), 1_200, pages_once=False)
         self.assertEqual(self.replay.early(self.seed), 0, "requests while the source was to be left alone")
+
+
+class Alone(IngestCase):
+    """A scheduler without executors."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.replay = Replay()
+        cls.addClassCleanup(cls.replay.stop)
+        cls.cluster = Cluster("ingest_alone", executors=0)
+        cls.addClassCleanup(cls.cluster.stop)
+
+    def test_a_limited_run_fails_in_time(self):
+        """What was granted and never asked for is given back, so that the run neither waits for a window nor takes it
+        from others."""
+        self.start(400, "--option", "headwater.usersPerWindow=400", "--option", "headwater.retryTimeout=3 seconds")
+        run = self.reaches("FAILED", seconds=180)
+        self.assertEqual((run["errorClass"], run["fetched"]), ("NO_EXECUTORS", 0), run)
+        self.assertEqual(self.database.value("SELECT sum(users) FROM headwater.ingest_grants"), "0")
+        self.assertEqual(self.replay.pages(self.seed), {})
 
 
 class Registry(IngestCase):
@@ -622,6 +809,61 @@ class Killed(IngestCase):
         self.cluster.wait_for_executors(2)
         self.assertLess(self.status()["published"], 2_000, "the fault came too late")
         self.assert_ledger(self.reaches("FINISHED", seconds=240), 2_000)
+
+    def staged_in_part(self, *more):
+        """A run whose scheduler was killed while it fetched."""
+        self.replay.faults({"kind": "hang", "pages": [9], "seed": self.seed})
+        self.start(1_000, *more)
+        wait_until("some are staged", lambda: self.status()["staged"] > 0)
+        self.cluster.scheduler.kill()
+        self.replay.behave()
+
+    def test_a_run_that_ended_before_the_scheduler_began(self):
+        """It is found, by its database alone if need be, and no metric says that it did nothing."""
+        self.start(100)
+        ended = self.reaches("FINISHED")
+        self.assertIn(f'headwater_ingest_published_users{{run="{self.run_id}"}} 100', self.cluster.get("/metrics"))
+        first = self.run_id
+        self.run_id = f"{first} again"
+        self.start(100)
+        self.reaches("FINISHED")
+        (file,) = [path for path in self.files() if json.loads(path.read_text())["runId"] == first]
+        self.cluster.scheduler.terminate()
+        file.unlink()  # as of a run that ended long ago
+        self.cluster.start_scheduler()
+        self.assertEqual(self.status(first), ended)
+        self.assertEqual({run["runId"] for run in json.loads(self.cluster.ok("ingest", "list", "--json"))}, {first, self.run_id})
+        self.assertNotIn(f'run="{first}', self.cluster.get("/metrics"))
+
+    def test_a_run_that_was_ended_elsewhere(self):
+        """It was cancelled through another scheduler while its own was down, and is not taken up again."""
+        self.staged_in_part()
+        self.holder().close()  # nothing of the old scheduler is under way any more
+        self.database.execute("UPDATE headwater.ingest_runs SET state = 'CANCELLED', message = 'elsewhere', ended_at = now()")
+        self.cluster.start_scheduler()
+        self.cluster.wait_for_executors(2)
+        run = self.reaches("CANCELLED")
+        self.assertEqual((run["message"], run["published"]), ("elsewhere", 0), run)
+        self.assertEqual(self.database.value("SELECT state FROM headwater.ingest_runs"), "CANCELLED")
+        self.start(1_000)
+        self.assert_ledger(self.reaches("FINISHED"), 1_000, pages_once=False)
+
+    def test_a_run_that_is_held_is_waited_for(self):
+        """A scheduler that died with its machine seems to go on driving its runs: whoever resumes one waits, however short
+        a time it would try, and says so."""
+        self.staged_in_part("--option", "headwater.retryTimeout=5 seconds")
+        holder = self.holder()
+        sessions = "SELECT sessions FROM pg_stat_database WHERE datname = current_database()"
+        before = int(holder.value(sessions))
+        self.cluster.start_scheduler()
+        self.cluster.wait_for_executors(2)
+        wait_until("it has tried a few times", lambda: int(holder.value(sessions)) >= before + 6)
+        waiting = self.status()
+        self.assertEqual(waiting["state"], "PENDING", waiting)
+        self.assertIn("INGEST_RUN_BUSY", waiting["message"])
+        self.assertIn("for as long as it takes", waiting["message"])
+        holder.close()
+        self.assert_ledger(self.reaches("FINISHED"), 1_000, pages_once=False)
 
     def test_scheduler_at_every_step(self):
         for step in ("after-fetch", "after-settle", "after-attempt", "after-send", "after-scan", "after-mark"):

@@ -12,6 +12,7 @@ use std::collections::HashMap;
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 use tokio::time::Instant;
+use uuid::Uuid;
 
 /// How long a scheduler may be away while a run is watched: long enough for a restart.
 const AWAY_MAX: Duration = Duration::from_secs(60);
@@ -37,10 +38,10 @@ pub async fn run(args: IngestArgs) -> Result<(), Error> {
     }
 }
 
-/// What the flags ask for.
+/// What the flags ask for. The run's id is made up here, so that it is known whatever becomes of the answer.
 fn request(args: IngestStart) -> StartIngestRequest {
     StartIngestRequest {
-        run_id: args.run_id.unwrap_or_default(),
+        run_id: args.run_id.filter(|id| !id.is_empty()).unwrap_or_else(|| Uuid::new_v4().to_string()),
         source: args.source,
         users: args.users.unwrap_or_default(),
         topic: args.topic,
@@ -60,7 +61,20 @@ fn request(args: IngestStart) -> StartIngestRequest {
 
 async fn start(remote: &Remote, args: IngestStart, as_json: bool) -> Result<(), Error> {
     let detach = args.detach;
-    let run = unless_interrupted(async { Ok(remote.ingest_start(request(args)).await?) }).await?;
+    let request = request(args);
+    let id = request.run_id.clone();
+    let run = match unless_interrupted(async { Ok(remote.ingest_start(request).await?) }).await {
+        Ok(run) => run,
+        Err(error) => {
+            if matches!(error, Error::Interrupted | Error::NoScheduler(_)) {
+                eprintln!(
+                    "no answer, but the run may have begun: headwater ingest status '{id}'; start it again with \
+                     --run-id '{id}'"
+                );
+            }
+            return Err(error);
+        }
+    };
     if detach {
         let mut out = io::stdout().lock();
         return Ok(if as_json { writeln!(out, "{}", json(&run)) } else { writeln!(out, "{}", run.run_id) }?);
@@ -325,6 +339,22 @@ mod tests {
         let mut run = IngestRun { requested: 2000, fetched, staged, published, rejected, ..IngestRun::default() };
         run.set_state(IngestState::Publishing);
         run
+    }
+
+    #[test]
+    fn ids_are_made_up_here() {
+        #[derive(clap::Parser)]
+        struct Flags {
+            #[command(flatten)]
+            start: IngestStart,
+        }
+        let id = |more: &[&str]| {
+            let flags = ["headwater", "--users", "1", "--topic", "t"].iter().chain(more);
+            request(<Flags as clap::Parser>::parse_from(flags).start).run_id
+        };
+        assert_eq!(id(&["--run-id", "mine"]), "mine");
+        assert!(Uuid::parse_str(&id(&[])).is_ok());
+        assert_ne!(id(&[]), id(&[]));
     }
 
     #[test]

@@ -12,6 +12,7 @@
 //! nothing may be sent.
 
 use super::request::Page;
+use headwater_executor::connectors::randomuser::{TOO_MANY_REQUESTS, come_back, pause_asked};
 use headwater_proto::error::{Error, ErrorKind};
 use std::time::Duration;
 
@@ -29,10 +30,14 @@ const PAUSE_MIN: Duration = Duration::from_millis(500);
 const PAUSE_MAX: Duration = Duration::from_secs(15);
 /// A source that says "too many requests" is waited for at least this long: its window is five minutes.
 const LIMITED_MIN: Duration = Duration::from_secs(900);
-/// Class of the connector's error for "too many requests".
-const TOO_MANY_REQUESTS: &str = "RANDOMUSER_TOO_MANY_REQUESTS";
 /// How errors of the connector begin that are the source's: what was asked for has not come.
 const OF_SOURCE: &str = "RANDOMUSER_";
+/// Class of the error of a job that did not begin.
+const NO_EXECUTORS: &str = "NO_EXECUTORS";
+/// Class of the error of a run that is held elsewhere.
+pub const RUN_BUSY: &str = "INGEST_RUN_BUSY";
+/// Between two looks at such a run.
+const PAUSE_BUSY: Duration = Duration::from_secs(2);
 
 /// Users of a run that are staged and not published.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -142,9 +147,51 @@ pub enum Verdict {
     GiveUp,
 }
 
+/// How a run has failed since it last got further. Time that was waited because the source or a limit said so is
+/// neither progress nor failure.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Patience {
+    /// Without progress, in a row.
+    failures: u32,
+    /// Since the first of them.
+    failing: Duration,
+    /// Since the source first said "too many requests".
+    limited: Option<Duration>,
+}
+
+impl Patience {
+    /// Judges an attempt that failed. `progressed`: it got further first; `took`: how long it was, but for waits.
+    pub fn after(&mut self, error: &Error, progressed: bool, took: Duration, timeout: Duration) -> Verdict {
+        if progressed {
+            *self = Self::default();
+        }
+        // Whoever has the run ends one day: waiting for that is no failure.
+        if error.class == RUN_BUSY {
+            return Verdict::Again(PAUSE_BUSY);
+        }
+        let limited = error.class == TOO_MANY_REQUESTS;
+        if self.failures > 0 {
+            if !limited {
+                self.failing += took;
+            }
+            self.limited = self.limited.map(|time| time + took);
+        }
+        self.failures += 1;
+        let failing_for = if limited { *self.limited.get_or_insert_default() } else { self.failing };
+        let verdict = verdict(error, self.failures, failing_for, timeout);
+        if let Verdict::Again(pause) = verdict {
+            if !limited {
+                self.failing += pause;
+            }
+            self.limited = self.limited.map(|time| time + pause);
+        }
+        verdict
+    }
+}
+
 /// Whether and when to try again. `failures`: in a row, without progress, this one included; `failing_for`: since the
 /// first of them.
-pub fn verdict(error: &Error, failures: u32, failing_for: Duration, timeout: Duration) -> Verdict {
+fn verdict(error: &Error, failures: u32, failing_for: Duration, timeout: Duration) -> Verdict {
     if error.kind != ErrorKind::Transient {
         return Verdict::GiveUp;
     }
@@ -158,27 +205,14 @@ pub fn verdict(error: &Error, failures: u32, failing_for: Duration, timeout: Dur
     Verdict::Again(pause.max(asked).min(timeout.saturating_sub(failing_for).max(PAUSE_MIN)))
 }
 
-/// How long the source wants to be left alone; none: it has not said so, or not for how long.
-pub fn pause_asked(error: &Error) -> Option<Duration> {
-    if error.class == TOO_MANY_REQUESTS { retry_after(&error.message) } else { None }
-}
-
 /// The error of a run that may not ask yet: waited for as if the source had said so to it.
 pub fn paused(wait: Duration) -> Error {
-    let seconds = wait.as_secs_f64().ceil();
-    Error::transient(TOO_MANY_REQUESTS, format!("the source wants to be left alone: retry after {seconds} s"))
+    Error::transient(TOO_MANY_REQUESTS, format!("the source wants to be left alone: {}", come_back(wait)))
 }
 
-/// Whether the source gave less than it was asked for.
+/// Whether the source gave less than it was asked for, or was not asked.
 pub fn is_of_source(error: &Error) -> bool {
-    error.class.starts_with(OF_SOURCE)
-}
-
-/// The seconds of `retry after N s` in a message.
-fn retry_after(message: &str) -> Option<Duration> {
-    let (_, rest) = message.split_once("retry after ")?;
-    let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
-    digits.parse().ok().map(Duration::from_secs)
+    error.class.starts_with(OF_SOURCE) || error.class == NO_EXECUTORS
 }
 
 #[cfg(test)]
@@ -238,8 +272,40 @@ mod tests {
         check(limited(), 9, 300, Verdict::Again(Duration::from_secs(40)));
         check(limited(), 9, 900, Verdict::GiveUp);
         assert_eq!(pause_asked(&limited()), Some(Duration::from_secs(40)));
-        assert_eq!(pause_asked(&Error::transient(TOO_MANY_REQUESTS, "retry later")), None);
         assert_eq!(pause_asked(&paused(Duration::from_millis(1500))), Some(Duration::from_secs(2)));
         assert!(is_of_source(&limited()) && !is_of_source(&away()));
+        assert!(is_of_source(&Error::transient("NO_EXECUTORS", "x")), "nothing was asked");
+    }
+
+    #[test]
+    fn what_counts_as_failing() {
+        let seconds = Duration::from_secs;
+        let timeout = seconds(120);
+        let away = || Error::transient("POSTGRES_UNREACHABLE", "x");
+        let limited = || Error::transient(TOO_MANY_REQUESTS, "slow down: retry after 240 s");
+        let again = |verdict: Verdict| matches!(verdict, Verdict::Again(_));
+
+        // The time that the source asked for does not count against another error.
+        let mut patience = Patience::default();
+        assert_eq!(patience.after(&limited(), false, seconds(1), timeout), Verdict::Again(seconds(240)));
+        assert!(again(patience.after(&away(), false, seconds(1), timeout)));
+        assert!(again(patience.after(&limited(), false, seconds(1), timeout)));
+        // But a source that says nothing else is not asked for ever.
+        let limits = (0..9).filter(|_| again(patience.after(&limited(), false, seconds(1), timeout))).count();
+        assert!(limits < 4, "{limits}");
+
+        // Neither does a wait that the caller leaves out of `took`; attempts and pauses do.
+        let mut patience = Patience::default();
+        assert!(again(patience.after(&away(), false, seconds(500), timeout)), "the first has not failed before");
+        assert!(again(patience.after(&away(), false, seconds(60), timeout)));
+        assert_eq!(patience.after(&away(), false, seconds(60), timeout), Verdict::GiveUp);
+        assert!(again(patience.after(&away(), true, seconds(60), timeout)), "it got further");
+        assert!(again(patience.after(&away(), false, seconds(60), timeout)));
+
+        // A run that is held elsewhere is waited for, whatever that takes, and its time is nobody's.
+        let busy = || Error::transient(RUN_BUSY, "x");
+        assert!((0..1000).all(|_| again(patience.after(&busy(), false, Duration::ZERO, timeout))));
+        assert!(again(patience.after(&away(), false, seconds(1), timeout)));
+        assert_eq!(patience.after(&Error::invalid("X", "x"), false, seconds(1), timeout), Verdict::GiveUp);
     }
 }

@@ -14,7 +14,7 @@ use crate::session::Session;
 use crate::sql::catalog::TableDefinition;
 use crate::sql::parser;
 use crate::streaming::manager::StartOptions;
-use headwater_executor::connectors::{Options, postgres};
+use headwater_executor::connectors::{Options, postgres, secrets};
 use headwater_proto::error::{Error, Result};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -136,6 +136,8 @@ impl Job {
         source.set("assign", serde_json::json!({ request.topic.as_str(): assigned }).to_string());
         source.set("startingOffsets", offsets(false));
         source.set("endingOffsets", offsets(true));
+        // What the topic no longer has cannot be found, now or later: it must not keep the attempt open for ever.
+        source.set("failOnDataLoss", "false");
         let mut target = store::options(&request.postgres);
         target.set("dbtable", DELIVERIES);
         target.set("headwater.badRecords", "fail");
@@ -166,7 +168,9 @@ impl Job {
             [statement] => statement.clone(),
             other => return Err(Error::internal(format!("a job of an ingest run is {} statements", other.len()))),
         };
-        let mut session = Session { single_attempt: self.single_attempt, ..Session::new(self.conf)? };
+        let conf = secrets::resolve(&Options::new(self.conf))?;
+        let conf = conf.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
+        let mut session = Session { single_attempt: self.single_attempt, ..Session::new(conf)? };
         session.views.extend(self.tables.into_iter().map(|table| (table.name.clone(), table)));
         let options = StartOptions::default();
         let run = statements.execute(&statement, &mut session, &options, None);
@@ -187,8 +191,7 @@ impl Job {
 
 /// How long after the end of a job that was cut off its records may still arrive.
 pub fn delivery_max(request: &Request) -> Duration {
-    let asked =
-        ["kafka.delivery.timeout.ms", "kafka.message.timeout.ms"].iter().find_map(|key| request.options.get(key));
+    let asked = request.options.get("kafka.delivery.timeout.ms");
     Duration::from_millis(asked.and_then(|text| text.trim().parse().ok()).unwrap_or(DELIVERY_MAX_MS))
 }
 
@@ -316,6 +319,7 @@ mod tests {
         assert_eq!(get(&scan, 0, "startingOffsets").as_deref(), Some(r#"{"users":{"0":5,"1":-2}}"#));
         assert_eq!(get(&scan, 0, "endingOffsets").as_deref(), Some(r#"{"users":{"0":9,"1":3}}"#));
         assert_eq!(get(&scan, 0, "assign").as_deref(), Some(r#"{"users":[0,1]}"#));
+        assert_eq!(get(&scan, 0, "failOnDataLoss").as_deref(), Some("false"));
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! What a client asks for: checked, compared with what a run of the same id was asked for, and kept without its secrets.
 
-use headwater_executor::connectors::{Options, is_secret};
+pub use headwater_executor::connectors::randomuser::WINDOW;
+use headwater_executor::connectors::randomuser::{NATIONALITIES, PAGE_SIZE_MAX, PAGES_MAX, USERS_PER_WINDOW};
+use headwater_executor::connectors::{Options, is_secret, without_credentials};
 use headwater_proto::engine::StartIngestRequest;
 use headwater_proto::error::{Error, Result};
 use headwater_proto::secret::Secret;
@@ -15,14 +17,6 @@ const PUBLIC_HOST: &str = "randomuser.me";
 const PUBLIC_HOST_WWW: &str = "www.randomuser.me";
 /// Users a request asks for, unless told otherwise: 20 requests for what the public API gives in five minutes.
 const PAGE_SIZE_DEFAULT: u32 = 1000;
-/// Asked for more, the API silently answers with a single user.
-const PAGE_SIZE_MAX: u32 = 5000;
-/// Beyond this page the API silently answers with the first.
-const PAGES_MAX: u64 = 10_000;
-/// What the public API gives an address in [`WINDOW`].
-const USERS_PER_WINDOW: u64 = 20_000;
-/// See [`USERS_PER_WINDOW`].
-pub const WINDOW: Duration = Duration::from_secs(300);
 /// How long a run tries without progress before it fails.
 const RETRY_TIMEOUT: Duration = Duration::from_secs(120);
 /// Long enough for the names that Airflow makes.
@@ -35,11 +29,6 @@ const USERS_PER_WINDOW_OPTION: &str = "headwater.usersPerWindow";
 const TOPIC_PARTITIONS_OPTION: &str = "headwater.topicPartitions";
 /// Option: full name of the message that `protobuf` writes.
 const MESSAGE_NAME_OPTION: &str = "headwater.protobuf.message";
-/// The nationalities that the API knows; for another it silently takes all.
-const NATIONALITIES: [&str; 21] = [
-    "AU", "BR", "CA", "CH", "DE", "DK", "ES", "FI", "FR", "GB", "IE", "IN", "IR", "MX", "NL", "NO", "NZ", "RS", "TR",
-    "UA", "US",
-];
 /// Stands for a secret where a request is kept and compared: secrets may change between two tries of one run.
 const HIDDEN: &str = "(secret)";
 
@@ -145,16 +134,22 @@ fn topic_name(topic: &str) -> Result<()> {
 fn http_address(field: &str, address: &str) -> Result<()> {
     match url::Url::parse(address) {
         Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(()),
-        _ => Err(invalid(field, format!("{:?} is no http:// or https:// address", without_user_info(address)))),
+        _ => Err(invalid(field, format!("{:?} is no http:// or https:// address", shown(address)))),
     }
 }
 
-/// An address for people: what may be a password in it is left out.
-fn without_user_info(address: &str) -> String {
-    match (address.find("://"), address.rfind('@')) {
-        (Some(scheme), Some(at)) if at > scheme => format!("{}://{}", &address[..scheme], &address[at + 1..]),
-        _ => address.to_string(),
-    }
+/// An address for people: without its login, and what may be a secret in its query replaced.
+fn shown(address: &str) -> String {
+    let Some(scheme) = address.find("://") else { return without_credentials(address) };
+    let begin = scheme + "://".len();
+    // A login ends at the last @ before path, query and fragment, which may have one of their own. Where the address is
+    // none, a password may hold anything.
+    let end = match url::Url::parse(address) {
+        Ok(_) => address[begin..].find(['/', '?', '#']).map_or(address.len(), |at| begin + at),
+        Err(_) => address.len(),
+    };
+    let host = address[begin..end].rfind('@').map_or(begin, |at| begin + at + 1);
+    without_credentials(&format!("{}{}", &address[..begin], &address[host..]))
 }
 
 impl Request {
@@ -200,7 +195,7 @@ impl Request {
             _ => return Err(invalid("postgres", "the address does not begin with postgresql://")),
         };
         let page_size = if request.page_size == 0 { PAGE_SIZE_DEFAULT } else { request.page_size };
-        if page_size > PAGE_SIZE_MAX {
+        if u64::from(page_size) > PAGE_SIZE_MAX {
             return Err(invalid(
                 "page_size",
                 format!("{page_size} is more than the API gives at once, {PAGE_SIZE_MAX}"),
@@ -273,8 +268,26 @@ impl Request {
     fn check_options(&self) -> Result<()> {
         for (key, value) in self.options.iter() {
             let lower = key.to_ascii_lowercase();
-            if lower == "kafka.bootstrap.servers" {
-                return Err(invalid("options", "kafka.bootstrap.servers is what kafka says: leave it out"));
+            let refused = match (lower.as_str(), value.trim()) {
+                ("kafka.bootstrap.servers", _) => Some("is what kafka says: leave it out"),
+                ("schema.registry.url" | "schema.registry.address", _) => {
+                    Some("is what schema_registry says: leave it out")
+                }
+                // Nobody is published twice: that rests on these.
+                ("kafka.message.timeout.ms", _) => Some("is another name of kafka.delivery.timeout.ms: give that"),
+                ("kafka.delivery.timeout.ms", time) if !time.parse::<i32>().is_ok_and(|ms| ms > 0) => {
+                    Some("is no number of 1 or more: a record that may arrive at any time may arrive twice")
+                }
+                ("kafka.enable.idempotence", on) if !on.eq_ignore_ascii_case("true") => {
+                    Some("is not true: retries would publish users twice")
+                }
+                ("kafka.acks" | "kafka.request.required.acks", acks) if !["all", "-1"].contains(&acks) => {
+                    Some("is not all: what one broker alone has acknowledged may be lost")
+                }
+                _ => None,
+            };
+            if let Some(why) = refused {
+                return Err(invalid("options", format!("{key} {why}")));
             }
             let ours = [RETRY_TIMEOUT_OPTION, USERS_PER_WINDOW_OPTION, TOPIC_PARTITIONS_OPTION, MESSAGE_NAME_OPTION];
             let known = ours.iter().any(|known| known.eq_ignore_ascii_case(key));
@@ -309,13 +322,18 @@ impl Request {
             .map_err(|error| invalid("options", format!("{RETRY_TIMEOUT_OPTION} is {text:?}: {}", error.message)))
     }
 
-    /// Whose limit counts: the public API however it is addressed, a mirror by its address. Without a login.
+    /// Whose limit counts: the public API however it is addressed, a mirror by its address without login and query.
     pub fn limited_as(&self) -> String {
-        let host = url::Url::parse(&self.source).ok().and_then(|url| url.host_str().map(str::to_ascii_lowercase));
-        match host.as_deref() {
-            Some(PUBLIC_HOST | PUBLIC_HOST_WWW) => PUBLIC_SOURCE.to_string(),
-            _ => without_user_info(&self.source),
+        // By name it is no address.
+        let Ok(mut url) = url::Url::parse(&self.source) else { return self.source.clone() };
+        if let Some(PUBLIC_HOST | PUBLIC_HOST_WWW) = url.host_str().map(str::to_ascii_lowercase).as_deref() {
+            return PUBLIC_SOURCE.to_string();
         }
+        // An address without a host has no login to take away.
+        let _ = (url.set_username(""), url.set_password(None));
+        url.set_query(None);
+        url.set_fragment(None);
+        url.to_string()
     }
 
     /// Users that may be asked of the source in [`WINDOW`]; none: as many as it gives.
@@ -374,10 +392,10 @@ impl Request {
         let options: Map<String, Value> = self
             .options
             .iter()
-            .map(|(key, value)| (key.to_string(), json!(if hidden(key) { HIDDEN } else { value })))
+            .map(|(key, value)| (key.to_string(), if hidden(key) { json!(HIDDEN) } else { json!(shown(value)) }))
             .collect();
         json!({
-            "source": without_user_info(&self.source),
+            "source": shown(&self.source),
             "users": self.users,
             "topic": self.topic,
             "kafka": self.kafka,
@@ -385,7 +403,7 @@ impl Request {
             "nat": self.nat,
             "page_size": self.page_size,
             "format": self.format,
-            "schema_registry": without_user_info(&self.schema_registry),
+            "schema_registry": shown(&self.schema_registry),
             "publish_only": self.publish_only,
             "keep_raw": self.keep_raw,
             "options": options,
@@ -462,6 +480,7 @@ mod tests {
         };
         check(|r| r.source = "twitter".into(), "source: there is no source");
         check(|r| r.source = "ftp://u:hunter2@x/".into(), "source: \"ftp://x/\"");
+        check(|r| r.source = "http://u:hunt/hunter2@x/".into(), "source: \"http://x/\"");
         check(|r| r.topic = "a b".into(), "topic: ");
         check(|r| r.topic.clear(), "topic: ");
         check(|r| r.kafka.clear(), "kafka: ");
@@ -480,6 +499,31 @@ mod tests {
         check(|r| _ = r.options.insert("headwater.usersPerWindow".into(), "5".into()), "less than a page");
         check(|r| _ = r.options.insert("headwater.topicPartitions".into(), "0".into()), "headwater.topicPartitions");
         check(|r| _ = r.options.insert("kafka.bootstrap.servers".into(), "x".into()), "leave it out");
+        let refused = [
+            ("kafka.message.timeout.ms", "2000", "give that"),
+            ("kafka.delivery.timeout.ms", "0", "1 or more"),
+            ("Kafka.Delivery.Timeout.Ms", "5s", "1 or more"),
+            ("kafka.enable.idempotence", "false", "is not true"),
+            ("kafka.acks", "1", "is not all"),
+            ("kafka.request.required.acks", "0", "is not all"),
+        ];
+        for (key, value, expect) in refused {
+            let mut request = request();
+            request.options.insert(key.into(), value.into());
+            let error = Request::parse(&request, None).expect_err(key);
+            assert!(error.message.contains(expect), "{error}");
+        }
+        let mut good = request();
+        good.options.insert("kafka.delivery.timeout.ms".into(), "5000".into());
+        good.options.insert("kafka.enable.idempotence".into(), "true".into());
+        good.options.insert("kafka.acks".into(), "all".into());
+        Request::parse(&good, None).expect("good");
+        fn registry(request: &mut StartIngestRequest, key: &str) {
+            (request.format, request.schema_registry) = ("avro".into(), "http://r".into());
+            request.options.insert(key.into(), "http://u:hunter2@other".into());
+        }
+        check(|r| registry(r, "schema.registry.url"), "schema.registry.url is what schema_registry says");
+        check(|r| registry(r, "Schema.Registry.Address"), "leave it out");
     }
 
     #[test]
@@ -500,6 +544,7 @@ mod tests {
         };
         assert_eq!(limited_as("https://randomuser.me/api/1.3/"), ("randomuser".into(), Some(20_000)));
         assert_eq!(limited_as("http://u:hunter2@m/api/"), ("http://m/api/".into(), None));
+        assert_eq!(limited_as("http://m/api/?mail=a@b.org&token=hunter2"), ("http://m/api/".into(), None));
     }
 
     #[test]
@@ -513,6 +558,12 @@ mod tests {
         let public = parsed.public();
         assert!(!public.to_string().contains("hunter2") && !format!("{parsed:?}").contains("hunter2"));
         assert_eq!(public["options"]["kafka.linger.ms"], "5");
+        asked.source = "http://u:hunter2@m/api/?mail=a@b.org&token=hunter2&nat=de".into();
+        asked.options.insert("kafka.sasl.oauthbearer.scope".into(), "https://h/?password=hunter2".into());
+        asked.options.insert("kafka.client.id".into(), "https://u:hunter2@h/".into());
+        let public = Request::parse(&asked, None).expect("good").public();
+        assert!(!public.to_string().contains("hunter2"), "{public}");
+        assert_eq!(public["source"], "http://m/api/?mail=a@b.org&token=*********(redacted)&nat=de");
         // What is kept reads back whole.
         let kept = serde_json::to_string(&parsed).expect("text");
         assert_eq!(serde_json::from_str::<Request>(&kept).expect("reads back"), parsed);

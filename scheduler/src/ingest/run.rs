@@ -11,7 +11,7 @@
 //! 4. The topic is read from the starting offsets to its end; whoever is found there is marked, with partition and
 //!    offset. Whoever is not was not sent, and is part of the next attempt.
 
-use super::decide::{self, Budget, Next, Unpublished, Verdict};
+use super::decide::{self, Budget, Next, Patience, RUN_BUSY, Unpublished, Verdict};
 use super::failpoint::{Failpoint, Step};
 use super::jobs::{Job, Ranges, delivery_max};
 use super::request::{Page, Request, WINDOW};
@@ -19,8 +19,11 @@ use super::store::{Attempt, Store};
 use crate::execute::Statements;
 use futures::future::try_join_all;
 use headwater_executor::connectors::kafka::admin::Admin;
+use headwater_executor::connectors::randomuser::pause_asked;
+use headwater_executor::connectors::secrets;
 use headwater_proto::engine::{IngestRun, IngestState};
 use headwater_proto::error::{Error, ErrorKind, Result};
+use headwater_proto::ingest::is_active;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -60,35 +63,34 @@ pub struct Run {
     pub failpoint: Option<Arc<Failpoint>>,
     /// The connection that holds the run.
     pub store: Option<Store>,
+    /// How long the current attempt has waited for a limit.
+    pub waited: Duration,
 }
 
 impl Run {
-    /// Drives the run until it has ended. Dropped, it goes on when it is driven again.
-    pub async fn to_end(mut self) -> End {
+    /// Drives the run until it has ended: how, and whether PostgreSQL has that. Dropped, it goes on when it is driven
+    /// again.
+    pub async fn to_end(mut self) -> (End, bool) {
         let timeout = match self.request.retry_timeout() {
             Ok(timeout) => timeout,
             Err(error) => return self.end(IngestState::Failed, error.message, error.class).await,
         };
         let mut cancelled = self.cancelled.clone();
-        let (mut failures, mut failing_since) = (0, Instant::now());
+        let mut patience = Patience::default();
         loop {
-            let mut progressed = false;
+            let (mut progressed, begun) = (false, Instant::now());
             let error = tokio::select! {
                 biased;
                 () = told(&mut cancelled) => return self.cancel().await,
                 done = self.attempt(&mut progressed) => match done {
-                    Ok(message) => return self.end(IngestState::Finished, message, String::new()).await,
+                    Ok(end) => return self.end(end.state, end.message, end.error_class).await,
                     Err(error) => error,
                 },
             };
-            if progressed || failures == 0 {
-                (failures, failing_since) = (0, Instant::now());
-            }
-            failures += 1;
-            match decide::verdict(&error, failures, failing_since.elapsed(), timeout) {
+            let took = begun.elapsed().saturating_sub(std::mem::take(&mut self.waited));
+            match patience.after(&error, progressed, took, timeout) {
                 Verdict::Again(pause) => {
-                    tracing::warn!(run_id = self.id, %error, pause_ms = pause.as_millis() as u64, "ingest run failed, trying again");
-                    self.say(None, format!("{error}; trying again in {pause:?}")).await;
+                    self.say_failure(&error, pause).await;
                     tokio::select! {
                         biased;
                         () = told(&mut cancelled) => return self.cancel().await,
@@ -103,9 +105,12 @@ impl Run {
         }
     }
 
-    /// Step after step until all is done or the first error. What is told at the end.
-    async fn attempt(&mut self, progressed: &mut bool) -> Result<String> {
+    /// Step after step until all is done or the first error.
+    async fn attempt(&mut self, progressed: &mut bool) -> Result<End> {
         self.connect().await?;
+        if let Some(end) = self.ended_elsewhere().await? {
+            return Ok(end);
+        }
         self.topic_ready().await?;
         let run = self.id.clone();
         let seed = self.store()?.seed(&run).await?;
@@ -117,8 +122,8 @@ impl Run {
                 Next::Resolve(attempt) => {
                     self.say(Some(IngestState::Publishing), "looking for what was published before".into()).await;
                     let attempt = self.store()?.close_attempt(&run, attempt).await?;
-                    self.resolve(&attempt, false).await?;
-                    *progressed = true;
+                    // That nobody arrived gets the run no further.
+                    *progressed |= self.resolve(&attempt, false).await? > 0;
                 }
                 Next::Fetch(pages) => self.fetch(&seed, pages, progressed).await?,
                 // Users whose publisher has ended are taken over once, before the first is published.
@@ -135,13 +140,14 @@ impl Run {
                 }
                 Next::Finish => {
                     self.store()?.sweep(&run).await?;
-                    return Ok(match waiting.unwrap_or_default() {
+                    let message = match waiting.unwrap_or_default() {
                         0 => "done".into(),
                         left => format!(
                             "done; {left} users wait for runs whose last attempt to publish is not resolved: start these \
                              again"
                         ),
-                    });
+                    };
+                    return Ok(End { state: IngestState::Finished, message, error_class: String::new() });
                 }
             }
         }
@@ -159,6 +165,14 @@ impl Run {
         Ok(())
     }
 
+    /// How the run ended, if another scheduler has driven or cancelled it while it was not held here: a start makes it
+    /// active first.
+    async fn ended_elsewhere(&mut self) -> Result<Option<End>> {
+        let id = self.id.clone();
+        let found = self.store()?.get(&id).await?.filter(|run| !is_active(run.state()));
+        Ok(found.map(|run| End { state: run.state(), message: run.message, error_class: run.error_class }))
+    }
+
     fn store(&mut self) -> Result<&mut Store> {
         self.store
             .as_mut()
@@ -167,7 +181,7 @@ impl Run {
 
     /// Makes the topic if there is none, so that its offsets can be told.
     async fn topic_ready(&self) -> Result<()> {
-        let admin = Admin::with_options(&self.request.kafka_options())?;
+        let admin = admin(&self.request)?;
         match admin.describe_topic(&self.request.topic).await {
             Err(error) if error.kind == ErrorKind::NotFound => {}
             other => return other.map(|_| ()),
@@ -181,7 +195,7 @@ impl Run {
     }
 
     async fn end_offsets(&self) -> Result<BTreeMap<i32, i64>> {
-        let admin = Admin::with_options(&self.request.kafka_options())?;
+        let admin = admin(&self.request)?;
         let topic = admin.describe_topic(&self.request.topic).await?;
         let offsets = topic.partitions.iter().map(|partition| {
             let latest = partition.latest.ok_or_else(|| {
@@ -212,8 +226,8 @@ impl Run {
                 )
                 .await;
                 tokio::time::sleep(wait).await;
-                // Waiting for a limit is no failure.
-                *progressed = true;
+                // Waiting for a limit is no failure, and no progress either.
+                self.waited += wait;
                 return Ok(());
             }
         };
@@ -245,7 +259,7 @@ impl Run {
         *progressed |= more > 0;
         self.reached(Step::AfterSettle);
         if let Err(error) = fetched {
-            if let Some(pause) = decide::pause_asked(&error) {
+            if let Some(pause) = pause_asked(&error) {
                 self.store()?.pause(&source, pause).await?;
             }
             if decide::is_of_source(&error) {
@@ -331,19 +345,23 @@ impl Run {
     }
 
     /// Ends a run that was told to stop: what has arrived is marked if that is quickly known.
-    async fn cancel(&mut self) -> End {
+    async fn cancel(&mut self) -> (End, bool) {
         let tidy = async {
             self.connect().await?;
+            if let Some(end) = self.ended_elsewhere().await? {
+                return Ok(Some(end));
+            }
             let run = self.id.clone();
             if let Some(attempt) = self.store()?.facts(&run).await?.unresolved {
                 let attempt = self.store()?.close_attempt(&run, attempt).await?;
                 // Not resolved: something may be under way, which a later start of the run will find.
                 self.look(&attempt, false).await?;
             }
-            Ok::<_, Error>(())
+            Ok::<_, Error>(None)
         };
         match tokio::time::timeout(CANCEL_MAX, tidy).await {
-            Ok(Ok(())) => {}
+            Ok(Ok(Some(end))) => return self.end(end.state, end.message, end.error_class).await,
+            Ok(Ok(None)) => {}
             Ok(Err(error)) => {
                 tracing::warn!(run_id = self.id, %error, "what a cancelled run has published is not known yet")
             }
@@ -352,8 +370,8 @@ impl Run {
         self.end(IngestState::Cancelled, "cancelled; start it again to go on".into(), String::new()).await
     }
 
-    /// Writes the end down where that is possible; the run's file has it in any case.
-    async fn end(&mut self, state: IngestState, message: String, error_class: String) -> End {
+    /// Writes the end down where that is possible, and says whether it was; the run's file has it in any case.
+    async fn end(&mut self, state: IngestState, message: String, error_class: String) -> (End, bool) {
         let id = self.id.clone();
         let written = async {
             self.connect().await?;
@@ -365,12 +383,15 @@ impl Run {
                     *view = run;
                 });
             }
+            // Whoever sees the end can have the run.
+            self.store()?.release(&id).await;
             Ok::<_, Error>(())
         };
-        if let Err(error) = written.await {
+        let written = written.await;
+        if let Err(error) = &written {
             tracing::warn!(run_id = self.id, %error, "how an ingest run ended is not in postgres");
         }
-        End { state, message, error_class }
+        (End { state, message, error_class }, written.is_ok())
     }
 
     /// Says what the run does. That it cannot be written down is found by whatever it does next.
@@ -388,6 +409,21 @@ impl Run {
             view.message = message;
             view.updated_at = Some(std::time::SystemTime::now().into());
         });
+    }
+
+    /// Says why the run does not go on, and when it tries to.
+    async fn say_failure(&mut self, error: &Error, pause: Duration) {
+        if error.class != RUN_BUSY {
+            let pause_ms = pause.as_millis() as u64;
+            tracing::warn!(run_id = self.id, %error, pause_ms, "ingest run failed, trying again");
+            return self.say(None, format!("{error}; trying again in {pause:?}")).await;
+        }
+        let message = format!("{error}; waiting until that has ended, for as long as it takes");
+        // Asked every few seconds, said once.
+        if self.view.borrow().message != message {
+            tracing::info!(run_id = self.id, "ingest run waits for another scheduler to let go of it");
+            self.say(None, message).await;
+        }
     }
 
     /// Shows the run as PostgreSQL has it.
@@ -418,6 +454,11 @@ fn in_place(error: Error) -> Error {
     error
 }
 
+/// Speaks to the run's brokers.
+fn admin(request: &Request) -> Result<Admin> {
+    Admin::with_options(&secrets::resolve(&request.kafka_options())?)
+}
+
 /// What to read of a topic, by partition: from the offsets before an attempt until now. A partition that is new since is
 /// read from its beginning.
 fn ranges(before: &BTreeMap<i32, i64>, now: &BTreeMap<i32, i64>) -> Ranges {
@@ -437,12 +478,28 @@ async fn told(cancelled: &mut watch::Receiver<bool>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use headwater_proto::engine::StartIngestRequest;
 
     #[test]
     fn what_is_read_of_a_topic() {
         let before = BTreeMap::from([(0, 5), (1, 7)]);
         let now = BTreeMap::from([(0, 9), (1, 7), (2, 3)]);
         assert_eq!(ranges(&before, &now), Ranges::from([(0, (5, 9)), (2, (0, 3))]));
+    }
+
+    #[test]
+    fn options_of_brokers_may_name_a_secret() {
+        let mut asked = StartIngestRequest {
+            users: 1,
+            topic: "t".into(),
+            kafka: "k:1".into(),
+            postgres: "postgresql://h/d".into(),
+            ..StartIngestRequest::default()
+        };
+        asked.options.insert("kafka.sasl.password".into(), "${secret:headwater-no-such-secret}".into());
+        let request = Request::parse(&asked, None).expect("good");
+        let error = admin(&request).expect_err("there is no such secret");
+        assert_eq!(error.class, "SECRET_NOT_FOUND", "{error}");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! by the same id. Runs that another scheduler started on the same database are shown, and can be taken over once it is
 //! gone.
 
+use super::decide::RUN_BUSY;
 use super::failpoint::Failpoint;
 use super::files::{Files, RunFile, Wanted};
 use super::request::{Request, check_run_id, differences};
@@ -11,23 +12,27 @@ use super::run::{End, Run};
 use super::store::{Begun, Store, run_exists};
 use crate::execute::Statements;
 use futures::FutureExt;
+use headwater_executor::connectors::randomuser::made_up_seed;
 use headwater_proto::engine::{IngestRun, IngestState, StartIngestRequest};
 use headwater_proto::error::{Error, ErrorKind, Result};
 use headwater_proto::ingest::is_active;
 use headwater_proto::secret::Secret;
 use object_store::ObjectStore;
 use object_store::path::Path;
-use rand::Rng;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tracing::info;
 
 /// How long a cancel waits for the run to have ended.
 const CANCEL_MAX: Duration = Duration::from_secs(30);
+/// How long a start waits for a run that is just ending, here or on another scheduler.
+const BUSY_MAX: Duration = Duration::from_secs(10);
+/// Runs that have ended and are remembered: what files and metrics grow to. PostgreSQL has them all.
+const KEPT_MAX: usize = 100;
 /// Runs that are listed unless told otherwise.
 const LIST_DEFAULT: u32 = 100;
 const LIST_MAX: u32 = 10_000;
@@ -56,12 +61,18 @@ struct Inner {
 struct Changes {
     /// The scheduler ends: nothing is started any more.
     closed: bool,
+    /// Runs that have ended here, and those whose files say so.
+    ended: u64,
 }
 
 struct Entry {
     file: RunFile,
     view: Arc<watch::Sender<IngestRun>>,
     driven: Option<Driven>,
+    /// Among those that have ended, in their order.
+    ended: u64,
+    /// Its counts are not known here: it ended before this scheduler began.
+    sketched: bool,
 }
 
 /// A run that is driven here. Dropped, it is no longer.
@@ -100,11 +111,13 @@ impl Ingest {
             changes: tokio::sync::Mutex::default(),
             connections: tokio::sync::Mutex::default(),
         }));
-        for file in ingest.0.files.read().await? {
+        let files = ingest.0.files.read().await?;
+        ingest.0.changes.lock().await.ended = files.len() as u64;
+        for (file, ended) in files.into_iter().zip(1..) {
             let view = Arc::new(watch::Sender::new(sketch(&file)));
             let active = file.wanted.end().is_none();
             let id = file.run_id.clone();
-            ingest.runs().insert(id.clone(), Entry { file, view, driven: None });
+            ingest.runs().insert(id.clone(), Entry { file, view, driven: None, ended, sketched: !active });
             if active {
                 info!(run_id = id, "resuming ingest run");
                 ingest.drive(&id, None);
@@ -160,34 +173,64 @@ impl Ingest {
         }
         // Others are not kept waiting for a database that is away.
         let mut store = Store::open(&request.postgres).await?;
-        let changes = self.0.changes.lock().await;
-        if changes.closed {
-            return Err(Error::transient("SCHEDULER_ENDS", "the scheduler is shutting down: start the run again"));
-        }
-        if let Some(view) = self.driven(&id) {
-            self.hand_over(&id, owner).await?;
-            return Ok(view);
-        }
+        let deadline = Instant::now() + BUSY_MAX;
+        let _changes = loop {
+            let changes = self.0.changes.lock().await;
+            if changes.closed {
+                return Err(Error::transient("SCHEDULER_ENDS", "the scheduler is shutting down: start the run again"));
+            }
+            if let Some(mut view) = self.ending(&id) {
+                // It was told to stop, and goes on from its ledger once it has.
+                drop(changes);
+                let ended = async { drop(view.wait_for(|run| !is_active(run.state())).await) };
+                if tokio::time::timeout(CANCEL_MAX, ended).await.is_err() {
+                    let message = format!("run {id} is still being cancelled: start it again");
+                    return Err(Error::transient(RUN_BUSY, message));
+                }
+                continue;
+            }
+            if let Some(view) = self.driven(&id) {
+                self.hand_over(&id, owner).await?;
+                return Ok(view);
+            }
+            // First the run, then what is written of it: it must not be pending with nobody who drives it.
+            let busy = match store.take(&id).await {
+                Ok(()) => break changes,
+                Err(error) if error.class == RUN_BUSY => error,
+                Err(error) => return Err(error),
+            };
+            match store.find(&id, &request).await? {
+                // Another scheduler drives it, or it is done.
+                Some(found) if !matches!(found.state(), IngestState::Failed | IngestState::Cancelled) => {
+                    return Ok(found);
+                }
+                // It is just ending.
+                _ if Instant::now() >= deadline => return Err(busy),
+                _ => {}
+            }
+            drop(changes);
+            tokio::time::sleep(LOOK_EVERY).await;
+        };
         let seed = if request.seed.is_empty() { made_up_seed() } else { request.seed.clone() };
-        let begun = store.begin(&id, &request, &seed).await?;
+        let begun = match store.begin(&id, &request, &seed).await {
+            Ok(begun) => begun,
+            Err(error) => {
+                store.release(&id).await;
+                return Err(error);
+            }
+        };
         let found = store.get(&id).await?.ok_or_else(|| Error::internal("a run that was just written is gone"))?;
-        match begun {
-            Begun::New | Begun::Resumed => {}
-            Begun::Known if !is_active(found.state()) => return Ok(found),
-            // Active, and not here: another scheduler drives it, or none does any more.
-            Begun::Known => {}
-        }
-        match store.take(&id).await {
-            Ok(()) => {}
-            Err(error) if error.class == "INGEST_RUN_BUSY" => return Ok(found),
-            Err(error) => return Err(error),
+        // One that is active has nobody who drives it.
+        if begun == Begun::Known && !is_active(found.state()) {
+            store.release(&id).await;
+            return Ok(found);
         }
         let before = self.runs().get(&id).map(|entry| entry.file.owner.clone()).unwrap_or_default();
         let owner = if owner.is_empty() { before } else { owner };
         let file = RunFile { run_id: id.clone(), request, owner, wanted: Wanted::Run };
         self.0.files.write(&file).await?;
         let view = Arc::new(watch::Sender::new(found.clone()));
-        self.runs().insert(id.clone(), Entry { file, view, driven: None });
+        self.runs().insert(id.clone(), Entry { file, view, driven: None, ended: 0, sketched: false });
         info!(run_id = id, "ingest run started");
         self.drive(&id, Some(store));
         Ok(found)
@@ -210,6 +253,14 @@ impl Ingest {
         self.runs().get(id).filter(|entry| entry.driven.is_some()).map(|entry| entry.view.borrow().clone())
     }
 
+    /// Tells when a run that is driven here and was told to stop has ended.
+    fn ending(&self, id: &str) -> Option<watch::Receiver<IngestRun>> {
+        let runs = self.runs();
+        let entry = runs.get(id)?;
+        let ending = entry.driven.is_some() && entry.file.wanted == Wanted::Cancel;
+        ending.then(|| entry.view.subscribe())
+    }
+
     /// Drives a run of this scheduler. `store`: a connection that has taken it.
     fn drive(&self, id: &str, store: Option<Store>) {
         let mut runs = self.runs();
@@ -223,27 +274,30 @@ impl Ingest {
             cancelled,
             failpoint: self.0.failpoint.clone(),
             store,
+            waited: Duration::ZERO,
         };
         let (ingest, id) = (self.clone(), id.to_string());
         let task = tokio::spawn(async move {
-            let end = AssertUnwindSafe(run.to_end()).catch_unwind().await.unwrap_or_else(|panic| {
+            let (end, told) = AssertUnwindSafe(run.to_end()).catch_unwind().await.unwrap_or_else(|panic| {
                 let text = panic.downcast_ref::<String>().map(String::as_str);
                 let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
                 let error = Error::internal(text.unwrap_or("the run panicked"));
-                End { state: IngestState::Failed, message: error.message, error_class: error.class }
+                (End { state: IngestState::Failed, message: error.message, error_class: error.class }, false)
             });
-            ingest.ended(&id, end).await;
+            ingest.ended(&id, end, told).await;
         });
         entry.driven = Some(Driven { cancel, task: Some(task.abort_handle()) });
     }
 
-    /// Records that a run ended.
-    async fn ended(&self, id: &str, end: End) {
-        let _changes = self.0.changes.lock().await;
+    /// Records that a run ended. `told`: PostgreSQL has it.
+    async fn ended(&self, id: &str, end: End, told: bool) {
+        let mut changes = self.0.changes.lock().await;
+        changes.ended += 1;
         let file = {
             let mut runs = self.runs();
             let Some(entry) = runs.get_mut(id) else { return };
-            entry.file.wanted = Wanted::ended(&end);
+            entry.file.wanted = Wanted::ended(&end, told);
+            entry.ended = changes.ended;
             entry.file.clone()
         };
         info!(run_id = id, state = end.state.as_str_name(), message = end.message, "ingest run ended");
@@ -261,6 +315,26 @@ impl Ingest {
             Arc::clone(&entry.view)
         };
         view.send_modify(|run| show_end(run, &end));
+        self.forget().await;
+    }
+
+    /// Forgets runs that ended long ago: PostgreSQL has them, and files and metrics must not grow for ever.
+    async fn forget(&self) {
+        let forgotten = {
+            let mut runs = self.runs();
+            let ended = runs.iter().filter(|(_, entry)| entry.driven.is_none() && entry.file.wanted.is_told());
+            let ended = ended.map(|(id, entry)| (entry.ended, place(&entry.file.request.postgres), id.clone()));
+            let forgotten = beyond(ended.collect(), KEPT_MAX);
+            for id in &forgotten {
+                runs.remove(id);
+            }
+            forgotten
+        };
+        for id in forgotten {
+            if let Err(error) = self.0.files.remove(&id).await {
+                tracing::warn!(run_id = id, %error, "the file of an ingest run that ended long ago is still there");
+            }
+        }
     }
 
     /// One run.
@@ -271,23 +345,55 @@ impl Ingest {
         if let Some(view) = self.driven(id) {
             return Ok(view);
         }
-        let known = self.runs().get(id).map(|entry| entry.file.clone());
-        let address = known.as_ref().map(|file| file.request.postgres.clone()).or_else(|| self.0.postgres.clone());
-        let found = match address {
-            Some(address) => {
-                let store = self.connection(&address).await?;
-                store.get(id).await?
-            }
-            None => None,
-        };
-        let mut found = found.ok_or_else(|| not_found(id))?;
-        // It ended while the database was away.
-        if let Some(end) = known.and_then(|file| file.wanted.end())
-            && is_active(found.state())
-        {
-            show_end(&mut found, &end);
+        let (found, address) = self.locate(id).await?;
+        let Some(end) = self.runs().get(id).and_then(|entry| entry.file.wanted.untold()) else { return Ok(found) };
+        if !is_active(found.state()) {
+            return Ok(found);
         }
-        Ok(found)
+        // It ended while the database was away.
+        let store = self.connection(&address).await?;
+        if !store.tell(id, end.state, &end.message, &end.error_class).await? {
+            return Ok(found);
+        }
+        if let Some(entry) = self.runs().get_mut(id)
+            && let Wanted::Ended { told, .. } = &mut entry.file.wanted
+        {
+            *told = true;
+        }
+        store.get(id).await?.ok_or_else(|| not_found(id))
+    }
+
+    /// The run as its database has it, and which that is: of the databases that this scheduler knows of.
+    async fn locate(&self, id: &str) -> Result<(IngestRun, Secret)> {
+        let known = self.runs().get(id).map(|entry| entry.file.request.postgres.clone());
+        let addresses = match known {
+            Some(address) => vec![address],
+            None => self.addresses().into_values().collect(),
+        };
+        let (mut answered, mut trouble) = (false, None);
+        for address in addresses {
+            let found = async { self.connection(&address).await?.get(id).await };
+            match found.await {
+                Ok(Some(run)) => return Ok((run, address)),
+                Ok(None) => answered = true,
+                Err(error) => trouble = Some(error),
+            }
+        }
+        Err(trouble.filter(|_| !answered).unwrap_or_else(|| not_found(id)))
+    }
+
+    /// The databases that this scheduler knows of, by where they are.
+    fn addresses(&self) -> BTreeMap<String, Secret> {
+        let mut addresses: BTreeMap<_, _> = self.0.postgres.iter().map(|own| (place(own), own.clone())).collect();
+        let runs = self.runs();
+        let mut entries: Vec<_> = runs.values().collect();
+        // Passwords change: the newest stands.
+        entries.sort_by_key(|entry| (entry.driven.is_some(), entry.ended));
+        for entry in entries {
+            let address = &entry.file.request.postgres;
+            addresses.insert(place(address), address.clone());
+        }
+        addresses
     }
 
     /// Runs, newest first: those of every database that this scheduler knows of and that answers.
@@ -296,15 +402,10 @@ impl Ingest {
     /// What PostgreSQL says, when none answers.
     pub async fn list(&self, limit: u32) -> Result<Vec<IngestRun>> {
         let limit = if limit == 0 { LIST_DEFAULT } else { limit.min(LIST_MAX) };
-        let mut addresses: BTreeMap<String, Secret> = BTreeMap::new();
-        let mut known: BTreeMap<String, IngestRun> = BTreeMap::new();
-        for address in self.0.postgres.iter() {
-            addresses.insert(place(address), address.clone());
-        }
+        let addresses = self.addresses();
+        let mut known: BTreeMap<String, (IngestRun, Wanted)> = BTreeMap::new();
         for (id, entry) in self.runs().iter() {
-            let address = &entry.file.request.postgres;
-            addresses.insert(place(address), address.clone());
-            known.insert(id.clone(), entry.view.borrow().clone());
+            known.insert(id.clone(), (entry.view.borrow().clone(), entry.file.wanted.clone()));
         }
         let mut all: BTreeMap<String, IngestRun> = BTreeMap::new();
         let mut trouble = None;
@@ -325,9 +426,16 @@ impl Ingest {
             return Err(error);
         }
         // What is driven here is known best here; so is what a database that is away does not tell.
-        for (id, run) in known {
-            if is_active(run.state()) || !all.contains_key(&id) {
+        for (id, (run, wanted)) in known {
+            if wanted.end().is_none() || !all.contains_key(&id) {
                 all.insert(id, run);
+                continue;
+            }
+            // It ended while the database was away.
+            if let (Some(there), Some(end)) = (all.get_mut(&id), wanted.untold())
+                && is_active(there.state())
+            {
+                show_end(there, &end);
             }
         }
         let mut runs: Vec<_> = all.into_values().collect();
@@ -337,9 +445,9 @@ impl Ingest {
         Ok(runs)
     }
 
-    /// Runs of this scheduler as it knows them without asking a database.
+    /// Runs of this scheduler as it knows them without asking a database: those that it has driven itself.
     pub fn known(&self) -> Vec<IngestRun> {
-        self.runs().values().map(|entry| entry.view.borrow().clone()).collect()
+        self.runs().values().filter(|entry| !entry.sketched).map(|entry| entry.view.borrow().clone()).collect()
     }
 
     /// The run as it is now, and what tells of its changes until it has ended.
@@ -368,24 +476,21 @@ impl Ingest {
         if !owner.is_empty() && owned.is_some_and(|owned| owned != owner) {
             return self.get(id).await;
         }
-        let told = {
-            let mut runs = self.runs();
-            match runs.get_mut(id).filter(|entry| entry.driven.is_some()) {
-                Some(entry) => {
-                    entry.file.wanted = Wanted::Cancel;
-                    Some((entry.file.clone(), entry.view.subscribe()))
-                }
-                None => None,
-            }
-        };
+        let told = self.runs().get(id).filter(|entry| entry.driven.is_some()).map(|entry| {
+            let file = RunFile { wanted: Wanted::Cancel, ..entry.file.clone() };
+            (file, entry.view.subscribe())
+        });
         let Some((file, mut view)) = told else {
             return self.cancel_elsewhere(id).await;
         };
         // First the wish, which a restart finds.
         self.0.files.write(&file).await?;
-        if let Some(driven) = self.runs().get(id).and_then(|entry| entry.driven.as_ref()) {
-            // The receiver is gone when the run has ended by itself.
-            let _ = driven.cancel.send(true);
+        if let Some(entry) = self.runs().get_mut(id) {
+            entry.file = file;
+            if let Some(driven) = &entry.driven {
+                // The receiver is gone when the run has ended by itself.
+                let _ = driven.cancel.send(true);
+            }
         }
         drop(changes);
         let ended = async {
@@ -405,8 +510,7 @@ impl Ingest {
         if !is_active(run.state()) {
             return Ok(run);
         }
-        let known = self.runs().get(id).map(|entry| entry.file.request.postgres.clone());
-        let address = known.or_else(|| self.0.postgres.clone()).ok_or_else(|| not_found(id))?;
+        let (_, address) = self.locate(id).await?;
         // A connection of its own, as taking a run lasts as long as the connection.
         let store = Store::connect(&address).await?;
         store.take(id).await?;
@@ -451,6 +555,18 @@ impl Changing {
         tokio::time::sleep(LOOK_EVERY).await;
         self.ingest.get(&self.id).await
     }
+}
+
+/// Those of the runs that ended, each with its number and its database, that are forgotten: all but the last `keep`,
+/// and the last of each database, which says where that is.
+fn beyond(mut ended: Vec<(u64, String, String)>, keep: usize) -> Vec<String> {
+    ended.sort_by(|one, two| two.cmp(one));
+    let mut places = BTreeSet::new();
+    let old = ended.into_iter().enumerate().filter_map(|(at, (_, place, id))| {
+        let last = places.insert(place);
+        (at >= keep && !last).then_some(id)
+    });
+    old.collect()
 }
 
 fn show_end(run: &mut IngestRun, end: &End) {
@@ -503,13 +619,6 @@ fn place(address: &Secret) -> String {
     }
 }
 
-/// Not of 18 characters, by which the API would choose one nationality.
-fn made_up_seed() -> String {
-    const LETTERS: &[u8] = b"abcdefghijklmnopqrstuvwxyz0123456789";
-    let mut rng = rand::rng();
-    (0..16).map(|_| char::from(LETTERS[rng.random_range(0..LETTERS.len())])).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -524,9 +633,13 @@ mod tests {
     }
 
     #[test]
-    fn seeds_differ() {
-        let seed = made_up_seed();
-        assert_eq!(seed.len(), 16);
-        assert_ne!(seed, made_up_seed());
+    fn old_runs_are_forgotten() {
+        let ended = |runs: &[(u64, &str, &str)]| -> Vec<_> {
+            runs.iter().map(|(at, place, id)| (*at, place.to_string(), id.to_string())).collect()
+        };
+        let runs = ended(&[(1, "a", "1"), (2, "b", "2"), (5, "a", "5"), (3, "a", "3"), (4, "a", "4")]);
+        assert_eq!(beyond(runs.clone(), 2), ["3", "1"]);
+        assert_eq!(beyond(runs.clone(), 0), ["4", "3", "1"]);
+        assert!(beyond(runs, 5).is_empty());
     }
 }

@@ -3,10 +3,10 @@
 //! One transaction settles a page: its users go to staging, its rejected ones to theirs, its counts to the page. One
 //! transaction marks what arrived in the topic. So the ledger is exact wherever a process dies.
 
-use super::decide::{ATTEMPT_USERS, Budget, Facts, Unpublished, budget};
+use super::decide::{ATTEMPT_USERS, Budget, Facts, RUN_BUSY, Unpublished, budget};
 use super::request::{Page, Request, WINDOW, differences};
 
-use headwater_executor::connectors::{Options, postgres};
+use headwater_executor::connectors::{Options, postgres, secrets};
 use headwater_proto::engine::{IngestRun, IngestState};
 use headwater_proto::error::{Error, ErrorKind, Result};
 use headwater_proto::ingest::{is_active, state_name};
@@ -14,7 +14,7 @@ use headwater_proto::secret::Secret;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
-use tokio_postgres::types::Json;
+use tokio_postgres::types::{Json, ToSql};
 use tokio_postgres::{Client, Row, Transaction};
 use uuid::Uuid;
 
@@ -49,6 +49,11 @@ pub const USER_COLUMNS: [&str; 18] = [
 ];
 /// No statement of ours takes this long; a server that does not answer must not hold a run for ever.
 const STATEMENT_MAX: Duration = Duration::from_secs(60);
+/// A run is held while its connection lives: the server must notice within half a minute that the other machine is
+/// gone, not after its system's two hours. Servers before 12 have no `tcp_user_timeout`.
+const HANG_UP: &str = "SELECT set_config(name, wanted, false) FROM pg_catalog.pg_settings JOIN (VALUES
+    ('tcp_keepalives_idle', '10'), ('tcp_keepalives_interval', '5'), ('tcp_keepalives_count', '4'),
+    ('tcp_user_timeout', '30000')) AS t (name, wanted) USING (name)";
 /// Migrations of schedulers that start at once wait for each other.
 const MIGRATION_LOCK: i64 = 0x4845_4144_5741_5445;
 /// Pages told of at once: more than a wave takes.
@@ -100,7 +105,7 @@ impl Store {
     /// Connects, and brings the schema up to date.
     ///
     /// # Errors
-    /// `POSTGRES_UNREACHABLE`, `POSTGRES_AUTHENTICATION_FAILED`, `INGEST_MIGRATION_FAILED`.
+    /// `POSTGRES_UNREACHABLE`, `POSTGRES_AUTHENTICATION_FAILED`, `INGEST_MIGRATION_FAILED`, `SECRET_NOT_FOUND`.
     pub async fn open(address: &Secret) -> Result<Self> {
         let mut store = Self::connect(address).await?;
         store.migrate().await?;
@@ -112,8 +117,8 @@ impl Store {
     /// # Errors
     /// As [`Store::open`].
     pub async fn connect(address: &Secret) -> Result<Self> {
-        let client = postgres::connect(&options(address)).await?;
-        let settings = format!("SET statement_timeout = {}", STATEMENT_MAX.as_millis());
+        let client = postgres::connect(&secrets::resolve(&options(address))?).await?;
+        let settings = format!("SET statement_timeout = {}; {HANG_UP}", STATEMENT_MAX.as_millis());
         bounded("set up a session", client.batch_execute(&settings)).await?;
         Ok(Self { client })
     }
@@ -170,9 +175,32 @@ impl Store {
             return Ok(());
         }
         Err(Error::transient(
-            "INGEST_RUN_BUSY",
-            format!("run {run} is driven by another scheduler on the same database"),
+            RUN_BUSY,
+            format!(
+                "run {run} is held by another scheduler on the same database, or by a run that takes over its users"
+            ),
         ))
+    }
+
+    /// Lets go of a run before the connection ends. That end does it too, so that no failure is told.
+    pub async fn release(&self, run: &str) {
+        let release = "SELECT pg_advisory_unlock(hashtextextended('headwater ingest ' || $1::text, 0))";
+        if let Err(error) = bounded("let go of the run", self.client.query_one(release, &[&run])).await {
+            tracing::debug!(run_id = run, %error, "a run is held until its connection ends");
+        }
+    }
+
+    /// The run of that id, if there is one.
+    ///
+    /// # Errors
+    /// `INGEST_RUN_EXISTS` when it was asked for something else.
+    pub async fn find(&self, run: &str, request: &Request) -> Result<Option<IngestRun>> {
+        let select = "SELECT request FROM headwater.ingest_runs WHERE run_id = $1";
+        let row = bounded("read the run", self.client.query_opt(select, &[&run])).await?;
+        let Some(row) = row else { return Ok(None) };
+        let Json(known) = row.get::<_, Json<Value>>(0);
+        same(run, &known, &request.public())?;
+        self.get(run).await
     }
 
     /// Writes down a new run and its pages, or finds the run of that id.
@@ -205,10 +233,7 @@ impl Store {
         let select = "SELECT request, state FROM headwater.ingest_runs WHERE run_id = $1 FOR UPDATE";
         let row = bounded("read the run", transaction.query_one(select, &[&run])).await?;
         let Json(known) = row.get::<_, Json<Value>>(0);
-        let differences = differences(&known, &public);
-        if !differences.is_empty() {
-            return Err(run_exists(run, &differences));
-        }
+        same(run, &known, &public)?;
         if !matches!(state_of(row.get(1)), IngestState::Failed | IngestState::Cancelled) {
             return Ok(Begun::Known);
         }
@@ -231,6 +256,17 @@ impl Store {
         )
         .await?;
         Ok(())
+    }
+
+    /// Writes down how a run ended that could not be told at its end; whether it is. Not if it goes on elsewhere.
+    pub async fn tell(&self, run: &str, state: IngestState, message: &str, error_class: &str) -> Result<bool> {
+        let update = "UPDATE headwater.ingest_runs SET state = $2, message = $3, error_class = $4, updated_at = now(),
+                      ended_at = coalesce(ended_at, now())
+                      WHERE run_id = $1 AND state IN ('PENDING', 'FETCHING', 'PUBLISHING')
+                      AND pg_try_advisory_xact_lock(hashtextextended('headwater ingest ' || $1::text, 0))";
+        let name = state_name(state);
+        let parameters: [&(dyn ToSql + Sync); 4] = [&run, &name, &message, &error_class];
+        Ok(bounded("set the state of the run", self.client.execute(update, &parameters)).await? == 1)
     }
 
     /// One run, as clients see it.
@@ -402,13 +438,23 @@ impl Store {
         Ok(())
     }
 
-    /// Takes over users whose publisher has ended without publishing them: a run its own, one that publishes alone all.
-    /// Gives how many it took, and how many wait for a run whose last attempt is not resolved.
+    /// Takes over users that nobody publishes: a run its own, one that publishes alone all. Gives how many it took, and
+    /// how many wait for a run whose last attempt is not resolved.
+    ///
+    /// A run publishes while it is held. Those that nobody holds are held until the end of this, so that none of them
+    /// goes on meanwhile; what their rows say may be long past.
     pub async fn claim(&mut self, run: &str, everybody: bool) -> Result<(u64, u64)> {
         let transaction = self.transaction().await?;
-        let others = "u.published_at IS NULL AND u.publisher <> $1 AND ($2::boolean OR u.run_id = $1)
-                      AND NOT EXISTS (SELECT FROM headwater.ingest_runs r WHERE r.run_id = u.publisher
-                                      AND r.state IN ('PENDING', 'FETCHING', 'PUBLISHING'))";
+        let hold = "SELECT publisher, pg_try_advisory_xact_lock(hashtextextended('headwater ingest ' || publisher, 0))
+                    FROM (SELECT DISTINCT u.publisher FROM headwater.users u WHERE u.published_at IS NULL
+                          AND u.publisher <> $1::text AND ($2::boolean OR u.run_id = $1)) AS t";
+        let ended: Vec<String> = bounded("take over users", transaction.query(hold, &[&run, &everybody]))
+            .await?
+            .iter()
+            .filter(|row| row.get(1))
+            .map(|row| row.get(0))
+            .collect();
+        let others = "u.published_at IS NULL AND u.publisher = ANY ($3::text[]) AND ($2::boolean OR u.run_id = $1)";
         let unresolved = "EXISTS (SELECT FROM headwater.ingest_attempts a
                                   WHERE a.run_id = u.publisher AND a.state <> 'RESOLVED')";
         let update = format!(
@@ -416,11 +462,11 @@ impl Store {
                             RETURNING u.run_id <> $1 AS of_others)
              SELECT count(*), count(*) FILTER (WHERE of_others) FROM taken"
         );
-        let row = bounded("take over users", transaction.query_one(&update, &[&run, &everybody])).await?;
+        let row = bounded("take over users", transaction.query_one(&update, &[&run, &everybody, &ended])).await?;
         let (taken, of_others): (i64, i64) = (row.get(0), row.get(1));
         let waiting = format!("SELECT count(*) FROM headwater.users u WHERE {others} AND {unresolved}");
         let waiting: i64 =
-            bounded("take over users", transaction.query_one(&waiting, &[&run, &everybody])).await?.get(0);
+            bounded("take over users", transaction.query_one(&waiting, &[&run, &everybody, &ended])).await?.get(0);
         let count =
             "UPDATE headwater.ingest_runs SET claimed = claimed + $2::bigint, updated_at = now() WHERE run_id = $1";
         bounded("take over users", transaction.execute(count, &[&run, &of_others])).await?;
@@ -587,6 +633,12 @@ async fn touch(transaction: &Transaction<'_>, run: &str) -> Result<()> {
 
 async fn commit(transaction: Transaction<'_>) -> Result<()> {
     bounded("commit", transaction.commit()).await
+}
+
+/// Whether two requests are for the same run.
+fn same(run: &str, known: &Value, public: &Value) -> Result<()> {
+    let differences = differences(known, public);
+    if differences.is_empty() { Ok(()) } else { Err(run_exists(run, &differences)) }
 }
 
 /// `INGEST_RUN_EXISTS`, with what differs.

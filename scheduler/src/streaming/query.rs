@@ -683,6 +683,7 @@ fn with_descriptors(plan: &Arc<dyn ExecutionPlan>, descriptors: &[Vec<String>]) 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::UNIX_EPOCH;
 
     #[test]
     fn batch_timestamps_ascend() {

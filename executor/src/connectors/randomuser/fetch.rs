@@ -23,6 +23,20 @@ const BODY_BYTES_MAX: usize = 64 << 20;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Class of the error of a service that was asked too often.
 pub const TOO_MANY_REQUESTS: &str = "RANDOMUSER_TOO_MANY_REQUESTS";
+/// Stands in its message before the seconds: what crosses a process border of an error is class and message.
+const RETRY_AFTER: &str = "retry after ";
+
+/// How a message says when the service wants to be asked again: [`pause_asked`] reads it.
+pub fn come_back(pause: Duration) -> String {
+    format!("{RETRY_AFTER}{} s", pause.as_secs_f64().ceil())
+}
+
+/// How long the service wants to be left alone, by its error; none: it has not said so, or not for how long.
+pub fn pause_asked(error: &Error) -> Option<Duration> {
+    let (_, rest) = error.message.split_once(RETRY_AFTER).filter(|_| error.class == TOO_MANY_REQUESTS)?;
+    let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().ok().map(Duration::from_secs)
+}
 
 /// What a request depends on.
 #[derive(Debug, Clone)]
@@ -82,11 +96,7 @@ impl Service {
             Failure::Count(why) => (ErrorKind::Transient, "RANDOMUSER_WRONG_COUNT", why.clone()),
             Failure::TooMany(after) => {
                 let after = after.unwrap_or(self.retry_after_max);
-                let when = if after.is_zero() {
-                    "retry later".to_string()
-                } else {
-                    format!("retry after {} s", after.as_secs_f64().ceil())
-                };
+                let when = if after.is_zero() { "retry later".to_string() } else { come_back(after) };
                 let why = format!("it was asked too often: {when}, or lower option usersPerWindow");
                 (ErrorKind::Transient, TOO_MANY_REQUESTS, why)
             }
@@ -317,8 +327,13 @@ mod tests {
         let error = service.error(&Failure::TooMany(Some(Duration::from_secs(42))), page, 0);
         assert!(error.message.contains("http://h:1/api/") && error.message.contains("retry after 42 s"), "{error}");
         assert!(!error.message.contains("canary"), "{error}");
+        assert_eq!(pause_asked(&error), Some(Duration::from_secs(42)));
+        assert_eq!(pause_asked(&Error { class: "X".into(), ..error }), None);
         let at_once = Service { retry_after_max: Duration::ZERO, ..service };
         let error = at_once.error(&Failure::TooMany(None), page, 0);
         assert!(error.message.contains("retry later"), "{error}");
+        assert_eq!(pause_asked(&error), None);
+        let error = at_once.error(&Failure::TooMany(Some(Duration::from_millis(1500))), page, 3);
+        assert_eq!(pause_asked(&error), Some(Duration::from_secs(2)));
     }
 }

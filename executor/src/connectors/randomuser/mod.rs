@@ -32,9 +32,11 @@ use datafusion::error::DataFusionError;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::Expr;
 use datafusion::physical_plan::stream::RecordBatchReceiverStreamBuilder;
-use fetch::{Service, TOO_MANY_REQUESTS};
+use fetch::Service;
+pub use fetch::{TOO_MANY_REQUESTS, come_back, pause_asked};
 use headwater_proto::error::{Error, Result};
 use limiter::Limiter;
+pub use options::{NATIONALITIES, PAGE_SIZE_MAX, PAGES_MAX, USERS_PER_WINDOW, WINDOW};
 use options::{Pace, Page, RandomUserOptions, groups};
 use rand::Rng;
 use rand::distr::Alphanumeric;
@@ -87,7 +89,7 @@ impl Connector for RandomUser {
         }
         let options = RandomUserOptions::parse(options)?;
         let seed = options.seed.clone().unwrap_or_else(|| {
-            let seed: String = rand::rng().sample_iter(Alphanumeric).take(SEED_LENGTH).map(char::from).collect();
+            let seed = made_up_seed();
             tracing::info!(seed, "no option seed: one was made up, it also stands in column seed");
             seed
         });
@@ -98,6 +100,11 @@ impl Connector for RandomUser {
             serde_json::from_str(config).map_err(|e| Error::internal(format!("randomuser reader config: {e}")))?;
         Ok(Arc::new(RandomUserReader { config: Arc::new(config) }))
     }
+}
+
+/// A seed like those that the service makes up.
+pub fn made_up_seed() -> String {
+    rand::rng().sample_iter(Alphanumeric).take(SEED_LENGTH).map(char::from).collect()
 }
 
 /// The users of some pages, the driver half.

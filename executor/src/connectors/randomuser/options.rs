@@ -15,11 +15,12 @@ pub const PAGE_SIZE_MAX: u64 = 5_000;
 /// And any page beyond with the first.
 pub const PAGES_MAX: u64 = 10_000;
 /// What the public service lets one client have in [`WINDOW`].
-const USERS_PER_WINDOW: u64 = 20_000;
-const WINDOW: Duration = Duration::from_secs(300);
+pub const USERS_PER_WINDOW: u64 = 20_000;
+/// See [`USERS_PER_WINDOW`].
+pub const WINDOW: Duration = Duration::from_secs(300);
 
 /// Nationalities: an unknown one silently means all.
-const NATIONALITIES: [&str; 21] = [
+pub const NATIONALITIES: [&str; 21] = [
     "AU", "BR", "CA", "CH", "DE", "DK", "ES", "FI", "FR", "GB", "IE", "IN", "IR", "MX", "NL", "NO", "NZ", "RS", "TR",
     "UA", "US",
 ];

@@ -1,6 +1,6 @@
 //! Against `tests/services/randomuser.py`, a stand-in for the service that misbehaves when told; skipped without python3.
 
-use super::RandomUser;
+use super::{RandomUser, made_up_seed};
 use crate::connectors::{Connector, Options};
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::Int32Type;
@@ -89,6 +89,13 @@ fn rows(batches: &[RecordBatch]) -> usize {
 }
 
 const SECRETS: [&str; 5] = ["password", "salt", "md5", "sha1", "sha256"];
+
+#[test]
+fn seeds_differ() {
+    // One of 18 would also fix the nationality.
+    assert_eq!(made_up_seed().len(), 16);
+    assert_ne!(made_up_seed(), made_up_seed());
+}
 
 #[tokio::test]
 async fn the_recorded_users_are_read() {

@@ -75,6 +75,13 @@ async fn deliver(store: &Store, run: &str, attempt: i32, records: &[(i32, i64, u
 }
 
 #[tokio::test]
+async fn an_address_may_name_a_secret() {
+    let address = Secret::new("postgresql://u:${secret:headwater-no-such-secret}@127.0.0.1:1/d");
+    let error = Store::connect(&address).await.err().expect("there is no such secret");
+    assert_eq!(error.class, "SECRET_NOT_FOUND", "{error}");
+}
+
+#[tokio::test]
 async fn a_run_is_begun_once() {
     let Some(database) = Database::new("begun").await else { return };
     // Schedulers that start at once make the schema once.
@@ -95,8 +102,25 @@ async fn a_run_is_begun_once() {
     assert_eq!(store.list(10).await.expect("lists").len(), 1);
     assert_eq!(store.get("none").await.expect("postgres"), None);
     store.take("it's").await.expect("is free");
+    // The server notices soon when a machine that holds a run is gone.
+    let idle = store.client.query_one("SHOW tcp_keepalives_idle", &[]).await.expect("postgres");
+    assert_eq!(idle.get::<_, &str>(0), "10");
     let busy = other.take("it's").await.expect_err("is taken");
     assert_eq!((busy.kind, busy.class.as_str()), (ErrorKind::Transient, "INGEST_RUN_BUSY"));
+    // Who cannot have it can still compare.
+    let found = other.find("it's", &request(3, false)).await.expect("is the same");
+    assert_eq!(found.map(|run| run.run_id).as_deref(), Some("it's"));
+    let error = other.find("it's", &request(5, false)).await.expect_err("is another");
+    assert_eq!(error.class, "INGEST_RUN_EXISTS");
+    assert_eq!(other.find("none", &request(3, false)).await.expect("postgres"), None);
+    // An end that could not be told is told later, unless the run is held or has ended otherwise.
+    assert!(!other.tell("it's", IngestState::Failed, "late", "C").await.expect("postgres"), "it goes on");
+    store.release("it's").await;
+    assert!(other.tell("it's", IngestState::Failed, "late", "C").await.expect("postgres"));
+    assert!(!other.tell("it's", IngestState::Cancelled, "later", "").await.expect("postgres"), "it has ended");
+    let run = store.get("it's").await.expect("postgres").expect("the run");
+    assert_eq!((run.state(), run.message.as_str(), run.ended_at.is_some()), (IngestState::Failed, "late", true));
+    other.take("it's").await.expect("is free again");
     drop((store, other));
     database.remove().await;
 }
@@ -183,6 +207,38 @@ async fn who_arrived_is_marked_once() {
     let run = store.get("r").await.expect("postgres").expect("the run");
     assert_eq!(BTreeMap::from_iter(run.end_offsets), BTreeMap::from([(0, 13), (1, 1)]));
     drop(store);
+    database.remove().await;
+}
+
+#[tokio::test]
+async fn users_are_taken_from_runs_that_nobody_holds() {
+    let Some(database) = Database::new("held").await else { return };
+    let mut store = Store::open(&database.address).await.expect("opens");
+    let asked = request(2, false);
+    store.begin("r", &asked, "s").await.expect("begins");
+    store.take("r").await.expect("is free");
+    arrive(&store, "r", 1, &[(0, Some(user(1)), None), (1, Some(user(2)), None)]).await;
+    store.settle("r", &asked.pages()).await.expect("settles");
+    store.set("r", IngestState::Publishing, "publishing", "").await.expect("is set");
+
+    let mut other = Store::open(&database.address).await.expect("opens");
+    other.begin("p", &request(0, true), "").await.expect("begins");
+    assert_eq!(other.claim("p", true).await.expect("leaves them"), (0, 0));
+    // While they are taken over, the run cannot go on.
+    store.release("r").await;
+    let mut third = Store::open(&database.address).await.expect("opens");
+    let taking = third.transaction().await.expect("begins");
+    let hold = "SELECT pg_try_advisory_xact_lock(hashtextextended('headwater ingest r', 0))";
+    assert!(taking.query_one(hold, &[]).await.expect("postgres").get::<_, bool>(0));
+    assert_eq!(store.take("r").await.expect_err("is held").class, "INGEST_RUN_BUSY");
+    assert_eq!(other.claim("p", true).await.expect("leaves them"), (0, 0));
+    taking.rollback().await.expect("postgres");
+    // Its row says that it publishes, as it could not be told how it ended: nobody holds it, so it does not.
+    assert_eq!(other.claim("p", true).await.expect("takes over"), (2, 0));
+    assert_eq!(other.facts("p").await.expect("facts").unpublished.users, 2);
+    store.take("r").await.expect("is free again");
+    assert_eq!(store.facts("r").await.expect("facts").unpublished.users, 0);
+    drop((store, other, third));
     database.remove().await;
 }
 
