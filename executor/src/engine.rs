@@ -1,11 +1,13 @@
-//! How this executor runs a stage: Ballista's way, with two differences.
+//! How this executor runs a stage: Ballista's way, with some differences.
 //!
 //! A stage that ends in a [`SinkExec`] without commit messages writes **no shuffle files**: there is nothing to fetch.
 //! And a **cancelled** task really stops: Ballista drops a future, but its shuffle writers run on as detached tasks, so
 //! the task's context carries a channel that closes with that future ([`TaskAlive`]), to which sources and sinks listen,
-//! and so do the guards that are put between DataFusion's operators ([`guarded`]).
+//! and so do the guards that are put between DataFusion's operators ([`guarded`]). What is written holds the bytes of its
+//! rows alone ([`compacted`]).
 
 use crate::operators::TaskAlive;
+use crate::operators::compact::compacted;
 use crate::operators::guard::guarded;
 use crate::operators::sink::SinkExec;
 use ballista_core::JobId;
@@ -61,13 +63,18 @@ impl ExecutionEngine for HeadwaterEngine {
             let sink = sink.with_input(input.data).of_partitions(output_partition_ids);
             return Ok(Arc::new(SinkStage { plan: Arc::new(sink) }));
         }
-        // Guards have no metrics: the scheduler counts the sets that come back against its own plan's nodes.
+        // These nodes have no metrics: the scheduler counts the sets that come back against its own plan's nodes.
+        let mut plan = guarded(plan)?;
+        if plan.is::<ShuffleWriterExec>() {
+            let rows = plan.children().into_iter().map(|child| compacted(Arc::clone(child))).collect();
+            plan = plan.with_new_children(rows)?;
+        }
         let stage = self.ballista.create_query_stage_exec(
             job_id,
             stage_id,
             task_id,
             output_partition_ids,
-            guarded(plan)?,
+            plan,
             work_dir,
             config,
         )?;

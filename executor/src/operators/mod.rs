@@ -1,5 +1,6 @@
 //! Plan nodes of our own. Each that travels encodes itself beside its definition; `codec.rs` has one arm for each.
 
+pub mod compact;
 pub mod guard;
 pub mod one_task;
 pub mod placed;
