@@ -18,7 +18,9 @@ use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::TaskContext;
 use datafusion::physical_plan::metrics::MetricsSet;
-use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
+use datafusion::physical_plan::{
+    ChildrenPropertiesMode, ExecutionPlan, ExecutionPlanProperties, ReplaceChildrenOptions,
+};
 use datafusion::prelude::SessionConfig;
 use futures::TryStreamExt;
 use std::fmt;
@@ -67,7 +69,7 @@ impl ExecutionEngine for HeadwaterEngine {
         let mut plan = guarded(plan)?;
         if plan.is::<ShuffleWriterExec>() {
             let rows = plan.children().into_iter().map(|child| compacted(Arc::clone(child))).collect();
-            plan = plan.with_new_children(rows)?;
+            plan = plan.replace_children(rows, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))?;
         }
         let stage = self.ballista.create_query_stage_exec(
             job_id,

@@ -34,7 +34,6 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::TableProvider;
 use headwater_proto::error::{Error, Result};
-pub use options::literal;
 use std::sync::Arc;
 
 pub use options::literal;
