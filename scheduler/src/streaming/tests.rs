@@ -754,7 +754,7 @@ async fn two_flows_do_not_share_a_folder() {
     let error = scheduler.submit(&other, StartOptions::default()).await.unwrap_err();
     assert_eq!(error.class, "STREAMING_OUTPUT_OF_ANOTHER_QUERY");
     assert!(error.message.contains(&first.id), "{error}");
-    assert_eq!(begun(dir.path()), [first.checkpoint.clone()], "of the other nothing is left");
+    assert_eq!(begun(dir.path()), std::slice::from_ref(&first.checkpoint), "of the other nothing is left");
     assert_eq!(scheduler.manager.list().len(), 1);
     scheduler.until_state("WAITING").await;
     scheduler.manager.stop("numbers").await.unwrap();
