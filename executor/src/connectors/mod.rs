@@ -258,6 +258,11 @@ pub trait Sink: Debug + Send + Sync {
     async fn release(&self) -> Result<()> {
         Ok(())
     }
+    /// Whether the target had batches when [`Sink::prepare`] took it for this query: one that has a checkpoint without a
+    /// batch is not the one that wrote them, and its batches of the same numbers would pass for committed.
+    async fn had_batches(&self) -> Result<bool> {
+        Ok(false)
+    }
     /// The config that every writer of this sink gets.
     fn writer_config(&self) -> String;
     /// Whether [`SinkTask::close`] returns commit messages that [`Sink::commit`] needs. Without, tasks run with no

@@ -100,6 +100,8 @@ impl Job {
                 target.set(key, value.to_string());
             }
         }
+        // What conflicts with it is refused then, and not given up for it.
+        target.set("kafka.enable.idempotence", "true");
         // A producer for each slice: tasks that share one wait for each other's records.
         if target.get("kafka.client.id").is_none() {
             target.set("kafka.client.id", format!("headwater-ingest-{part}"));

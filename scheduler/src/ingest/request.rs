@@ -281,6 +281,14 @@ impl Request {
                 ("kafka.enable.idempotence", on) if !on.eq_ignore_ascii_case("true") => {
                     Some("is not true: retries would publish users twice")
                 }
+                ("kafka.max.in.flight" | "kafka.max.in.flight.requests.per.connection", count)
+                    if !count.parse::<u32>().is_ok_and(|count| (1..=5).contains(&count)) =>
+                {
+                    Some("is not 1 to 5: retries would publish users twice")
+                }
+                ("kafka.retries" | "kafka.message.send.max.retries", "0") => {
+                    Some("is 0: the producer would not be idempotent")
+                }
                 ("kafka.acks" | "kafka.request.required.acks", acks) if !["all", "-1"].contains(&acks) => {
                     Some("is not all: what one broker alone has acknowledged may be lost")
                 }
@@ -506,6 +514,9 @@ mod tests {
             ("kafka.enable.idempotence", "false", "is not true"),
             ("kafka.acks", "1", "is not all"),
             ("kafka.request.required.acks", "0", "is not all"),
+            ("kafka.max.in.flight", "6", "is not 1 to 5"),
+            ("kafka.max.in.flight.requests.per.connection", "many", "is not 1 to 5"),
+            ("kafka.retries", "0", "is 0"),
         ];
         for (key, value, expect) in refused {
             let mut request = request();

@@ -347,7 +347,15 @@ impl Ingest {
         }
         let (found, address) = self.locate(id).await?;
         let Some(end) = self.runs().get(id).and_then(|entry| entry.file.wanted.untold()) else { return Ok(found) };
+        let heard = || {
+            if let Some(entry) = self.runs().get_mut(id)
+                && let Wanted::Ended { told, .. } = &mut entry.file.wanted
+            {
+                *told = true;
+            }
+        };
         if !is_active(found.state()) {
+            heard();
             return Ok(found);
         }
         // It ended while the database was away.
@@ -355,11 +363,7 @@ impl Ingest {
         if !store.tell(id, end.state, &end.message, &end.error_class).await? {
             return Ok(found);
         }
-        if let Some(entry) = self.runs().get_mut(id)
-            && let Wanted::Ended { told, .. } = &mut entry.file.wanted
-        {
-            *told = true;
-        }
+        heard();
         store.get(id).await?.ok_or_else(|| not_found(id))
     }
 
@@ -481,6 +485,8 @@ impl Ingest {
             (file, entry.view.subscribe())
         });
         let Some((file, mut view)) = told else {
+            // Nothing of this scheduler's is changed there, and a database may be long in answering.
+            drop(changes);
             return self.cancel_elsewhere(id).await;
         };
         // First the wish, which a restart finds.

@@ -349,13 +349,22 @@ impl Manager {
         owner: Option<Arc<str>>,
     ) -> Result<QueryStatus> {
         let fresh = (choice.fresh == checkpoint).then(|| choice.fresh.clone());
-        let id = self.query_of(Location::resolve(checkpoint).await?).await?;
+        let (id, has_batches) = self.query_of(Location::resolve(checkpoint).await?).await?;
         let mut sink = None;
         let started = async {
             self.check_owner(id, &choice, checkpoint)?;
             // In the query's own name: the output of a stream is one query's.
             let sink = sink.insert(work.plan(&self.statements(), &id.to_string(), checkpoint).await?.sink);
             self.0.tenure.guard(sink.prepare()).await?;
+            if !has_batches && sink.had_batches().await? {
+                return Err(Error::invalid(
+                    "STREAMING_OUTPUT_OF_ANOTHER_QUERY",
+                    format!(
+                        "the output has batches, and checkpoint {checkpoint} has none: those of the same numbers would \
+                         pass for committed; continue the checkpoint that they were written by, or choose a new folder"
+                    ),
+                ));
+            }
             self.start_prepared(work, trigger, choice, owner).await
         };
         let started = started.await;
@@ -380,7 +389,9 @@ impl Manager {
             // The start may have come as far as this.
             self.remove_file(id).await?;
             if let Some(sink) = sink {
-                self.0.tenure.guard(sink.release()).await?;
+                // Others wait for what this holds.
+                let released = tokio::time::timeout(RELEASE_MAX, self.0.tenure.guard(sink.release())).await;
+                released.unwrap_or_else(|_| Err(not_released()))?;
             }
             match fresh {
                 Some(fresh) => self.remove_checkpoint(&fresh).await,
@@ -392,10 +403,11 @@ impl Manager {
         }
     }
 
-    /// The query of a checkpoint, which is begun if need be.
-    async fn query_of(&self, location: Location) -> Result<QueryId> {
+    /// The query of a checkpoint, which is begun if need be, and whether it has decided a batch.
+    async fn query_of(&self, location: Location) -> Result<(QueryId, bool)> {
         let location = location.fenced(&self.0.tenure);
-        Ok(Checkpoint::open(location, RunId::random(), checkpoint::Options::default()).await?.query_id())
+        let checkpoint = Checkpoint::open(location, RunId::random(), checkpoint::Options::default()).await?;
+        Ok((checkpoint.query_id(), checkpoint.has_batches()))
     }
 
     /// Refuses a checkpoint whose query has another name, or is active, unless the new one is to replace it.
@@ -434,7 +446,7 @@ impl Manager {
         let location = Location::resolve(&checkpoint).await?;
         let checkpoint = location.display().to_string();
         // The id is the checkpoint's.
-        let id = self.query_of(location).await?;
+        let (id, _) = self.query_of(location).await?;
         self.check_owner(id, &choice, &checkpoint)?;
         self.stop_one(&changes, id).await?;
         let before = self.queries().get(&id).map(|query| query.definition.clone());
@@ -461,6 +473,9 @@ impl Manager {
         {
             // The same name over another checkpoint is another query; the old one is forgotten, its checkpoint kept
             // unless it was of no use without the query.
+            if known.last_batch_id <= 0 {
+                self.release_sink(&known).await;
+            }
             self.remove_file(known.id).await?;
             if known.temporary {
                 self.remove_checkpoint(&known.checkpoint).await?;
@@ -485,6 +500,9 @@ impl Manager {
         };
         for definition in old {
             let removed = async {
+                if definition.last_batch_id <= 0 {
+                    self.release_sink(&definition).await;
+                }
                 self.remove_file(definition.id).await?;
                 match definition.temporary {
                     true => self.remove_checkpoint(&definition.checkpoint).await,
@@ -883,8 +901,7 @@ impl Manager {
             self.0.tenure.guard(sink.release()).await
         };
         let released = tokio::time::timeout(RELEASE_MAX, released).await;
-        let away = |_| Err(Error::transient("SINK_NOT_RELEASED", format!("it was not done within {RELEASE_MAX:?}")));
-        if let Err(error) = released.unwrap_or_else(away) {
+        if let Err(error) = released.unwrap_or_else(|_| Err(not_released())) {
             warn!(query_id = %id, %error, "the sink of a deleted query was not given back: it stays that query's");
         }
     }
@@ -1010,6 +1027,10 @@ impl Choice {
         let checkpoint = self.checkpoint.clone().or(resumed);
         Ok((known, checkpoint.unwrap_or_else(|| self.fresh.clone())))
     }
+}
+
+fn not_released() -> Error {
+    Error::transient("SINK_NOT_RELEASED", format!("it was not done within {RELEASE_MAX:?}"))
 }
 
 fn already_active(name: &str, id: QueryId) -> Error {

@@ -770,6 +770,15 @@ async fn two_flows_do_not_share_a_folder() {
     assert_ne!(again.id, first.id);
     scheduler.until_state("FINISHED").await;
     assert_eq!(target.rows(), (0..10).map(|value| (0, value)).collect::<Vec<_>>());
+
+    // As Spark leaves it: a batch 0, and nobody's name. It is not that of a query which begins with batch 0.
+    scheduler.manager.delete("numbers").await.unwrap();
+    let owner = dir.path().join("rows/_spark_metadata/.headwater-query");
+    std::fs::remove_file(&owner).unwrap();
+    let error = scheduler.submit(&other, StartOptions::default()).await.unwrap_err();
+    assert_eq!(error.class, "STREAMING_OUTPUT_OF_ANOTHER_QUERY");
+    assert!(error.message.contains("has none"), "{error}");
+    assert!(!owner.exists(), "the folder is given back");
     test.stop().await;
 }
 

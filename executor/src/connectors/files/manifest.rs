@@ -15,7 +15,7 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use headwater_proto::error::{Error, Result};
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt};
+use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,6 +25,8 @@ use url::Url;
 pub const FOLDER: &str = "_spark_metadata";
 const VERSION: &str = "v1";
 const OWNER: &str = ".headwater-query";
+/// Says that the folder is a stream's although none owns it, nor has one committed anything.
+const RELEASED: &str = ".headwater-released";
 /// `spark.sql.streaming.fileSink.log.compactInterval`.
 pub(super) const COMPACT_INTERVAL: i64 = 10;
 /// `spark.sql.streaming.fileSink.log.cleanupDelay`: a reader that listed the folder may be that slow.
@@ -374,20 +376,35 @@ impl SinkLog {
             format!(
                 "folder {root} is the output of query {owner}; query {query} counts its batches from 0 too, and one of \
                  two of the same number would be passed over as committed: give it the checkpoint of {owner}, or a new \
-                 folder, or delete query {owner} if it has written nothing, or remove {}",
+                 folder, or delete query {owner} if it has written nothing; if there is no such query any more, remove \
+                 {}/{OWNER}",
                 self.place
             ),
         ))
     }
 
-    /// Gives the folder back, unless the query has committed something there, or the folder is another's.
+    /// Whether the log had batches when its owner took the folder.
     ///
     /// # Errors
     /// Those of the store.
-    pub async fn release(&self, query: &str) -> Result<()> {
+    pub async fn had_batches(&self) -> Result<bool> {
+        Ok(self.owner().await?.is_some_and(|owner| owner.found.is_some()))
+    }
+
+    /// Gives the folder back, unless the query has committed something there, or the folder is another's. `has_data`:
+    /// whether the folder has files.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn release(&self, query: &str, has_data: bool) -> Result<()> {
         let Some(owner) = self.owner().await?.filter(|owner| owner.query == query) else { return Ok(()) };
         if self.last().await? != owner.found {
             return Ok(());
+        }
+        if has_data {
+            // Files of batches that were never committed: without a log they would be rows, and in nobody's folder.
+            let kept = self.store.put(&self.folder.clone().join(RELEASED), PutPayload::default()).await;
+            kept.map_err(|e| storage_error("write", &format!("{}/{RELEASED}", self.place), &e))?;
         }
         match self.store.delete(&self.folder.clone().join(OWNER)).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
@@ -517,13 +534,18 @@ mod tests {
         let error = log.claim("q2", true, "out").await.expect_err("another's");
         assert_eq!(error.class, "STREAMING_OUTPUT_OF_ANOTHER_QUERY");
         assert!(error.message.contains("q1"), "{error}");
-        log.release("q2").await.expect("not its own");
+        log.release("q2", false).await.expect("not its own");
         log.claim("q2", true, "out").await.expect_err("still another's");
-        log.release("q1").await.expect("its own");
-        log.release("q1").await.expect("again");
+        log.release("q1", false).await.expect("its own");
+        log.release("q1", false).await.expect("again");
+        assert!(!log.exists().await.expect("exists"));
         log.claim("q2", false, "out").await.expect("given back");
+        // Given back with files of a batch that was not committed: they are no rows, and the next one passes over them.
+        log.release("q2", true).await.expect("its own");
+        assert!(log.exists().await.expect("exists") && log.files().await.expect("files").is_empty());
+        log.claim("q2", true, "out").await.expect("given back");
         log.add(0, &[]).await.expect("add");
-        log.release("q2").await.expect("it has committed something");
+        log.release("q2", true).await.expect("it has committed something");
         log.claim("q2", true, "out").await.expect("own folder");
         let error = log.claim("q3", true, "out").await.expect_err("another's");
         assert_eq!(error.class, "STREAMING_OUTPUT_OF_ANOTHER_QUERY");
@@ -542,10 +564,11 @@ mod tests {
         let log = log(&store);
         log.claim("q", true, "out").await.expect("nobody's");
         assert_eq!(text(&store, OWNER).await, "q\n5");
+        assert!(log.had_batches().await.expect("owner"));
         // Another checkpoint than the one that the log was written by.
         let error = log.add(0, &[file("lost")]).await.expect_err("batch 0 is another's");
         assert_eq!(error.class, "STREAMING_OUTPUT_OF_ANOTHER_QUERY");
-        log.release("q").await.expect("nothing was committed");
+        log.release("q", true).await.expect("nothing was committed");
         assert_eq!(log.owner().await.expect("owner"), None);
         log.claim("q", true, "out").await.expect("nobody's");
         // That checkpoint: its last batch may not have been known to be committed.

@@ -260,7 +260,13 @@ impl Sink for FilesSink {
         Ok(())
     }
     async fn release(&self) -> Result<()> {
-        if self.context.streaming { self.log.release(&self.context.query).await } else { Ok(()) }
+        if !self.context.streaming {
+            return Ok(());
+        }
+        self.log.release(&self.context.query, self.has_visible().await?).await
+    }
+    async fn had_batches(&self) -> Result<bool> {
+        if self.context.streaming { self.log.had_batches().await } else { Ok(false) }
     }
     fn writer_config(&self) -> String {
         let below = if self.context.streaming { String::new() } else { self.temporary() };

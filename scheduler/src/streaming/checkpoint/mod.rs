@@ -255,6 +255,11 @@ impl Checkpoint {
     pub fn query_id(&self) -> QueryId {
         self.query
     }
+    /// Whether a batch was ever decided.
+    pub fn has_batches(&self) -> bool {
+        let position = self.position();
+        position.latest_offset.is_some() || position.latest_commit.is_some()
+    }
     /// The run that opened this.
     pub fn run_id(&self) -> RunId {
         self.run
