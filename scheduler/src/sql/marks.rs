@@ -94,6 +94,30 @@ fn is_one_correlated_row(subquery: &Subquery) -> bool {
     is_one_row(&subquery.subquery) && is_correlated(&subquery.subquery)
 }
 
+/// Whether a correlated condition means the same above all that a subquery does: windows and joins that make up rows
+/// would see more rows than the condition leaves them.
+fn is_asked_above(plan: &LogicalPlan) -> bool {
+    let changed = |node: &LogicalPlan| match node {
+        LogicalPlan::Window(window) => is_correlated(&window.input),
+        LogicalPlan::Join(join) => match join.join_type {
+            JoinType::Inner => false,
+            JoinType::Left | JoinType::LeftSemi | JoinType::LeftAnti | JoinType::LeftMark => is_correlated(&join.right),
+            JoinType::Right | JoinType::RightSemi | JoinType::RightAnti | JoinType::RightMark => {
+                is_correlated(&join.left)
+            }
+            JoinType::Full => is_correlated(&join.left) || is_correlated(&join.right),
+        },
+        _ => false,
+    };
+    !plan.exists(|node| Ok(changed(node))).expect("the closure never fails")
+}
+
+/// Whether a derived table is correlated: its columns have other names than its conditions ask by.
+fn has_correlated_alias(plan: &LogicalPlan) -> bool {
+    let hides = |node: &LogicalPlan| matches!(node, LogicalPlan::SubqueryAlias(alias) if is_correlated(&alias.input));
+    plan.exists(|node| Ok(hides(node))).expect("the closure never fails")
+}
+
 /// The plan with these columns alone.
 fn only(schema: &DFSchema, plan: LogicalPlan) -> Result<LogicalPlan> {
     if plan.schema().fields().len() == schema.fields().len() {
@@ -361,6 +385,9 @@ impl<'a> Values<'a> {
     /// Joins a subquery by what correlates it, and by its only column where it is given a value: the column that says
     /// whether a row has a match, or none where the subquery is correlated in another way than a join is.
     fn mark(&mut self, subquery: &LogicalPlan, value: Option<(&Expr, bool)>) -> Result<Option<Expr>> {
+        if !is_asked_above(subquery) {
+            return Ok(None);
+        }
         let mut pull_up = PullUpCorrelatedExpr::new().with_exists_sub_query(value.is_none());
         let inner = subquery.clone().rewrite(&mut pull_up)?.data;
         if !pull_up.can_pull_up || pull_up.pulled_up_scalar_agg {
@@ -372,10 +399,18 @@ impl<'a> Values<'a> {
         let renamed = |at: usize| Column::new(Some(relation.clone()), format!("{alias}_{at}"));
         let columns = inner.schema().columns();
         let correlated: BTreeSet<&Column> = pull_up.correlated_subquery_cols_map.values().flatten().collect();
+        let hidden = has_correlated_alias(subquery);
         let place = |column: &Column| {
-            let same = || columns.iter().position(|other| other.name == column.name);
-            columns.iter().position(|other| other == column).or_else(same)
+            let exact = columns.iter().position(|other| other == column).filter(|_| !hidden);
+            exact.or_else(|| {
+                let mut same = columns.iter().enumerate().filter(|(_, other)| other.name == column.name);
+                same.next().filter(|_| same.next().is_none()).map(|(at, _)| at)
+            })
         };
+        let asked = pull_up.join_filters.iter().flat_map(Expr::column_refs);
+        if asked.into_iter().any(|column| correlated.contains(column) && place(column).is_none()) {
+            return Ok(None);
+        }
         let mut conditions = vec![];
         if let Some((value, or_unknown)) = value {
             conditions.push(compared(value, Expr::Column(renamed(0)), or_unknown));

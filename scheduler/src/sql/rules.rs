@@ -36,7 +36,7 @@ use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::filter::{FilterExec, FilterExecBuilder};
 use datafusion::physical_plan::joins::utils::JoinFilter;
 use datafusion::physical_plan::joins::{NestedLoopJoinExec, NestedLoopJoinExecBuilder};
-use datafusion::physical_plan::limit::LocalLimitExec;
+use datafusion::physical_plan::limit::{GlobalLimitExec, LocalLimitExec};
 use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, replace_children_if_necessary};
 use headwater_executor::functions::closed::{ClosedCall, close};
@@ -379,7 +379,10 @@ impl PhysicalOptimizerRule for WholeRightSides {
                 return Ok(Transformed::no(plan));
             }
             let left = Arc::clone(join.left());
-            let right: Arc<dyn ExecutionPlan> = Arc::new(CoalescePartitionsExec::new(Arc::clone(join.right())));
+            let whole = Arc::new(CoalescePartitionsExec::new(Arc::clone(join.right())));
+            // Ballista lays out distributions anew below each shuffle, without a coalesce that nobody asks for. A limit
+            // asks for it, also one that lets everything pass.
+            let right: Arc<dyn ExecutionPlan> = Arc::new(GlobalLimitExec::new(whole, 0, None));
             replace_children_if_necessary(plan, vec![left, right]).map(Transformed::yes)
         })
         .map(|rewritten| rewritten.data)

@@ -56,6 +56,10 @@ pub const BATCH_DEADLINE: &str = "headwater.batch.deadline";
 /// Class of what is not done since the scheduler shuts down: no failure of it.
 const SCHEDULER_ENDS: &str = "SCHEDULER_ENDS";
 
+/// By how much a batch that another run decided is before the next one at least, where the clock does not tell: more
+/// than any batch counts on by.
+const BATCH_APART: Duration = Duration::from_secs(1);
+
 /// A batch that takes this long says how far it is, and then again each time.
 const LONG_BATCH: Duration = Duration::from_secs(10);
 
@@ -374,6 +378,8 @@ impl Batches<'_> {
                 return Ok(End::Finished);
             }
         }
+        // When this run last decided a batch.
+        let mut decided: Option<Instant> = None;
         // By source. Who has had none yet waits for no more, as in Spark: an attempt must not begin the wait anew.
         let mut last_data: Vec<Option<Instant>> = vec![None; start.len()];
         let mut last_report = Instant::now();
@@ -402,7 +408,8 @@ impl Batches<'_> {
                 monitor.set_going_on("Processing new data");
                 let _busy = Busy::begin(&self.run.busy);
                 self.run.step(Step::BeforeOffsetWrite, next_id)?;
-                metadata.batch_timestamp_ms = batch_timestamp(phases.started_at, &metadata);
+                let since = decided.replace(phases.started).map(|before| phases.started.duration_since(before));
+                metadata.batch_timestamp_ms = batch_timestamp(phases.started_at, &metadata, since);
                 let offsets = end.iter().map(|offset| Some(offset.0.clone())).collect();
                 let entry = OffsetEntry { metadata: metadata.clone(), offsets };
                 let entry = phases.time("walCommit", self.checkpoint.write_offsets(next_id, entry)).await?;
@@ -659,9 +666,15 @@ impl Batches<'_> {
 }
 
 /// When a batch was decided, greater than that of the batch before whatever the clocks of schedulers do: sinks order
-/// rows by it.
-fn batch_timestamp(now: SystemTime, before: &OffsetMetadata) -> i64 {
-    unix_ms(now).max(before.batch_timestamp_ms.saturating_add(1))
+/// rows by it, and count on from it for as long as they write at most. `since`: the time that has passed since the batch
+/// before was decided, by this run.
+fn batch_timestamp(now: SystemTime, before: &OffsetMetadata, since: Option<Duration>) -> i64 {
+    let (now, before) = (unix_ms(now), before.batch_timestamp_ms);
+    if now > before {
+        return now;
+    }
+    let passed = since.unwrap_or(BATCH_APART).as_millis().max(1);
+    before.saturating_add(i64::try_from(passed).unwrap_or(i64::MAX))
 }
 
 /// The cached plan with a batch's ranges in its stream scans: planning again would cost more than scheduling.
@@ -687,14 +700,17 @@ mod tests {
 
     #[test]
     fn batch_timestamps_ascend() {
-        let check = |now: u64, before: i64, expect: i64| {
+        let check = |now: u64, before: i64, since: Option<u64>, expect: i64| {
             let before = OffsetMetadata { batch_timestamp_ms: before, ..Default::default() };
-            assert_eq!(batch_timestamp(UNIX_EPOCH + Duration::from_millis(now), &before), expect);
+            let now = UNIX_EPOCH + Duration::from_millis(now);
+            assert_eq!(batch_timestamp(now, &before, since.map(Duration::from_millis)), expect);
         };
-        check(5_000, 0, 5_000);
-        check(5_000, 4_999, 5_000);
-        check(5_000, 5_000, 5_001);
-        // The clock went back, or is another scheduler's.
-        check(5_000, 9_000, 9_001);
+        check(5_000, 0, None, 5_000);
+        check(5_000, 4_999, Some(70), 5_000);
+        check(5_000, 5_000, Some(0), 5_001);
+        // The clock went back.
+        check(5_000, 9_000, Some(70), 9_070);
+        // It is another scheduler's.
+        check(5_000, 9_000, None, 10_000);
     }
 }

@@ -358,6 +358,8 @@ struct Window {
     chunks: Vec<Chunk>,
     /// What the rows were, for those that Cassandra refuses.
     batches: Vec<RecordBatch>,
+    /// From one wave to the next.
+    timestamp_step: i64,
     /// Timestamp of the first wave.
     timestamp: i64,
     next: AtomicUsize,
@@ -567,14 +569,14 @@ impl Times {
         }
     }
 
-    /// That of the first of a window's waves; each wave after it has the next.
-    fn window(&mut self, waves: u32) -> i64 {
+    /// That of the first of a window's waves, and how far each wave is from the one before.
+    fn window(&mut self, waves: u32) -> (i64, i64) {
         match self {
-            Self::Clock => timestamps(waves),
+            Self::Clock => (timestamps(waves), 1),
             Self::Batch { next } => {
                 let first = *next;
-                *next = first.saturating_add(i64::from(waves.max(1)) - 1 + TASKS_APART);
-                first
+                *next = first.saturating_add(i64::from(waves.max(1)) * TASKS_APART);
+                (first, TASKS_APART)
             }
         }
     }
@@ -710,7 +712,8 @@ impl Shared {
 
     /// Conditional writes and counters take their time from the cluster.
     fn timestamp(&self, window: &Window, chunk: &Chunk) -> Option<i64> {
-        (!self.write.if_not_exists && !self.statement.counts).then(|| window.timestamp + i64::from(chunk.wave))
+        (!self.write.if_not_exists && !self.statement.counts)
+            .then(|| window.timestamp + i64::from(chunk.wave) * window.timestamp_step)
     }
 
     /// Sorts and cuts what was encoded.
@@ -744,12 +747,14 @@ impl Shared {
             chunks.retain(|chunk| chunk.wave == 0);
         }
         let waves = chunks.iter().map(|chunk| chunk.wave + 1).max().unwrap_or(1);
+        let (timestamp, timestamp_step) = times.window(waves);
         Window {
             arena,
             rows,
             chunks,
             batches,
-            timestamp: times.window(waves),
+            timestamp_step,
+            timestamp,
             next: AtomicUsize::new(0),
             stopped: AtomicBool::new(false),
         }
@@ -1298,15 +1303,21 @@ mod unit_tests {
             Times::of(&WriteTask { batch_id: 3, batch_time_ms, partition, attempt: "a".into() })
         };
         let mut times = of(Some(1_000), 2);
-        assert_eq!((times.window(3), times.window(1)), (1_000_002, 1_000_068));
-        assert_eq!(of(Some(1_000), 2).window(3), 1_000_002, "the same when it runs again");
-        let mut others: Vec<i64> = (0..TASKS_APART as usize).map(|task| of(Some(1_000), task).window(1)).collect();
-        others.push(times.window(1));
-        others.sort_unstable();
-        assert!(others.windows(2).all(|pair| pair[0] < pair[1]), "tasks do not share them: {others:?}");
-        assert!(of(Some(1_001), 0).window(1) > others[others.len() - 1], "a later batch's are later");
+        assert_eq!((times.window(3), times.window(1)), ((1_000_002, 64), (1_000_194, 64)));
+        assert_eq!(of(Some(1_000), 2).window(3).0, 1_000_002, "the same when it runs again");
+        let mut all: Vec<i64> = vec![];
+        for task in 0..TASKS_APART as usize {
+            let mut times = of(Some(1_000), task);
+            for waves in [3, 1, 2] {
+                let (first, step) = times.window(waves);
+                all.extend((0..i64::from(waves)).map(|wave| first + wave * step));
+            }
+        }
+        all.sort_unstable();
+        assert!(all.windows(2).all(|pair| pair[0] < pair[1]), "tasks do not share them: {all:?}");
+        assert!(of(Some(1_001), 0).window(1).0 > all[all.len() - 1], "a later batch's are later");
         assert_eq!(of(None, 2), Times::Clock);
-        assert!(Times::Clock.window(1) >= timestamps(1) - 60_000_000);
+        assert!(Times::Clock.window(1).0 >= timestamps(1) - 60_000_000);
     }
 
     #[test]
