@@ -23,9 +23,40 @@ use std::ops::ControlFlow;
 /// Spellings of names that a query can mean.
 ///
 /// Spark ignores case and DataFusion does not. Names are not resolved here: one that nothing is spelled like, but that
-/// exactly one spelling equals but for case, is taken for that spelling, wherever it stands.
+/// exactly one spelling equals but for case, is taken for that spelling, wherever it stands. What a SELECT calls its own
+/// items is not what it means by a name (`SELECT NAME AS NAME`), unless nothing else is called so; its ORDER BY means
+/// them first.
 #[derive(Debug, Default)]
-pub struct Spellings(BTreeMap<String, BTreeSet<String>>);
+pub struct Spellings(BTreeMap<String, Declarations>);
+
+/// The spellings of a name, and how often each is declared.
+type Declarations = BTreeMap<String, usize>;
+
+/// Where a name stands.
+#[derive(Debug)]
+enum Place {
+    /// In a SELECT that calls items so.
+    Select(BTreeMap<String, Declarations>),
+    /// Beside it, in ORDER BY.
+    Query(BTreeMap<String, Declarations>),
+}
+
+/// The names that a SELECT gives its items.
+fn aliases_of(select: &Select) -> BTreeMap<String, Declarations> {
+    let mut aliases: BTreeMap<String, Declarations> = BTreeMap::new();
+    let mut add = |alias: &Ident| {
+        let spellings = aliases.entry(alias.value.to_lowercase()).or_default();
+        *spellings.entry(alias.value.clone()).or_default() += 1;
+    };
+    for item in &select.projection {
+        match item {
+            SelectItem::ExprWithAlias { alias, .. } => add(alias),
+            SelectItem::ExprWithAliases { aliases, .. } => aliases.iter().for_each(&mut add),
+            _ => {}
+        }
+    }
+    aliases
+}
 
 impl Spellings {
     /// Columns of a table, and fields of its structs.
@@ -51,14 +82,24 @@ impl Spellings {
     }
 
     fn add(&mut self, name: &str) {
-        self.0.entry(name.to_lowercase()).or_default().insert(name.to_string());
+        *self.0.entry(name.to_lowercase()).or_default().entry(name.to_string()).or_default() += 1;
     }
 
-    fn correct(&self, ident: &mut Ident) {
-        if let Some(spellings) = self.0.get(&ident.value.to_lowercase())
-            && !spellings.contains(&ident.value)
-            && let (Some(only), 1) = (spellings.first(), spellings.len())
-        {
+    fn correct(&self, ident: &mut Ident, place: Option<&Place>, qualified: bool) {
+        let name = ident.value.to_lowercase();
+        let Some(all) = self.0.get(&name) else { return };
+        let none = Declarations::new();
+        let meant: Vec<&String> = match place {
+            Some(Place::Query(items)) if !qualified && items.contains_key(&name) => items[&name].keys().collect(),
+            Some(Place::Select(items) | Place::Query(items)) => {
+                let own = items.get(&name).unwrap_or(&none);
+                let others = all.iter().filter(|(spelling, times)| *times > own.get(*spelling).unwrap_or(&0));
+                let others: Vec<&String> = others.map(|(spelling, _)| spelling).collect();
+                if others.is_empty() { all.keys().collect() } else { others }
+            }
+            _ => all.keys().collect(),
+        };
+        if let [only] = meant.as_slice() {
             ident.value.clone_from(only);
         }
     }
@@ -67,7 +108,7 @@ impl Spellings {
     /// `from_avro` and `from_protobuf`.
     pub fn apply(mut self, query: &mut Query) {
         let _ = query.visit(&mut Declared(&mut self));
-        let _ = query.visit(&mut Corrected { spellings: &self, variables: vec![] });
+        let _ = query.visit(&mut Corrected { spellings: &self, variables: vec![], places: vec![] });
     }
 }
 
@@ -92,13 +133,10 @@ impl VisitorMut for Declared<'_> {
     }
 
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
-        for item in &select.projection {
-            match item {
-                SelectItem::ExprWithAlias { alias, .. } => self.0.add(&alias.value),
-                SelectItem::ExprWithAliases { aliases, .. } => {
-                    aliases.iter().for_each(|alias| self.0.add(&alias.value))
-                }
-                _ => {}
+        for (name, spellings) in aliases_of(select) {
+            let known = self.0.0.entry(name).or_default();
+            for (spelling, times) in spellings {
+                *known.entry(spelling).or_default() += times;
             }
         }
         ControlFlow::Continue(())
@@ -135,13 +173,24 @@ struct Corrected<'a> {
     spellings: &'a Spellings,
     /// Variables of the lambda functions that the visitor is in.
     variables: Vec<String>,
+    /// The queries and SELECTs that the visitor is in.
+    places: Vec<Place>,
 }
 
 impl Corrected<'_> {
+    fn ident(&self, ident: &mut Ident) {
+        self.spellings.correct(ident, self.places.last(), false);
+    }
+
+    /// One behind a dot: no item's name.
+    fn qualified(&self, ident: &mut Ident) {
+        self.spellings.correct(ident, self.places.last(), true);
+    }
+
     fn name(&self, name: &mut ObjectName) {
         for part in &mut name.0 {
             if let ObjectNamePart::Identifier(ident) = part {
-                self.spellings.correct(ident);
+                self.ident(ident);
             }
         }
     }
@@ -150,7 +199,27 @@ impl Corrected<'_> {
 impl VisitorMut for Corrected<'_> {
     type Break = ();
 
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
+        let items = match query.body.as_ref() {
+            SetExpr::Select(select) => aliases_of(select),
+            _ => BTreeMap::new(),
+        };
+        self.places.push(Place::Query(items));
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
+        self.places.pop();
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_select(&mut self, _: &mut Select) -> ControlFlow<()> {
+        self.places.pop();
+        ControlFlow::Continue(())
+    }
+
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
+        self.places.push(Place::Select(aliases_of(select)));
         for item in &mut select.projection {
             if let SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(name), _) = item {
                 self.name(name);
@@ -158,8 +227,8 @@ impl VisitorMut for Corrected<'_> {
             if let SelectItem::QualifiedWildcard(_, options) | SelectItem::Wildcard(options) = item
                 && let Some(except) = &mut options.opt_except
             {
-                self.spellings.correct(&mut except.first_element);
-                except.additional_elements.iter_mut().for_each(|ident| self.spellings.correct(ident));
+                self.ident(&mut except.first_element);
+                except.additional_elements.iter_mut().for_each(|ident| self.ident(ident));
             }
         }
         for join in select.from.iter_mut().flat_map(|from| &mut from.joins) {
@@ -185,13 +254,18 @@ impl VisitorMut for Corrected<'_> {
             Expr::Identifier(ident) if self.variables.contains(&ident.value.to_lowercase()) => {
                 ident.value = ident.value.to_lowercase();
             }
-            Expr::Identifier(ident) => self.spellings.correct(ident),
-            Expr::CompoundIdentifier(idents) => idents.iter_mut().for_each(|ident| self.spellings.correct(ident)),
+            Expr::Identifier(ident) => self.ident(ident),
+            Expr::CompoundIdentifier(idents) => {
+                if let Some((first, rest)) = idents.split_first_mut() {
+                    self.ident(first);
+                    rest.iter_mut().for_each(|ident| self.qualified(ident));
+                }
+            }
             Expr::CompoundFieldAccess { access_chain, .. } => {
                 for access in access_chain {
                     // DataFusion wants `f(x).a` as `f(x).'a'`.
                     if let AccessExpr::Dot(Expr::Identifier(ident)) = access {
-                        self.spellings.correct(ident);
+                        self.ident(ident);
                         let name = Value::SingleQuotedString(std::mem::take(&mut ident.value));
                         *access = AccessExpr::Dot(Expr::Value(name.into()));
                     }
@@ -750,8 +824,23 @@ mod tests {
             "SELECT transform(a, X -> filter(x, y -> Y > X AND USERID)) FROM t",
             "SELECT transform(a, x -> filter(x, y -> y > x AND userId)) FROM t",
         );
+        // What an item is called is not what it is.
+        check("SELECT USERID AS userID FROM t", "SELECT userId AS userID FROM t");
+        check("SELECT T.USERID AS USERID FROM u AS t", "SELECT t.userId AS USERID FROM u AS t");
+        check(
+            "SELECT USERID AS USERID FROM t WHERE USERID > 1 GROUP BY USERID ORDER BY UserID",
+            "SELECT userId AS USERID FROM t WHERE userId > 1 GROUP BY userId ORDER BY USERID",
+        );
+        check(
+            "SELECT userid AS USERID FROM u AS t ORDER BY T.userid",
+            "SELECT userId AS USERID FROM u AS t ORDER BY t.userId",
+        );
+        check("SELECT a AS Sum, SUM + 1 AS b FROM t", "SELECT a AS Sum, Sum + 1 AS b FROM t");
         // Two spellings: nothing is guessed.
-        check("SELECT USERID AS userID FROM t", "SELECT USERID AS userID FROM t");
+        check(
+            "SELECT UserID FROM (SELECT 1 AS USERID FROM t) AS s",
+            "SELECT UserID FROM (SELECT 1 AS USERID FROM t) AS s",
+        );
         check("SELECT * FROM t JOIN u USING (USERID)", "SELECT * FROM t JOIN u USING(userId)");
     }
 }

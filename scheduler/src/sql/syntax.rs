@@ -165,7 +165,7 @@ fn set_expr(body: &mut SetExpr) {
     }
 }
 
-/// SORT BY and CLUSTER BY sort everything, which sorts partitions too; DISTRIBUTE BY is left to the engine.
+/// ORDER BY ALL is by each item; SORT BY and CLUSTER BY sort everything, which sorts partitions too; DISTRIBUTE BY is left to the engine.
 fn sorted(query: &mut Query) -> Result<()> {
     fn clear(body: &mut SetExpr) {
         match body {
@@ -181,6 +181,22 @@ fn sorted(query: &mut Query) -> Result<()> {
             }
             _ => {}
         }
+    }
+    if let SetExpr::Select(select) = query.body.as_ref()
+        && let Some(OrderBy { kind: OrderByKind::All(options), .. }) = &query.order_by
+        && !select
+            .projection
+            .iter()
+            .any(|item| matches!(item, SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..)))
+    {
+        // By their numbers: DataFusion takes columns alone.
+        let by_number = |number: usize| OrderByExpr {
+            expr: Expr::Value(Value::Number(number.to_string(), false).into()),
+            options: *options,
+            with_fill: None,
+        };
+        let keys = (1..=select.projection.len()).map(by_number).collect();
+        query.order_by = Some(OrderBy { kind: OrderByKind::Expressions(keys), interpolate: None });
     }
     if let SetExpr::Select(select) = query.body.as_mut() {
         let ascending = |expr: Expr| OrderByExpr { expr, options: OrderByOptions::default(), with_fill: None };
