@@ -1,38 +1,27 @@
-//! `CompactExec`: views of strings and bytes with what they show alone.
+//! Views of strings and bytes with what they show alone.
 //!
 //! A view array shares the buffers of what it was taken from: the twenty rows of a top-N hold on to all the strings that
-//! they were chosen among. In a file or on the wire a batch takes its buffers whole. An executor therefore puts this node
-//! below the writer of a stage's rows. (Ballista's writer of hash partitions does the same by itself.)
+//! they were chosen among. In a file or on the wire a batch takes its buffers whole. An executor therefore
+//! compacts them below the writer of a stage's rows. (Ballista's writer of hash partitions does the same by itself.)
 
+use super::local::LocalExec;
 use arrow::array::{Array, ArrayRef, AsArray, GenericByteViewArray, ListArray, RecordBatch, StructArray};
 use arrow::datatypes::{ByteViewType, DataType};
 use arrow::error::ArrowError;
-use datafusion::common::internal_err;
-use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::error::Result;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::{
-    ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties, ReplaceChildrenOptions,
-};
 use futures::StreamExt;
-use std::fmt;
 use std::sync::Arc;
 
 /// Buffers of this many bytes are no waste, whatever they hold.
 const BYTES_MIN: usize = 16 << 10;
 
-/// Passes batches on, their views compacted. It never travels: executors put it in.
-#[derive(Debug)]
-struct CompactExec {
-    input: Arc<dyn ExecutionPlan>,
-}
-
 /// The plan, and its rows compacted where they have views.
 pub fn compacted(plan: Arc<dyn ExecutionPlan>) -> Arc<dyn ExecutionPlan> {
     if plan.schema().fields().iter().any(|field| has_views(field.data_type())) {
-        Arc::new(CompactExec { input: plan })
+        LocalExec::over(plan, "CompactExec", compact_all)
     } else {
         plan
     }
@@ -92,51 +81,10 @@ fn compact_batch(batch: RecordBatch) -> Result<RecordBatch> {
     }
 }
 
-impl DisplayAs for CompactExec {
-    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "CompactExec")
-    }
-}
-
-impl ExecutionPlan for CompactExec {
-    fn name(&self) -> &str {
-        "CompactExec"
-    }
-    fn properties(&self) -> &Arc<PlanProperties> {
-        self.input.properties()
-    }
-    fn maintains_input_order(&self) -> Vec<bool> {
-        vec![true]
-    }
-    fn benefits_from_input_partitioning(&self) -> Vec<bool> {
-        vec![false]
-    }
-    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        vec![&self.input]
-    }
-    fn apply_expressions(
-        &self,
-        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
-    ) -> Result<TreeNodeRecursion> {
-        Ok(TreeNodeRecursion::Continue)
-    }
-    fn replace_children(
-        self: Arc<Self>,
-        mut children: Vec<Arc<dyn ExecutionPlan>>,
-        _: ReplaceChildrenOptions,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        let Some(input) = children.pop() else { return internal_err!("CompactExec needs a child") };
-        Ok(Arc::new(Self { input }))
-    }
-    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
-        self.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
-    }
-    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        let batches = self.input.execute(partition, context)?;
-        let schema = batches.schema();
-        let compacted = batches.map(|batch| batch.and_then(compact_batch));
-        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, compacted)))
-    }
+fn compact_all(batches: SendableRecordBatchStream, _: &TaskContext) -> SendableRecordBatchStream {
+    let schema = batches.schema();
+    let compacted = batches.map(|batch| batch.and_then(compact_batch));
+    Box::pin(RecordBatchStreamAdapter::new(schema, compacted))
 }
 
 #[cfg(test)]

@@ -1,32 +1,23 @@
-//! `GuardExec`: stops a cancelled task where DataFusion's operators would compute on.
+//! Guards: stop a cancelled task where DataFusion's operators would compute on.
 //!
 //! Cancelling a task drops a future of Ballista's, but its shuffle writers run on as tasks of their own, and sources of
 //! ours alone listen for the end. A plan that reads none (a join of rows in the plan, a range) is therefore guarded: an
 //! executor puts this node above every leaf and every operator that makes many rows of few, so that whatever loops over
 //! their batches gets an error instead of the next batch, and yields its thread now and then.
 
-use crate::operators::TaskAlive;
-use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::common::{exec_err, internal_err};
+use super::TaskAlive;
+use super::local::LocalExec;
+use datafusion::common::exec_err;
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::error::Result;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::coop::make_cooperative;
 use datafusion::physical_plan::joins::{CrossJoinExec, HashJoinExec, NestedLoopJoinExec, SortMergeJoinExec};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::unnest::UnnestExec;
-use datafusion::physical_plan::{
-    ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties, ReplaceChildrenOptions,
-};
 use futures::StreamExt;
-use std::fmt;
 use std::sync::Arc;
-
-/// Passes batches on until its task was cancelled, then an error. It never travels: executors put it in.
-#[derive(Debug)]
-struct GuardExec {
-    input: Arc<dyn ExecutionPlan>,
-}
 
 /// The plan with guards in it.
 ///
@@ -41,7 +32,7 @@ pub fn guarded(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
             || node.is::<SortMergeJoinExec>()
             || node.is::<UnnestExec>();
         Ok(if many {
-            Transformed::yes(Arc::new(GuardExec { input: node }) as Arc<dyn ExecutionPlan>)
+            Transformed::yes(LocalExec::over(node, "GuardExec", until_cancelled))
         } else {
             Transformed::no(node)
         })
@@ -49,55 +40,14 @@ pub fn guarded(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
     .map(|guarded| guarded.data)
 }
 
-impl DisplayAs for GuardExec {
-    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "GuardExec")
-    }
-}
-
-impl ExecutionPlan for GuardExec {
-    fn name(&self) -> &str {
-        "GuardExec"
-    }
-    fn properties(&self) -> &Arc<PlanProperties> {
-        self.input.properties()
-    }
-    fn maintains_input_order(&self) -> Vec<bool> {
-        vec![true]
-    }
-    fn benefits_from_input_partitioning(&self) -> Vec<bool> {
-        vec![false]
-    }
-    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        vec![&self.input]
-    }
-    fn apply_expressions(
-        &self,
-        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
-    ) -> Result<TreeNodeRecursion> {
-        Ok(TreeNodeRecursion::Continue)
-    }
-    fn replace_children(
-        self: Arc<Self>,
-        mut children: Vec<Arc<dyn ExecutionPlan>>,
-        _: ReplaceChildrenOptions,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        let Some(input) = children.pop() else { return internal_err!("GuardExec needs a child") };
-        Ok(Arc::new(Self { input }))
-    }
-    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
-        self.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
-    }
-    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        let alive = context.session_config().get_extension::<TaskAlive>();
-        let batches = make_cooperative(self.input.execute(partition, context)?);
-        let Some(alive) = alive else { return Ok(batches) };
-        let schema = batches.schema();
-        // A cancelled task must end with an error: ending quietly would pass for having read everything.
-        let guarded =
-            batches.map(move |batch| if alive.is_cancelled() { exec_err!("task was cancelled") } else { batch });
-        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, guarded)))
-    }
+/// Passes batches on until the task was cancelled, then an error.
+fn until_cancelled(batches: SendableRecordBatchStream, context: &TaskContext) -> SendableRecordBatchStream {
+    let batches = make_cooperative(batches);
+    let Some(alive) = context.session_config().get_extension::<TaskAlive>() else { return batches };
+    let schema = batches.schema();
+    // A cancelled task must end with an error: ending quietly would pass for having read everything.
+    let guarded = batches.map(move |batch| if alive.is_cancelled() { exec_err!("task was cancelled") } else { batch });
+    Box::pin(RecordBatchStreamAdapter::new(schema, guarded))
 }
 
 #[cfg(test)]

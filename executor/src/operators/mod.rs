@@ -2,6 +2,7 @@
 
 pub mod compact;
 pub mod guard;
+mod local;
 pub mod one_task;
 pub mod placed;
 pub mod sink;
