@@ -237,16 +237,17 @@ struct Pages {
 }
 
 impl Pages {
-    /// One page, and where the next begins.
+    /// One page, and where the next begins. `near`: the statement, where it is to go to a node of its own.
     async fn page(
         &self,
-        prepared: &PreparedStatement,
+        near: Option<&PreparedStatement>,
         values: &Raw,
         from: PagingState,
     ) -> Result<(QueryRowsResult, PagingStateResponse)> {
         if let Some(throttle) = &self.requests {
             throttle.take(1).await;
         }
+        let prepared = near.unwrap_or(&self.prepared);
         let request = || self.cluster.session().execute_single_page(prepared, values, from.clone());
         let ((result, next), _) = with_retries(&self.cluster.limiter, self.config.read.retries_max, true, request)
             .await
@@ -330,16 +331,13 @@ impl Scan {
             .map(|Query { values, token }| {
                 let pages = Arc::clone(&pages);
                 async move {
-                    let prepared = match token {
-                        Some(token) => pages.cluster.near_token(&pages.prepared, &pages.config.name, token),
-                        None => pages.prepared.clone(),
-                    };
-                    let page = pages.page(&prepared, &values, PagingState::start()).await;
-                    (prepared, values, page)
+                    let near = token.map(|token| pages.cluster.near_token(&pages.prepared, &pages.config.name, token));
+                    let page = pages.page(near.as_ref(), &values, PagingState::start()).await;
+                    (near, values, page)
                 }
             })
             .buffered(self.concurrent);
-        while let Some((prepared, values, page)) = first_pages.next().await {
+        while let Some((near, values, page)) = first_pages.next().await {
             let (mut rows, mut next) = page?;
             loop {
                 if self.take(&rows, out).await?.is_break() {
@@ -347,7 +345,7 @@ impl Scan {
                 }
                 match next.into_paging_control_flow() {
                     ControlFlow::Break(()) => break,
-                    ControlFlow::Continue(state) => (rows, next) = pages.page(&prepared, &values, state).await?,
+                    ControlFlow::Continue(state) => (rows, next) = pages.page(near.as_ref(), &values, state).await?,
                 }
             }
         }
