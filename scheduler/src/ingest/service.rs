@@ -209,7 +209,8 @@ impl Ingest {
                 _ => {}
             }
             drop(changes);
-            tokio::time::sleep(LOOK_EVERY).await;
+            // Or until somebody else has made something of it.
+            store.until_free(&id, LOOK_EVERY).await?;
         };
         let seed = if request.seed.is_empty() { made_up_seed() } else { request.seed.clone() };
         let begun = match store.begin(&id, &request, &seed).await {

@@ -14,6 +14,7 @@ use headwater_proto::secret::Secret;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{Json, ToSql};
 use tokio_postgres::{Client, Row, Transaction};
 use uuid::Uuid;
@@ -180,6 +181,27 @@ impl Store {
                 "run {run} is held by another scheduler on the same database, or by a run that takes over its users"
             ),
         ))
+    }
+
+    /// Waits until nobody holds the run, for so long at most; it is not taken.
+    ///
+    /// # Errors
+    /// What PostgreSQL says, but not that somebody still does.
+    pub async fn until_free(&mut self, run: &str, at_most: Duration) -> Result<()> {
+        const WHAT: &str = "wait for the run";
+        let transaction = self.transaction().await?;
+        let limit = at_most.as_millis().max(1).to_string();
+        let bound = "SELECT set_config('lock_timeout', $1, true)";
+        bounded(WHAT, transaction.query_one(bound, &[&limit])).await?;
+        // Ends with the transaction.
+        let hold = "SELECT pg_advisory_xact_lock(hashtextextended('headwater ingest ' || $1::text, 0))";
+        let held = async {
+            match transaction.query_one(hold, &[&run]).await {
+                Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => Ok(()),
+                held => held.map(drop),
+            }
+        };
+        bounded(WHAT, held).await
     }
 
     /// Lets go of a run before the connection ends. That end does it too, so that no failure is told.
