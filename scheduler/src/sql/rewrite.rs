@@ -36,26 +36,9 @@ type Declarations = BTreeMap<String, usize>;
 #[derive(Debug)]
 enum Place {
     /// In a SELECT that calls items so.
-    Select(BTreeMap<String, Declarations>),
+    Select(Spellings),
     /// Beside it, in ORDER BY.
-    Query(BTreeMap<String, Declarations>),
-}
-
-/// The names that a SELECT gives its items.
-fn aliases_of(select: &Select) -> BTreeMap<String, Declarations> {
-    let mut aliases: BTreeMap<String, Declarations> = BTreeMap::new();
-    let mut add = |alias: &Ident| {
-        let spellings = aliases.entry(alias.value.to_lowercase()).or_default();
-        *spellings.entry(alias.value.clone()).or_default() += 1;
-    };
-    for item in &select.projection {
-        match item {
-            SelectItem::ExprWithAlias { alias, .. } => add(alias),
-            SelectItem::ExprWithAliases { aliases, .. } => aliases.iter().for_each(&mut add),
-            _ => {}
-        }
-    }
-    aliases
+    Query(Spellings),
 }
 
 impl Spellings {
@@ -85,14 +68,31 @@ impl Spellings {
         *self.0.entry(name.to_lowercase()).or_default().entry(name.to_string()).or_default() += 1;
     }
 
+    /// The names that a SELECT gives its items.
+    fn add_items(&mut self, select: &Select) {
+        for item in &select.projection {
+            match item {
+                SelectItem::ExprWithAlias { alias, .. } => self.add(&alias.value),
+                SelectItem::ExprWithAliases { aliases, .. } => aliases.iter().for_each(|alias| self.add(&alias.value)),
+                _ => {}
+            }
+        }
+    }
+
+    fn of_items(select: &Select) -> Self {
+        let mut items = Self::default();
+        items.add_items(select);
+        items
+    }
+
     fn correct(&self, ident: &mut Ident, place: Option<&Place>, qualified: bool) {
         let name = ident.value.to_lowercase();
         let Some(all) = self.0.get(&name) else { return };
         let none = Declarations::new();
         let meant: Vec<&String> = match place {
-            Some(Place::Query(items)) if !qualified && items.contains_key(&name) => items[&name].keys().collect(),
+            Some(Place::Query(items)) if !qualified && items.0.contains_key(&name) => items.0[&name].keys().collect(),
             Some(Place::Select(items) | Place::Query(items)) => {
-                let own = items.get(&name).unwrap_or(&none);
+                let own = items.0.get(&name).unwrap_or(&none);
                 let others = all.iter().filter(|(spelling, times)| *times > own.get(*spelling).unwrap_or(&0));
                 let others: Vec<&String> = others.map(|(spelling, _)| spelling).collect();
                 if others.is_empty() { all.keys().collect() } else { others }
@@ -133,12 +133,7 @@ impl VisitorMut for Declared<'_> {
     }
 
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
-        for (name, spellings) in aliases_of(select) {
-            let known = self.0.0.entry(name).or_default();
-            for (spelling, times) in spellings {
-                *known.entry(spelling).or_default() += times;
-            }
-        }
+        self.0.add_items(select);
         ControlFlow::Continue(())
     }
 
@@ -201,8 +196,8 @@ impl VisitorMut for Corrected<'_> {
 
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
         let items = match query.body.as_ref() {
-            SetExpr::Select(select) => aliases_of(select),
-            _ => BTreeMap::new(),
+            SetExpr::Select(select) => Spellings::of_items(select),
+            _ => Spellings::default(),
         };
         self.places.push(Place::Query(items));
         ControlFlow::Continue(())
@@ -219,7 +214,7 @@ impl VisitorMut for Corrected<'_> {
     }
 
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
-        self.places.push(Place::Select(aliases_of(select)));
+        self.places.push(Place::Select(Spellings::of_items(select)));
         for item in &mut select.projection {
             if let SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(name), _) = item {
                 self.name(name);
