@@ -2,6 +2,7 @@
 
 use super::*;
 use headwater_proto::engine::StartIngestRequest;
+use std::time::Instant;
 
 /// A database of a test; none without a server, which is said.
 struct Database {
@@ -86,7 +87,7 @@ async fn a_run_is_begun_once() {
     let Some(database) = Database::new("begun").await else { return };
     // Schedulers that start at once make the schema once.
     let (one, two) = tokio::join!(Store::open(&database.address), Store::open(&database.address));
-    let (mut store, other) = (one.expect("opens"), two.expect("opens"));
+    let (mut store, mut other) = (one.expect("opens"), two.expect("opens"));
     assert_eq!(store.begin("it's", &request(3, false), "seed").await.expect("begins"), Begun::New);
     assert_eq!(store.begin("it's", &request(3, false), "other").await.expect("is known"), Begun::Known);
     assert_eq!(store.seed("it's").await.expect("a seed"), "seed");
@@ -115,7 +116,13 @@ async fn a_run_is_begun_once() {
     assert_eq!(other.find("none", &request(3, false)).await.expect("postgres"), None);
     // An end that could not be told is told later, unless the run is held or has ended otherwise.
     assert!(!other.tell("it's", IngestState::Failed, "late", "C").await.expect("postgres"), "it goes on");
-    store.release("it's").await;
+    // Waiting for it ends with the time, or with whoever holds it.
+    other.until_free("it's", Duration::from_millis(50)).await.expect("waits");
+    assert_eq!(other.take("it's").await.expect_err("is taken").class, "INGEST_RUN_BUSY");
+    let began = Instant::now();
+    let (waited, ()) = tokio::join!(other.until_free("it's", Duration::from_secs(50)), store.release("it's"));
+    waited.expect("waits");
+    assert!(began.elapsed() < Duration::from_secs(40), "{:?}", began.elapsed());
     assert!(other.tell("it's", IngestState::Failed, "late", "C").await.expect("postgres"));
     assert!(!other.tell("it's", IngestState::Cancelled, "later", "").await.expect("postgres"), "it has ended");
     let run = store.get("it's").await.expect("postgres").expect("the run");
