@@ -43,6 +43,9 @@ pub struct Cluster {
     /// Where requests go: to a replica where a key tells it, within the local data centre where there is one.
     policy: Arc<dyn LoadBalancingPolicy>,
     local_dc: Option<String>,
+    /// What the driver itself does not bound: reading the schema, which takes in connecting anew, and preparing.
+    metadata_timeout: Duration,
+    prepare_timeout: Duration,
     prepared: Mutex<HashMap<String, Arc<OnceCell<PreparedStatement>>>>,
     /// By keyspace, with the cluster state that it was computed from.
     replicas: Mutex<HashMap<String, (Arc<ClusterState>, Arc<ReplicaMap>)>>,
@@ -132,9 +135,10 @@ async fn connect(connection: &Connection) -> Result<Arc<Cluster>> {
         builder = builder.user(username, password);
     }
     // Names are resolved, several nodes tried and metadata read: some multiple of one connection's time.
-    let session = match tokio::time::timeout(connect_timeout * 4, builder.build()).await {
+    let metadata_timeout = connect_timeout * 4;
+    let session = match tokio::time::timeout(metadata_timeout, builder.build()).await {
         Ok(session) => session.map_err(|error| connect_error(&error, &label))?,
-        Err(_) => return Err(unreachable(&label, format_args!("no session within {:?}", connect_timeout * 4))),
+        Err(_) => return Err(unreachable(&label, format_args!("no session within {metadata_timeout:?}"))),
     };
     if let Some(dc) = &connection.local_dc {
         let state = session.get_cluster_state();
@@ -156,6 +160,8 @@ async fn connect(connection: &Connection) -> Result<Arc<Cluster>> {
         limiter: Limiter::default(),
         policy,
         local_dc: connection.local_dc.clone(),
+        metadata_timeout,
+        prepare_timeout: Duration::from_millis(connection.request_timeout_ms),
         prepared: Mutex::default(),
         replicas: Mutex::default(),
     }))
@@ -287,13 +293,14 @@ impl Cluster {
             Arc::clone(prepared.entry(cql.into()).or_default())
         };
         let prepare = || async {
-            self.session.prepare(cql).await.map_err(|error| {
-                let error = match error {
+            let prepared = match tokio::time::timeout(self.prepare_timeout, self.session.prepare(cql)).await {
+                Ok(prepared) => prepared.map_err(|error| match error {
                     PrepareError::AllAttemptsFailed { first_attempt } => ExecutionError::from(first_attempt),
                     other => ExecutionError::from(other),
-                };
-                request_error(&single(&error), &format!("prepare {cql}"), &self.label)
-            })
+                }),
+                Err(_) => Err(ExecutionError::RequestTimeout(self.prepare_timeout)),
+            };
+            prepared.map_err(|error| request_error(&single(&error), &format!("prepare {cql}"), &self.label))
         };
         cell.get_or_try_init(prepare).await.cloned()
     }
@@ -332,12 +339,18 @@ impl Cluster {
     pub async fn table(&self, name: &TableName, fresh: bool) -> Result<Option<TableSchema>> {
         let mut known = if fresh { None } else { self.known_table(name) };
         if known.is_none() {
-            self.session.refresh_metadata().await.map_err(|error| {
+            let failed = |why: &dyn std::fmt::Display| {
                 Error::transient(
                     "CASSANDRA_UNREACHABLE",
-                    format!("failed to read the schema of cassandra {}: {error}", self.label),
+                    format!("failed to read the schema of cassandra {}: {why}", self.label),
                 )
-            })?;
+            };
+            // The driver tries every node that it knows, and queues this behind the attempts it makes by itself: while a
+            // node hangs, minutes.
+            match tokio::time::timeout(self.metadata_timeout, self.session.refresh_metadata()).await {
+                Ok(refreshed) => refreshed.map_err(|error| failed(&error))?,
+                Err(_) => return Err(failed(&format_args!("no answer within {:?}", self.metadata_timeout))),
+            }
             known = self.known_table(name);
         }
         if known.is_none() && self.session.get_cluster_state().get_keyspace(&name.keyspace).is_none() {
