@@ -352,6 +352,8 @@ class Flow:
         self.kafka_options = kafka_options or {}
         self.cassandra_options = cassandra_options or {}
         self.create_table = create_table
+        # Of the records, beside the users'.
+        self.fields = ""
         self.values = settings
 
     def settings(self):
@@ -363,6 +365,7 @@ class Flow:
         for old, new in [
             ("users_created", self.topic),
             ("created_users", self.table),
+            ("'id STRING, ", f"'{self.fields}id STRING, "),
             ("CREATE FLOW users AS", f"CREATE FLOW {self.name} AS"),
             ("startingOffsets 'earliest'", "startingOffsets 'earliest'" + _more(self.kafka_options)),
             ("keyspace 'spark_streams'", "keyspace 'spark_streams'" + _more(self.cassandra_options)),

@@ -1,7 +1,8 @@
 //! Bad records that are kept: what each is called, and its row as JSON.
 
-use super::WriteTask;
+use super::{Options, WriteTask};
 use arrow::array::RecordBatch;
+use arrow::datatypes::Schema;
 use arrow::json::writer::{LineDelimited, WriterBuilder};
 use headwater_proto::error::{Error, Result};
 use std::collections::HashMap;
@@ -36,6 +37,32 @@ impl Ids {
         *count += 1;
         if *count == 1 { first } else { Uuid::new_v5(&first, &count.to_be_bytes()) }
     }
+}
+
+/// Columns of the rows that dead letters alone hold, such as the text that could not be parsed.
+pub(super) fn columns(options: &Options) -> Vec<String> {
+    let names = options.get("headwater.deadLetter.columns").unwrap_or_default().split(',').map(str::trim);
+    names.filter(|name| !name.is_empty()).map(String::from).collect()
+}
+
+/// That the rows have the columns of [`columns`], and the table has none of them.
+///
+/// # Errors
+/// `DEAD_LETTER_COLUMN`, with the column.
+pub(super) fn check_columns(columns: &[String], schema: &Schema, in_table: impl Fn(&str) -> bool) -> Result<()> {
+    for column in columns {
+        let why = if schema.field_with_name(column).is_err() {
+            let there: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+            format!("the rows have {}: select it, or remove it from the option", there.join(", "))
+        } else if in_table(column) {
+            "the table has it, so that it is written there: remove it from the option".into()
+        } else {
+            continue;
+        };
+        let message = format!("option headwater.deadLetter.columns names column {column}, yet {why}");
+        return Err(Error::invalid("DEAD_LETTER_COLUMN", message));
+    }
+    Ok(())
 }
 
 /// One row as JSON.

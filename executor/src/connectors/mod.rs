@@ -342,6 +342,11 @@ pub trait Connector: Debug + Send + Sync {
     async fn sink(&self, _options: &Options, _context: SinkContext) -> Result<Arc<dyn Sink>> {
         Err(unsupported(self.format(), "write"))
     }
+    /// Columns that rows to be written may have beside the table's: they say how a row is written, such as its time to
+    /// live, or are for dead letters alone.
+    fn columns_beside(&self, _options: &Options) -> Result<Vec<String>> {
+        Ok(vec![])
+    }
     /// The executor half of a read.
     fn reader(&self, _config: &str) -> Result<Arc<dyn Reader>> {
         Err(unsupported(self.format(), "read"))

@@ -122,6 +122,9 @@ impl Connector for WithSecrets {
     async fn sink(&self, options: &Options, context: SinkContext) -> Result<Arc<dyn Sink>> {
         self.0.sink(&resolve(options)?, context).await
     }
+    fn columns_beside(&self, options: &Options) -> Result<Vec<String>> {
+        self.0.columns_beside(&resolve(options)?)
+    }
     fn reader(&self, config: &str) -> Result<Arc<dyn Reader>> {
         self.0.reader(config)
     }

@@ -16,8 +16,8 @@ pub enum TargetColumns {
     /// Whatever comes is written, under its own names.
     Any,
     /// The table exists elsewhere and its connector converts values: names are fitted, types are not, and columns may
-    /// be left out.
-    Named(SchemaRef),
+    /// be left out. The connector knows what to do with the columns `beside` it, where they are named.
+    Named { schema: SchemaRef, beside: Vec<String> },
     /// Declared by `CREATE TABLE`: rows get exactly these columns and types.
     Declared(SchemaRef),
 }
@@ -47,10 +47,8 @@ pub fn fit(
             arity(table, columns.iter().map(String::as_str), &data)?;
             data.into_iter().zip(columns).map(|((column, _), name)| Expr::Column(column).alias(name)).collect()
         }
-        TargetColumns::Named(schema) | TargetColumns::Declared(schema) => {
-            let declared = matches!(target, TargetColumns::Declared(_));
-            place(table, schema, columns, by_name, data, declared)?
-        }
+        TargetColumns::Named { schema, beside } => place(table, schema, Some(beside), columns, by_name, data)?,
+        TargetColumns::Declared(schema) => place(table, schema, None, columns, by_name, data)?,
     };
     LogicalPlanBuilder::from(plan).project(exprs).and_then(LogicalPlanBuilder::build).map_err(from_datafusion)
 }
@@ -72,15 +70,17 @@ pub fn different(schema: &SchemaRef) -> Result<()> {
     }
 }
 
-/// One expression for each column that is written, in the target's order.
+/// One expression for each column that is written, in the target's order. `beside`: columns that the connector takes
+/// beside the table's; none of a table whose columns are declared.
 fn place(
     table: &Name,
     schema: &SchemaRef,
+    beside: Option<&Vec<String>>,
     columns: &[String],
     by_name: bool,
     data: Vec<(Column, FieldRef)>,
-    declared: bool,
 ) -> Result<Vec<Expr>> {
+    let declared = beside.is_none();
     let same = |one: &str, two: &str| one.to_lowercase() == two.to_lowercase();
     let target_names = || schema.fields().iter().map(|field| field.name().as_str());
     // Which name each data column is for.
@@ -93,7 +93,9 @@ fn place(
         arity(table, columns.iter().map(String::as_str), &data)?;
         columns.to_vec()
     };
-    let extra: Vec<&String> = names.iter().filter(|name| !target_names().any(|target| same(target, name))).collect();
+    let beside_names = || beside.into_iter().flatten().map(String::as_str);
+    let known = |name: &str| target_names().chain(beside_names()).any(|target| same(target, name));
+    let extra: Vec<&String> = names.iter().filter(|name| !known(name)).collect();
     if !extra.is_empty() {
         let known = target_names().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
         let extra = extra.into_iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
@@ -104,20 +106,20 @@ fn place(
             ),
         ));
     }
-    let mut exprs = vec![];
-    for field in schema.fields() {
-        let mut matching = names.iter().zip(&data).filter(|(name, _)| same(name, field.name())).map(|(_, data)| data);
+    let given = |target: &str| {
+        let mut matching = names.iter().zip(&data).filter(|(name, _)| same(name, target)).map(|(_, data)| data);
         let found = matching.next();
         if matching.next().is_some() {
             return Err(Error::invalid(
                 "INCOMPATIBLE_DATA_FOR_TABLE.AMBIGUOUS_COLUMN_NAME",
-                format!(
-                    "cannot write incompatible data for the table {table}: ambiguous column name `{}`",
-                    field.name()
-                ),
+                format!("cannot write incompatible data for the table {table}: ambiguous column name `{target}`"),
             ));
         }
-        match found {
+        Ok(found)
+    };
+    let mut exprs = vec![];
+    for field in schema.fields() {
+        match given(field.name())? {
             Some((column, _)) if !declared => exprs.push(Expr::Column(column.clone()).alias(field.name())),
             Some((column, given)) => {
                 if !storable(given.data_type(), field.data_type()) {
@@ -155,6 +157,11 @@ fn place(
                     ),
                 ));
             }
+        }
+    }
+    for name in beside_names().filter(|name| !target_names().any(|target| same(target, name))) {
+        if let Some((column, _)) = given(name)? {
+            exprs.push(Expr::Column(column.clone()).alias(name));
         }
     }
     Ok(exprs)
@@ -245,7 +252,9 @@ mod tests {
         check(&any, &["a", "b"], false, Ok("a Int64, b Utf8"));
         check(&any, &["a"], false, Err("[INSERT_COLUMN_ARITY_MISMATCH.TOO_MANY_DATA_COLUMNS]"));
         let fields = [("id", DataType::Utf8, false), ("n", DataType::Int32, true), ("m", DataType::Int32, true)];
-        let named = TargetColumns::Named(schema(&fields));
+        let named = |fields: &[_]| TargetColumns::Named { schema: schema(fields), beside: vec![] };
+        let fewer = named(&fields[..1]);
+        let named = named(&fields);
         check(&named, &[], true, Ok("id Utf8, n Int64"));
         check(&named, &["m", "id"], false, Ok("id Utf8, m Int64"));
         check(&named, &[], false, Err("[INSERT_COLUMN_ARITY_MISMATCH.NOT_ENOUGH_DATA_COLUMNS]"));
@@ -274,8 +283,12 @@ mod tests {
                 "CANNOT_FIND_DATA] cannot write incompatible data for the table `t`: cannot find data for the output column `k`",
             ),
         );
-        let fewer = TargetColumns::Named(schema(&fields[..1]));
         check(&fewer, &[], true, Err("EXTRA_COLUMNS"));
+        let beside = TargetColumns::Named { schema: schema(&fields[..1]), beside: vec!["n".into(), "ID".into()] };
+        check(&beside, &[], true, Ok("id Utf8, n Int64"));
+        check(&beside, &["N", "id"], false, Ok("id Utf8, n Int64"));
+        check(&beside, &["n", "N"], false, Err("AMBIGUOUS_COLUMN_NAME"));
+        check(&beside, &[], false, Err("[INSERT_COLUMN_ARITY_MISMATCH.TOO_MANY_DATA_COLUMNS]"));
         check(&fewer, &["id", "ID"], false, Err("AMBIGUOUS_COLUMN_NAME"));
     }
 }

@@ -516,8 +516,11 @@ impl Planner {
             return Ok(TargetColumns::Any);
         }
         let options = with_defaults(&target.format, &target.options, conf);
-        match (self.find)(&target.format)?.table(&options, None).await {
-            Ok(table) => Ok(TargetColumns::Named(table.schema())),
+        let connector = (self.find)(&target.format)?;
+        match connector.table(&options, None).await {
+            Ok(table) => {
+                Ok(TargetColumns::Named { schema: table.schema(), beside: connector.columns_beside(&options)? })
+            }
             // The sink makes it or says what is missing.
             Err(error) if error.kind == ErrorKind::NotFound || error.class == "TABLE_OR_VIEW_NOT_FOUND" => {
                 Ok(TargetColumns::Any)

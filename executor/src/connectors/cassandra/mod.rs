@@ -53,6 +53,10 @@ impl Connector for Cassandra {
     async fn sink(&self, options: &Options, context: SinkContext) -> Result<Arc<dyn Sink>> {
         Ok(Arc::new(sink::CassandraSink::new(options::SinkOptions::parse(options)?, context).await?))
     }
+    fn columns_beside(&self, options: &Options) -> Result<Vec<String>> {
+        let write = options::SinkOptions::parse(options)?.write;
+        Ok(write.columns_beside().into_iter().map(String::from).collect())
+    }
     fn reader(&self, config: &str) -> Result<Arc<dyn Reader>> {
         Ok(Arc::new(scan::CassandraReader::new(config)?))
     }

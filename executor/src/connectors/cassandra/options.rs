@@ -14,7 +14,7 @@
 //! | `query.retry.count` | 60, at once | 10, with exponential backoff |
 
 use super::tls::Tls;
-use crate::connectors::{Options, warn_without_effect};
+use crate::connectors::{Options, dead_letters, warn_without_effect};
 use headwater_proto::error::{Error, Result};
 use scylla::statement::Consistency;
 use serde::{Deserialize, Serialize};
@@ -117,6 +117,7 @@ const NAMES: &[(&str, Support)] = &[
     ("headwater.badrecords", Honoured),
     ("headwater.deadletter.table", Honoured),
     ("headwater.deadletter.topic", Honoured),
+    ("headwater.deadletter.columns", Honoured),
     ("headwater.deadletter.kafka.*", Honoured),
     ("headwater.createtable", Honoured),
     ("headwater.primarykey", Honoured),
@@ -261,6 +262,19 @@ pub struct WriteOptions {
     pub retries_max: u32,
     /// Where rows go that cannot be written.
     pub bad_records: BadRecords,
+    /// Columns of the rows that dead letters alone hold.
+    pub letter_columns: Vec<String>,
+}
+
+impl WriteOptions {
+    /// Columns of the rows that are no columns of the table.
+    pub fn columns_beside(&self) -> Vec<&str> {
+        let settings = [&self.ttl, &self.writetime].into_iter().filter_map(|value| match value {
+            Some(PerRow::Column(column)) => Some(column.as_str()),
+            _ => None,
+        });
+        settings.chain(self.letter_columns.iter().map(String::as_str)).collect()
+    }
 }
 
 /// All that a write is told.
@@ -804,7 +818,15 @@ impl SinkOptions {
             writetime: lookup.per_row("writetime", "spark.cassandra.output.timestamp")?,
             retries_max: lookup.parsed("spark.cassandra.query.retry.count", "a whole number")?.unwrap_or(10),
             bad_records: bad_records(&lookup)?,
+            letter_columns: dead_letters::columns(options),
         };
+        if !write.letter_columns.is_empty() && matches!(write.bad_records, BadRecords::Fail | BadRecords::Skip) {
+            return Err(Error::invalid(
+                "CASSANDRA_MISSING_OPTION",
+                "option headwater.deadLetter.columns is for dead letters: say where they go, by \
+                 headwater.deadLetter.table or headwater.deadLetter.topic",
+            ));
+        }
         if write.if_not_exists && write.writetime.is_some() {
             return Err(Error::invalid(
                 "CASSANDRA_INVALID_OPTION",
@@ -1039,6 +1061,7 @@ mod tests {
         drop(sink(&[("headwater.deadLetter.topic", "bad"), servers, odd]));
         refused(&[("headwater.deadLetter.topic", "bad")], "CASSANDRA_MISSING_OPTION", "bootstrap.servers");
         refused(&[("headwater.badRecords", "dead-letter")], "CASSANDRA_MISSING_OPTION", "headwater.deadLetter.table");
+        refused(&[("headwater.deadLetter.columns", "x")], "CASSANDRA_MISSING_OPTION", "headwater.deadLetter.topic");
         refused(
             &[("headwater.badRecords", "fail"), ("headwater.deadLetter.table", "k.b")],
             "CASSANDRA_INVALID_OPTION",

@@ -118,7 +118,7 @@ impl CassandraSink {
         let missing = || not_found(name, &cluster.label, Some(schema));
         let (true, Some(key)) = (self.options.create_table, &self.options.primary_key) else { return Err(missing()) };
         let statement =
-            create_table(name, schema, key, &self.options.column_types, &per_row_columns(&self.options.write))?;
+            create_table(name, schema, key, &self.options.column_types, &self.options.write.columns_beside())?;
         cluster.run(&statement, &format!("create table {name}")).await?;
         tracing::info!(table = %name, "created cassandra table");
         cluster.table(name, true).await?.ok_or_else(missing)
@@ -128,17 +128,6 @@ impl CassandraSink {
 /// Whether a batch of a stream that runs again changes the table.
 fn counted_again(table: &TableSchema, context: &SinkContext) -> bool {
     context.streaming && table.counts()
-}
-
-/// Columns of the rows that are no columns of the table.
-fn per_row_columns(write: &WriteOptions) -> Vec<&str> {
-    [&write.ttl, &write.writetime]
-        .into_iter()
-        .filter_map(|value| match value {
-            Some(PerRow::Column(column)) => Some(column.as_str()),
-            _ => None,
-        })
-        .collect()
 }
 
 #[async_trait]
@@ -232,12 +221,13 @@ impl Statement {
             return refuse("CASSANDRA_VIEW_NOT_WRITABLE", message);
         }
         let names = |names: Vec<&str>| names.join(", ");
-        let settings = per_row_columns(write);
+        let beside = write.columns_beside();
+        dead_letters::check_columns(&write.letter_columns, schema, |column| table.column(column).is_some())?;
         let fields: Vec<_> = schema.fields().iter().enumerate().collect();
         let unknown: Vec<&str> = fields
             .iter()
             .map(|(_, field)| field.name().as_str())
-            .filter(|field| table.column(field).is_none() && !settings.contains(field))
+            .filter(|field| table.column(field).is_none() && !beside.contains(field))
             .collect();
         if !unknown.is_empty() {
             let known = table.columns.iter().map(|column| column.name.as_str()).collect();
@@ -254,7 +244,7 @@ impl Statement {
             .iter()
             .chain(&table.clustering)
             .map(String::as_str)
-            .filter(|column| position(column).is_none() || settings.contains(column))
+            .filter(|column| position(column).is_none() || beside.contains(column))
             .collect();
         if !missing.is_empty() {
             let message = format!(
@@ -275,7 +265,7 @@ impl Statement {
         };
         let mut bound = vec![];
         for (source, field) in &fields {
-            if let Some(column) = table.column(field.name()).filter(|_| !settings.contains(&field.name().as_str())) {
+            if let Some(column) = table.column(field.name()).filter(|_| !beside.contains(&field.name().as_str())) {
                 let role = if table.is_key(&column.name) { Role::Key } else { Role::Value };
                 bound.push(bind(*source, column.cql.clone(), role)?);
             }
@@ -1226,6 +1216,7 @@ mod unit_tests {
 
     #[test]
     fn rows_that_do_not_fit_are_refused_by_name() {
+        const SERVERS: (&str, &str) = ("headwater.deadLetter.kafka.bootstrap.servers", "k:9092");
         let check = |columns: &[(&str, DataType)], pairs: &[(&str, &str)], part: &str| {
             let error = Statement::new(&table(false), &schema(columns), &options(pairs)).expect_err(part);
             assert!(error.message.contains(part), "{error}");
@@ -1236,6 +1227,12 @@ mod unit_tests {
         check(&keys[..1], &[], "missing primary key columns: [at]");
         check(&with("n", DataType::Date32), &[], "Date32 cannot be converted to int");
         check(&keys, &[("ttl", "keep")], "no column keep");
+        let letters =
+            |columns| [("headwater.deadLetter.topic", "d"), SERVERS, ("headwater.deadLetter.columns", columns)];
+        check(&keys, &letters("x"), "column x, yet the rows have id, at");
+        check(&with("n", DataType::Int32), &letters("n"), "column n, yet the table has it");
+        check(&with("x", DataType::Int32), &letters("x, y"), "column y, yet the rows have id, at, x");
+        assert!(Statement::new(&table(false), &schema(&with("x", DataType::Int32)), &options(&letters("x"))).is_ok());
         let mut view = table(false);
         view.view = true;
         let error = Statement::new(&view, &schema(&keys), &options(&[])).unwrap_err();

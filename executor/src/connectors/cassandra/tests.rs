@@ -203,6 +203,17 @@ async fn bad_records_follow_the_policy() {
         space.write("users", &letters, std::slice::from_ref(&nobody)).await.unwrap();
         assert_eq!(space.count("nobody").await, 3);
     }
+    // What the rows have beside the table, letters alone have.
+    let rows = batch(vec![
+        ("_corrupt_record", texts(&[None, Some("{oops")])),
+        ("id", texts(&[Some(&one), None])),
+        ("name", texts(&[Some("a"), None])),
+    ]);
+    let letters = [("headwater.deadLetter.table", "KS.texts"), ("headwater.deadLetter.columns", "_corrupt_record")];
+    let counts = space.write("users", &letters, &[rows]).await.unwrap();
+    assert_eq!((counts.rows, counts.bad_rows), (1, 1));
+    let printed = space.printed("texts", "SELECT record FROM texts").await;
+    assert!(printed.contains(r#"{"_corrupt_record":"{oops","id":null,"name":null}"#), "{printed}");
     let printed = space.printed("bad", "SELECT reason, record, batch_id, query FROM bad ORDER BY reason").await;
     assert!(
         printed.contains(r#"| column id: 'no uuid' is no uuid | {"id":"no uuid","name":"c"} | 3        | q "#),

@@ -57,6 +57,9 @@ impl Connector for Postgres {
     async fn sink(&self, options: &Options, context: SinkContext) -> Result<Arc<dyn Sink>> {
         Ok(Arc::new(sink::PostgresSink::new(options::SinkOptions::parse(options)?, context)))
     }
+    fn columns_beside(&self, options: &Options) -> Result<Vec<String>> {
+        Ok(options::SinkOptions::parse(options)?.letter_columns)
+    }
     fn reader(&self, config: &str) -> Result<Arc<dyn Reader>> {
         Ok(Arc::new(scan::PostgresReader::new(config)?))
     }

@@ -4,7 +4,7 @@
 //! the parameters of the address, `postgresql://user:password@host:port/database?name=value`, which may be written as
 //! `jdbc:postgresql://…` with that driver's parameter names.
 
-use crate::connectors::Options;
+use crate::connectors::{Options, dead_letters};
 use crate::functions::ddl;
 use arrow::datatypes::DataType;
 use headwater_proto::error::{Error, Result};
@@ -74,6 +74,7 @@ const NAMES: &[(&str, Support)] = &[
     ("headwater.primarykey", Honoured),
     ("headwater.badrecords", Honoured),
     ("headwater.deadletter.table", Honoured),
+    ("headwater.deadletter.columns", Honoured),
     // What Spark's readers and writers hand to every source.
     ("checkpointlocation", NoEffect),
     ("queryname", NoEffect),
@@ -410,6 +411,8 @@ pub struct SinkOptions {
     pub session_init: Option<String>,
     /// Where rows go that cannot be written.
     pub bad_records: BadRecords,
+    /// Columns of the rows that dead letters alone hold.
+    pub letter_columns: Vec<String>,
     /// Times a window of rows is repeated before the task fails.
     pub retries_max: u32,
 }
@@ -793,6 +796,10 @@ impl SinkOptions {
             }
             (Some(other), _) => return Err(wrong_value("headwater.badRecords", other, "skip, fail or dead-letter")),
         };
+        let letter_columns = dead_letters::columns(options);
+        if !letter_columns.is_empty() && !matches!(bad_records, BadRecords::Table(_)) {
+            return Err(missing("headwater.deadLetter.table", " when headwater.deadLetter.columns is given"));
+        }
         let column_types = match text(options, "createTableColumnTypes") {
             None => vec![],
             Some(given) => column_types(given).ok_or_else(|| {
@@ -813,6 +820,7 @@ impl SinkOptions {
             isolation,
             session_init: text(options, "sessionInitStatement").map(String::from),
             bad_records,
+            letter_columns,
             retries_max: retries(options)?,
         })
     }
@@ -896,6 +904,7 @@ mod tests {
         check("onConflict", "merge", "update, ignore or error");
         check("isolationLevel", "CHAOS", "SERIALIZABLE");
         check("headwater.badRecords", "dead-letter", "headwater.deadLetter.table");
+        check("headwater.deadLetter.columns", "x", "headwater.deadLetter.table");
         check("createTableColumnTypes", "id uuid); drop table t", "columns with types");
         check("truncate", "maybe", "true or false");
         check("upsertKeys", "a b", "column names");

@@ -8,7 +8,7 @@
 use super::encode::{Target, target};
 use super::options::{OnConflict, SinkOptions, quoted};
 use super::schema::{TableColumn, TableInfo};
-use crate::connectors::WriteMode;
+use crate::connectors::{WriteMode, dead_letters};
 use crate::functions::ddl;
 use arrow::datatypes::Schema;
 use headwater_proto::error::{Error, Result};
@@ -67,8 +67,14 @@ impl WritePlan {
             return refuse("POSTGRES_VIEW_NOT_WRITABLE", message);
         }
         let known = || table.columns.iter().map(|column| column.name.as_str()).collect::<Vec<_>>().join(", ");
-        let fields: Vec<(usize, &str)> =
-            schema.fields().iter().enumerate().map(|(at, field)| (at, field.name().as_str())).collect();
+        dead_letters::check_columns(&options.letter_columns, schema, |column| table.column(column).is_some())?;
+        let fields: Vec<(usize, &str)> = schema
+            .fields()
+            .iter()
+            .enumerate()
+            .filter(|(_, field)| !options.letter_columns.contains(field.name()))
+            .map(|(at, field)| (at, field.name().as_str()))
+            .collect();
         let unknown: Vec<&str> =
             fields.iter().map(|(_, field)| *field).filter(|field| table.column(field).is_none()).collect();
         if !unknown.is_empty() {

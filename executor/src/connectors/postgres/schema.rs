@@ -142,8 +142,9 @@ fn created_type(of: &DataType) -> Result<String, String> {
 /// A key column or a typed column that is not there, or a type that has no counterpart.
 pub fn create_table(options: &SinkOptions, schema: &Schema) -> Result<String> {
     let name = &options.name;
-    let there = |column: &str| schema.fields().iter().any(|field| field.name().eq_ignore_ascii_case(column));
-    let known = || schema.fields().iter().map(|field| field.name().as_str()).collect::<Vec<_>>().join(", ");
+    let fields = || schema.fields().iter().filter(|field| !options.letter_columns.contains(field.name()));
+    let there = |column: &str| fields().any(|field| field.name().eq_ignore_ascii_case(column));
+    let known = || fields().map(|field| field.name().as_str()).collect::<Vec<_>>().join(", ");
     for (option, columns) in [
         ("headwater.primaryKey", options.primary_key.iter().collect::<Vec<_>>()),
         ("createTableColumnTypes", options.column_types.iter().map(|(column, _)| column).collect()),
@@ -156,7 +157,7 @@ pub fn create_table(options: &SinkOptions, schema: &Schema) -> Result<String> {
         }
     }
     let mut lines = vec![];
-    for field in schema.fields() {
+    for field in fields() {
         let given = options.column_types.iter().find(|(column, _)| column.eq_ignore_ascii_case(field.name()));
         let sql = match given {
             Some((_, sql)) => sql.clone(),
@@ -171,8 +172,8 @@ pub fn create_table(options: &SinkOptions, schema: &Schema) -> Result<String> {
     }
     if !options.primary_key.is_empty() {
         let exactly = |key: &String| {
-            let field = schema.fields().iter().find(|field| field.name() == key);
-            let field = field.or_else(|| schema.fields().iter().find(|field| field.name().eq_ignore_ascii_case(key)));
+            let field = fields().find(|field| field.name() == key);
+            let field = field.or_else(|| fields().find(|field| field.name().eq_ignore_ascii_case(key)));
             quoted(field.map_or(key.as_str(), |field| field.name().as_str()))
         };
         let key: Vec<String> = options.primary_key.iter().map(exactly).collect();

@@ -328,6 +328,23 @@ async fn bad_records_go_where_the_policy_says() {
         space.write("S.t", &letters, &[alike.clone(), alike.clone(), alike.clone()]).await.unwrap();
         assert_eq!(space.value("SELECT count(*) FROM S.alike").await, 3);
     }
+    // What the rows have beside the table, letters alone have; also where the table is made for them.
+    let rows_beside = batch(vec![
+        ("id", Arc::new(Int32Array::from(vec![Some(1), None])) as ArrayRef),
+        ("text", Arc::new(StringArray::from(vec![None, Some("{oops")])) as ArrayRef),
+    ]);
+    let letters = [
+        ("headwater.deadLetter.table", "S.texts"),
+        ("headwater.deadLetter.columns", "text"),
+        ("headwater.createTable", "true"),
+        ("headwater.primaryKey", "id"),
+    ];
+    let counts = space.write("S.beside", &letters, std::slice::from_ref(&rows_beside)).await.unwrap();
+    assert_eq!((counts.rows, counts.bad_rows), (1, 1));
+    let record = space.text("SELECT record FROM S.texts").await.unwrap();
+    assert_eq!(record, r#"{"id":null,"text":"{oops"}"#);
+    let columns = "SELECT count(*) FROM pg_attribute WHERE attrelid = 'S.beside'::regclass AND attnum > 0";
+    assert_eq!(space.value(columns).await, 1);
     // The same where rows are added in one transaction.
     space.run("CREATE TABLE S.a (id int, v varchar(3), n int CHECK (n <> 500))").await;
     let counts = space.write("S.a", &[], std::slice::from_ref(&rows)).await.unwrap();
