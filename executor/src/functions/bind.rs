@@ -16,6 +16,7 @@
 use super::avro::options::{SCHEMA_ID, SCHEMA_REFERENCES};
 use super::json::{external, option_pairs};
 use super::protobuf::descriptor;
+use super::records::Format;
 use crate::connectors::Options;
 use crate::registry::{Config, Kind, Registry, Schema, from_plan, registry_key, registry_option, to_plan, wait};
 use arrow::datatypes::DataType;
@@ -305,11 +306,12 @@ pub fn result_type(function: &str, arguments: &[Argument]) -> Option<DataType> {
         return None;
     };
     // What is wrong is reported when the function is planned.
-    match function {
-        "from_avro" => Some(super::avro::from_avro::reader(bound).ok()?.data_type().clone()),
-        "from_protobuf" => Some(super::protobuf::from_protobuf::reader(bound).ok()?.data_type().clone()),
-        _ => None,
-    }
+    let format = match function {
+        "from_avro" => Format::Avro,
+        "from_protobuf" => Format::Protobuf,
+        _ => return None,
+    };
+    Some(format.reader(bound).ok()?.data_type().clone())
 }
 
 /// The arguments that are to stand in the plan in place of these, which are those after the first. None: these.

@@ -30,6 +30,7 @@ pub mod native;
 pub mod paths;
 pub mod protobuf;
 pub mod random;
+pub mod records;
 pub mod regexes;
 pub mod registry;
 pub mod rewritten;
@@ -40,15 +41,12 @@ pub mod windows;
 /// All scalar ones, for the registries of scheduler and executors alike.
 pub fn all() -> Vec<Arc<ScalarUDF>> {
     let mut all = vec![
-        Arc::new(ScalarUDF::from(avro::from_avro::FromAvro::default())),
-        Arc::new(ScalarUDF::from(avro::to_avro::ToAvro::default())),
         Arc::new(ScalarUDF::from(binary_to_string::SparkBinaryToString::default())),
         Arc::new(ScalarUDF::from(cast::SparkCast::default())),
         Arc::new(ScalarUDF::from(json::from_json::FromJson::default())),
         Arc::new(ScalarUDF::from(json::to_json::ToJson::default())),
-        Arc::new(ScalarUDF::from(protobuf::from_protobuf::FromProtobuf::default())),
-        Arc::new(ScalarUDF::from(protobuf::to_protobuf::ToProtobuf::default())),
     ];
+    all.extend(records::functions().map(Arc::new));
     let tables = [
         arithmetic::functions(),
         collections::functions(),

@@ -1,4 +1,8 @@
-//! Spark's Avro functions, with Databricks' variants for a schema registry.
+//! Spark's Avro functions, with Databricks' variants for a schema registry:
+//! `from_avro(binary, jsonFormatSchema[, options])`, `from_avro(binary, subject, schemaRegistryAddress[, options])`,
+//! `to_avro(column[, jsonFormatSchema[, options]])` and
+//! `to_avro(column, subject, schemaRegistryAddress[, jsonFormatSchema][, options])`. The functions themselves are in
+//! [`records`](super::records).
 //!
 //! ```text
 //! from_avro ── reader ─┬─ resolve ── decode     bytes → columns, one step tree for each schema that a record names
@@ -17,17 +21,15 @@
 
 mod decode;
 mod encode;
-pub mod from_avro;
 pub mod options;
 mod reader;
 mod resolve;
 pub mod schema;
 #[cfg(test)]
 mod tests;
-pub mod to_avro;
 pub mod types;
 mod writer;
 
 pub use reader::Reader;
-pub(crate) use reader::{check_input, restart_if_newer};
+pub(crate) use reader::restart_if_newer;
 pub use writer::Writer;

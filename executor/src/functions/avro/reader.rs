@@ -5,8 +5,9 @@ use super::options::{Evolution, Mode, Options};
 use super::resolve::{Step, resolve};
 use super::schema::Schema;
 use super::types::to_arrow;
-use crate::functions::ddl;
+use crate::functions::bind::Bound;
 use crate::functions::json::columns::Column;
+use crate::functions::records::RecordReader;
 use crate::registry::{Kind, Registry, wait, wire};
 use arrow::array::{Array, ArrayRef, AsArray, BinaryArray};
 use arrow::compute::cast;
@@ -72,16 +73,28 @@ impl Reader {
         Ok(Self { schema, data_type, mode: options.mode, source })
     }
 
-    /// The type of what is read.
-    pub fn data_type(&self) -> &DataType {
+    /// The reader of a call of `from_avro`.
+    ///
+    /// # Errors
+    /// Those of [`Self::new`]; no schema.
+    pub fn of(bound: &Bound) -> Result<Self> {
+        let options = Options::parse("from_avro", &bound.options()?)?;
+        let Some(schema) = bound.schema.as_deref() else {
+            return Err(Error::invalid(
+                "INVALID_SCHEMA.NON_STRING_LITERAL",
+                "from_avro needs its schema as a string literal in Avro's JSON, or a subject and the address of a registry",
+            ));
+        };
+        Self::new(schema, &options)
+    }
+}
+
+impl RecordReader for Reader {
+    fn data_type(&self) -> &DataType {
         &self.data_type
     }
 
-    /// Reads each row; null for null.
-    ///
-    /// # Errors
-    /// A bad record in mode FAILFAST; a registry that is away.
-    pub fn read(&self, array: &ArrayRef) -> Result<ArrayRef> {
+    fn read(&self, array: &ArrayRef) -> Result<ArrayRef> {
         let binary = match array.data_type() {
             DataType::Binary => array.clone(),
             _ => cast(array, &DataType::Binary).map_err(Error::internal)?,
@@ -124,7 +137,9 @@ impl Reader {
         }
         column.finish()
     }
+}
 
+impl Reader {
     /// How records of this schema are read. Asks the registry the first time.
     fn plan(&self, id: u32) -> Result<Plan> {
         let Source::Registry { registry, subject, planned, evolution, plans } = &self.source else {
@@ -199,19 +214,4 @@ fn malformed(why: &str) -> Error {
              'PERMISSIVE'"
         ),
     )
-}
-
-/// Refuses what is no bytes.
-pub(crate) fn check_input(function: &str, data_type: &DataType) -> Result<()> {
-    match data_type {
-        DataType::Binary
-        | DataType::LargeBinary
-        | DataType::BinaryView
-        | DataType::FixedSizeBinary(_)
-        | DataType::Null => Ok(()),
-        other => Err(Error::invalid(
-            "DATATYPE_MISMATCH.UNEXPECTED_INPUT_TYPE",
-            format!("{function} reads BINARY, its first argument is {}", ddl::type_name(other)),
-        )),
-    }
 }

@@ -5,6 +5,7 @@ use super::{Reader, Writer};
 use crate::connectors;
 use crate::functions::json::options::Options as JsonOptions;
 use crate::functions::json::to_json::to_json;
+use crate::functions::records::{RecordReader, RecordWriter};
 use crate::functions::registry::with_session_functions;
 use crate::registry::tests::{address, subject};
 use crate::registry::{Config, Definition, Kind, Registry, wire};

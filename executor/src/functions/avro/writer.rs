@@ -5,6 +5,8 @@ use super::options::Options;
 use super::resolve::{gap, resolve};
 use super::schema::Schema;
 use super::types::{Naming, from_arrow, plain};
+use crate::functions::bind::Bound;
+use crate::functions::records::RecordWriter;
 use crate::registry::{Definition, Kind, Registry, wait, wire};
 use arrow::array::{Array, ArrayRef, BinaryBuilder};
 use arrow::datatypes::DataType;
@@ -51,11 +53,18 @@ impl Writer {
         Ok(Self { given, options: options.clone(), registry, derived: Mutex::default() })
     }
 
-    /// Whether values of this type can be written.
+    /// The writer of a call of `to_avro`.
     ///
     /// # Errors
-    /// Why not.
-    pub fn check(&self, data_type: &DataType) -> Result<()> {
+    /// Those of [`Self::new`].
+    pub fn of(bound: &Bound) -> Result<Self> {
+        let options = Options::parse("to_avro", &bound.options()?)?;
+        Self::new(bound.schema.as_deref().unwrap_or_default(), &options)
+    }
+}
+
+impl RecordWriter for Writer {
+    fn check(&self, data_type: &DataType) -> Result<()> {
         let empty = arrow::array::new_empty_array(data_type);
         let schema = match &self.given {
             Some((schema, _)) => schema.clone(),
@@ -65,11 +74,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Writes each row; null for null.
-    ///
-    /// # Errors
-    /// Values that the schema does not allow; what the registry says.
-    pub fn write(&self, array: &ArrayRef) -> Result<ArrayRef> {
+    fn write(&self, array: &ArrayRef) -> Result<ArrayRef> {
         let target = self.target(array.data_type())?;
         let encoder = Encoder::new(array, &target.schema).map_err(|error| incompatible(&error))?;
         let nulls = array.logical_nulls();
@@ -97,7 +102,9 @@ impl Writer {
         }
         Ok(Arc::new(rows.finish()))
     }
+}
 
+impl Writer {
     fn derive(&self, data_type: &DataType) -> Result<(Schema, String)> {
         let naming = Naming {
             record: &self.options.record_name,

@@ -1,4 +1,8 @@
-//! Spark's Protobuf functions, with Databricks' variants for a schema registry.
+//! Spark's Protobuf functions, with Databricks' variants for a schema registry:
+//! `from_protobuf(binary, messageName, descriptors[, options])` and
+//! `to_protobuf(struct, messageName, descriptors[, options])`, where descriptors are a path or bytes, and
+//! `from_protobuf(binary[, messageName], options)` and `to_protobuf(struct[, messageName], options)` with a registry. The
+//! functions themselves are in [`records`](super::records).
 //!
 //! ```text
 //! from_protobuf ── reader ─┬─ prost-reflect      bytes → message
@@ -12,13 +16,11 @@
 //! indexes are looked at for is whether it is the message that is asked for.
 
 pub mod descriptor;
-pub mod from_protobuf;
 pub mod options;
 mod reader;
 mod shape;
 #[cfg(test)]
 mod tests;
-pub mod to_protobuf;
 mod writer;
 
 pub use reader::Reader;

@@ -5,6 +5,8 @@ use super::options::Options;
 use super::shape::Message;
 use crate::functions::avro::options::{Evolution, Mode};
 use crate::functions::avro::restart_if_newer;
+use crate::functions::bind::Bound;
+use crate::functions::records::RecordReader;
 use crate::registry::{Kind, Registry, wait, wire};
 use arrow::array::{Array, ArrayRef, AsArray, BinaryArray};
 use arrow::buffer::NullBuffer;
@@ -61,16 +63,25 @@ impl Reader {
         Ok(Self { data_type: message.data_type(), message, pool, mode: options.mode, registry })
     }
 
-    /// The type of what is read.
-    pub fn data_type(&self) -> &DataType {
+    /// The reader of a call of `from_protobuf`.
+    ///
+    /// # Errors
+    /// Those of [`Self::new`].
+    pub fn of(bound: &Bound) -> Result<Self> {
+        let options = Options::parse("from_protobuf", &bound.options()?)?;
+        let Some(descriptors) = bound.descriptor.as_deref() else {
+            return Err(Error::internal("from_protobuf was planned without descriptors"));
+        };
+        Self::new(bound.schema.as_deref().unwrap_or_default(), descriptors, &options)
+    }
+}
+
+impl RecordReader for Reader {
+    fn data_type(&self) -> &DataType {
         &self.data_type
     }
 
-    /// Reads each row; null for null.
-    ///
-    /// # Errors
-    /// A bad record in mode FAILFAST; a registry that is away.
-    pub fn read(&self, array: &ArrayRef) -> Result<ArrayRef> {
+    fn read(&self, array: &ArrayRef) -> Result<ArrayRef> {
         let binary = match array.data_type() {
             DataType::Binary => array.clone(),
             _ => cast(array, &DataType::Binary).map_err(Error::internal)?,
@@ -101,7 +112,9 @@ impl Reader {
         let valid = binary.nulls().map(|nulls| NullBuffer::new(nulls.inner().clone()));
         self.message.column(&messages, valid)
     }
+}
 
+impl Reader {
     fn decode(&self, bytes: &[u8]) -> Result<DynamicMessage, String> {
         DynamicMessage::decode(self.message.descriptor.clone(), bytes).map_err(|error| error.to_string())
     }

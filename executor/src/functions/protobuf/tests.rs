@@ -6,6 +6,7 @@ use crate::connectors;
 use crate::functions::bind::{Argument, bind};
 use crate::functions::json::options::Options as JsonOptions;
 use crate::functions::json::to_json::to_json;
+use crate::functions::records::{RecordReader, RecordWriter};
 use crate::registry::tests::{address, subject};
 use crate::registry::{Config, Definition, Kind, Registry, to_plan, wire};
 use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, Int64Array, StructArray};

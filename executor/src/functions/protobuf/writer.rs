@@ -4,7 +4,9 @@ use super::descriptor;
 use super::options::Options;
 use super::shape::Message;
 use crate::functions::avro::types::plain;
+use crate::functions::bind::Bound;
 use crate::functions::ddl;
+use crate::functions::records::RecordWriter;
 use crate::registry::{Definition, Kind, Registry, wait, wire};
 use arrow::array::{Array, ArrayRef, AsArray, BinaryBuilder};
 use arrow::compute::cast;
@@ -54,11 +56,21 @@ impl Writer {
         Ok(Self { message, options: options.clone(), registry, id: OnceLock::new() })
     }
 
-    /// Whether values of this type can be written.
+    /// The writer of a call of `to_protobuf`.
     ///
     /// # Errors
-    /// Why not.
-    pub fn check(&self, data_type: &DataType) -> Result<()> {
+    /// Those of [`Self::new`].
+    pub fn of(bound: &Bound) -> Result<Self> {
+        let options = Options::parse("to_protobuf", &bound.options()?)?;
+        let Some(descriptors) = bound.descriptor.as_deref() else {
+            return Err(Error::internal("to_protobuf was planned without descriptors"));
+        };
+        Self::new(bound.schema.as_deref().unwrap_or_default(), descriptors, &options)
+    }
+}
+
+impl RecordWriter for Writer {
+    fn check(&self, data_type: &DataType) -> Result<()> {
         match plain(data_type) {
             DataType::Struct(fields) => self.message.columns(&fields, "").map(drop).map_err(|why| incompatible(&why)),
             DataType::Null => Ok(()),
@@ -69,11 +81,7 @@ impl Writer {
         }
     }
 
-    /// Writes each row; null for null.
-    ///
-    /// # Errors
-    /// Values that the message does not take; what the registry says.
-    pub fn write(&self, array: &ArrayRef) -> Result<ArrayRef> {
+    fn write(&self, array: &ArrayRef) -> Result<ArrayRef> {
         let wanted = plain(array.data_type());
         let mut rows = BinaryBuilder::with_capacity(array.len(), array.len() * 64);
         let DataType::Struct(fields) = &wanted else {
@@ -111,7 +119,9 @@ impl Writer {
         }
         Ok(std::sync::Arc::new(rows.finish()))
     }
+}
 
+impl Writer {
     /// The schema's id: that of the plan, or of the text that is registered or looked up once.
     fn id(&self, registry: &Registry) -> Result<u32> {
         if let Some(id) = self.options.schema_id.or(self.id.get().copied()) {
