@@ -29,6 +29,8 @@ use std::future::Future;
 use std::io;
 use std::path::Path;
 use std::process::ExitCode;
+#[cfg(unix)]
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{Event, Metadata, Subscriber, field};
 use tracing_subscriber::filter::{FilterExt, LevelFilter};
 use tracing_subscriber::layer::{Context, Filter, Layer, SubscriberExt};
@@ -298,29 +300,57 @@ async fn read_text(path: &Path) -> Result<String, Error> {
     })
 }
 
-/// Runs `work` unless the user or the system asks the process to end.
-async fn unless_interrupted<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-    tokio::select! {
-        outcome = work => outcome,
-        pressed = interrupted() => {
-            pressed?;
-            Err(Error::Interrupted)
+/// What asks the process to end: ctrl-C, and the system. None is missed from when it is made, which happens before
+/// anything says that the process runs: one that came in between two waits would be.
+struct Interrupts {
+    #[cfg(unix)]
+    pressed: Signal,
+    #[cfg(unix)]
+    terminated: Signal,
+}
+
+impl Interrupts {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            #[cfg(unix)]
+            pressed: signal(SignalKind::interrupt())?,
+            #[cfg(unix)]
+            terminated: signal(SignalKind::terminate())?,
+        })
+    }
+
+    /// Resolves when the process is asked to end, or has been since the last time.
+    async fn next(&mut self) -> io::Result<()> {
+        #[cfg(unix)]
+        tokio::select! {
+            _ = self.pressed.recv() => {}
+            _ = self.terminated.recv() => {}
+        }
+        #[cfg(not(unix))]
+        tokio::signal::ctrl_c().await?;
+        Ok(())
+    }
+
+    /// Runs `work` unless the process is asked to end.
+    async fn unless<T>(&mut self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        tokio::select! {
+            outcome = work => outcome,
+            pressed = self.next() => {
+                pressed?;
+                Err(Error::Interrupted)
+            }
         }
     }
 }
 
-/// Resolves when the user or the system asks the process to end.
+/// Resolves when the user or the system asks the process to end, from now on.
 async fn interrupted() -> io::Result<()> {
-    #[cfg(unix)]
-    {
-        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-        tokio::select! {
-            pressed = tokio::signal::ctrl_c() => pressed,
-            _ = terminate.recv() => Ok(()),
-        }
-    }
-    #[cfg(not(unix))]
-    tokio::signal::ctrl_c().await
+    Interrupts::new()?.next().await
+}
+
+/// Runs `work` unless the user or the system asks the process to end.
+async fn unless_interrupted<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    Interrupts::new()?.unless(work).await
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@
 //! ```
 
 use super::args::{ExecutorArgs, LogArgs, LogFormat, SchedulerArgs, StandaloneArgs};
-use super::{Error, interrupted, traces, unless_interrupted};
+use super::{Error, Interrupts, interrupted, traces};
 use crate::remote::DEFAULT_SCHEDULER;
 use crate::standalone::{Cluster, Options, again};
 use figment::Figment;
@@ -286,11 +286,12 @@ pub async fn scheduler(args: SchedulerArgs, log: &LogArgs) -> Result<(), Error> 
         drain_timeout: drain_timeout(settings.drain_timeout.as_deref())?,
     };
     say_what_is_exposed(options.bind, "SQL, Spark Connect and the API of this scheduler");
-    let mut handle = unless_interrupted(starting(scheduler::start(options))).await?;
+    let mut interrupts = Interrupts::new()?;
+    let mut handle = interrupts.unless(starting(scheduler::start(options))).await?;
     announce(&addresses(&handle), args.json)?;
     tokio::select! {
         failure = handle.wait_failed() => return Err(failure.into()),
-        pressed = interrupted() => pressed?,
+        pressed = interrupts.next() => pressed?,
     }
     drain(handle.shutdown()).await
 }
@@ -323,13 +324,14 @@ pub async fn standalone(args: StandaloneArgs, log: &LogArgs) -> Result<(), Error
         memory_limit: memory_limit(settings.memory_limit.as_deref(), settings.executors)?,
     };
     say_what_is_exposed(options.scheduler.bind, "SQL, Spark Connect, the API and the executors of this process");
-    let mut cluster = unless_interrupted(starting(Cluster::start(options))).await?;
+    let mut interrupts = Interrupts::new()?;
+    let mut cluster = interrupts.unless(starting(Cluster::start(options))).await?;
     let mut lines = addresses(cluster.scheduler());
     lines.extend(cluster.executors().into_iter().map(|id| ("executor", id)));
     announce(&lines, args.json)?;
     tokio::select! {
         failure = cluster.wait_failed() => return Err(failure.into()),
-        pressed = interrupted() => pressed?,
+        pressed = interrupts.next() => pressed?,
     }
     drain(cluster.shutdown()).await
 }
@@ -343,6 +345,7 @@ pub async fn executor(args: ExecutorArgs, log: &LogArgs) -> Result<(), Error> {
     if schedulers.is_empty() {
         return Err(Error::Usage("[INVALID_CONFIG] scheduler is empty: give HOST:PORT".into()));
     }
+    let mut interrupts = Interrupts::new()?;
     eprintln!("registering with {}", schedulers.join(", "));
     let options = ExecutorOptions {
         schedulers,
@@ -355,13 +358,13 @@ pub async fn executor(args: ExecutorArgs, log: &LogArgs) -> Result<(), Error> {
         drain_timeout: drain_timeout(settings.drain_timeout.as_deref())?,
     };
     say_what_is_exposed(options.bind, "tasks and results of this executor");
-    let mut handle = unless_interrupted(starting(executor::start(options))).await?;
+    let mut handle = interrupts.unless(starting(executor::start(options))).await?;
     let mut lines = vec![("executor", handle.id())];
     lines.extend(handle.http_addr().map(|address| ("http", address.to_string())));
     announce(&lines, args.json)?;
     tokio::select! {
         failure = handle.wait_failed() => return Err(failure.into()),
-        pressed = interrupted() => pressed?,
+        pressed = interrupts.next() => pressed?,
     }
     drain(handle.drain()).await
 }

@@ -3,7 +3,7 @@
 
 use super::args::SubmitArgs;
 use super::follow::{Display, Event, Follower, is_active, status_json};
-use super::{Error, interrupted, output, read_text, script, submit_python, unless_interrupted};
+use super::{Error, Interrupts, output, read_text, script, submit_python};
 use crate::remote::Remote;
 use headwater_proto::engine::{QueryStatus, SubmitRequest};
 use std::io::{self, Write};
@@ -29,12 +29,13 @@ pub async fn run(args: SubmitArgs) -> Result<(), Error> {
         checkpoint: args.checkpoint.clone().unwrap_or_default(),
         conf: args.conf.iter().cloned().collect(),
     };
-    let (remote, submitted) = unless_interrupted(async {
+    let mut interrupts = Interrupts::new()?;
+    let submitting = async {
         let remote = Remote::connect(&args.client.scheduler).await?;
         let submitted = remote.submit(request).await?;
         Ok((remote, submitted))
-    })
-    .await?;
+    };
+    let (remote, submitted) = interrupts.unless(submitting).await?;
     for message in &submitted.messages {
         eprintln!("{message}");
     }
@@ -56,7 +57,7 @@ pub async fn run(args: SubmitArgs) -> Result<(), Error> {
     if args.detach {
         return Ok(());
     }
-    follow(&remote, submitted.queries, &args).await
+    follow(&remote, submitted.queries, &args, interrupts).await
 }
 
 /// What a file of SQL cannot be told.
@@ -80,11 +81,14 @@ fn check_file(args: &SubmitArgs) -> Result<(), Error> {
     Ok(())
 }
 
-async fn follow(remote: &Remote, queries: Vec<QueryStatus>, args: &SubmitArgs) -> Result<(), Error> {
+async fn follow(
+    remote: &Remote,
+    queries: Vec<QueryStatus>,
+    args: &SubmitArgs,
+    mut interrupts: Interrupts,
+) -> Result<(), Error> {
     let mut display = Display::new(args.json, &queries);
     let mut follower = Follower::new(remote, queries.iter().map(|query| query.id.clone()));
-    let interrupt = interrupted();
-    tokio::pin!(interrupt);
     let mut failures = Vec::new();
     loop {
         tokio::select! {
@@ -97,7 +101,7 @@ async fn follow(remote: &Remote, queries: Vec<QueryStatus>, args: &SubmitArgs) -
                 }
                 None => break,
             },
-            pressed = &mut interrupt => {
+            pressed = interrupts.next() => {
                 pressed?;
                 display.end()?;
                 leave(remote, &queries, args).await?;
