@@ -5,8 +5,9 @@ use super::syntax::call;
 use datafusion::sql::sqlparser::ast::{
     self, CastKind, DataType, DateTimeField, ExactNumberInfo, Expr, Function, FunctionArg, FunctionArgExpr,
     FunctionArgumentClause, FunctionArguments, GroupByExpr, Ident, LimitClause, NullTreatment, ObjectName, OrderByKind,
-    Query, Select, TableFactor, UnaryOperator, Value, VisitMut, VisitorMut, WindowFrame, WindowType,
+    Query, Select, TableFactor, TypedString, UnaryOperator, Value, VisitMut, VisitorMut, WindowFrame, WindowType,
 };
+use headwater_executor::functions::datetime::{self, Zone};
 use headwater_executor::functions::interval_fields::{self, Fields};
 use headwater_proto::error::{Error, Result};
 use std::ops::ControlFlow;
@@ -18,7 +19,7 @@ pub const MICROS_PER_DAY: i64 = 86_400 * MICROS_PER_SECOND;
 /// Gives every literal Spark's type. Positions (`GROUP BY 1`), limits and arguments of table functions stay as they are.
 ///
 /// # Errors
-/// `INVALID_INTERVAL_FORMAT`.
+/// `INVALID_INTERVAL_FORMAT`, `INVALID_TYPED_LITERAL`.
 pub fn type_literals(query: &mut Query) -> Result<()> {
     match query.visit(&mut Typed::default()) {
         ControlFlow::Break(error) => Err(error),
@@ -151,6 +152,19 @@ impl VisitorMut for Typed {
                 }
                 Err(error) => return ControlFlow::Break(error),
             },
+            Expr::TypedString(typed) => match special(typed) {
+                Some(value) => {
+                    if matches!(value, Expr::Function(_)) {
+                        self.frames.push(None);
+                    }
+                    *expr = value;
+                }
+                None => {
+                    if let Err(error) = check_typed(typed) {
+                        return ControlFlow::Break(error);
+                    }
+                }
+            },
             // The lowest INT has no positive counterpart.
             Expr::UnaryOp { op: UnaryOperator::Minus, expr: inner } => {
                 if let Expr::Value(value) = inner.as_ref()
@@ -198,6 +212,53 @@ impl VisitorMut for Typed {
             _ => {}
         }
         ControlFlow::Continue(())
+    }
+}
+
+/// The type's name, and the text.
+fn parts(typed: &TypedString) -> Option<(String, String)> {
+    Some((typed.data_type.to_string().to_ascii_uppercase(), typed.value.value.clone().into_string()?))
+}
+
+/// That a typed literal has a value of its type, which is known while it is parsed: no mode makes a NULL of it.
+///
+/// # Errors
+/// `INVALID_TYPED_LITERAL`.
+pub fn check_typed(typed: &TypedString) -> Result<()> {
+    let Some((name, text)) = parts(typed) else { return Ok(()) };
+    let valid = match name.as_str() {
+        "DATE" => datetime::parse_date(&text).is_some(),
+        "TIMESTAMP_NTZ" => datetime::parse_timestamp_ntz(&text).is_some(),
+        // Without a zone it is in the session's, which the cast knows.
+        "TIMESTAMP" | "TIMESTAMP_LTZ" => datetime::parse_timestamp(&text, &Zone::UTC).is_some(),
+        _ => true,
+    };
+    if valid {
+        return Ok(());
+    }
+    Err(Error::invalid(
+        "INVALID_TYPED_LITERAL",
+        format!("the value of the typed literal \"{name}\" is invalid: '{text}'"),
+    ))
+}
+
+/// `DATE 'today'` and its like, which are the time of the query.
+fn special(typed: &TypedString) -> Option<Expr> {
+    let (name, text) = parts(typed)?;
+    let today = || call("current_date", vec![]);
+    let days = |days: &str| call("date_add", vec![today(), number_as(days, DataType::Int(None))]);
+    let date = match text.trim().to_ascii_lowercase().as_str() {
+        "now" if name == "TIMESTAMP" => return Some(call("current_timestamp", vec![])),
+        "epoch" => call("date_from_unix_date", vec![number_as("0", DataType::Int(None))]),
+        "now" | "today" => today(),
+        "tomorrow" => days("1"),
+        "yesterday" => days("-1"),
+        _ => return None,
+    };
+    match name.as_str() {
+        "DATE" => Some(date),
+        "TIMESTAMP" => Some(call("timestamp", vec![date])),
+        _ => None,
     }
 }
 

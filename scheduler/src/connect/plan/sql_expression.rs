@@ -381,14 +381,9 @@ fn typed_string(typed: &ast::TypedString) -> Result<spark::Expression> {
     let Some(text) = typed.value.value.clone().into_string() else {
         return Err(unsupported(&format!("literal {typed}")));
     };
-    let name = typed.data_type.to_string().to_ascii_uppercase();
-    let bad = || {
-        Error::invalid(
-            "INVALID_TYPED_LITERAL",
-            format!("the value of the typed literal \"{name}\" is invalid: '{text}'"),
-        )
-    };
-    match name.as_str() {
+    literals::check_typed(typed)?;
+    let bad = || Error::internal(format!("{typed} was checked"));
+    match typed.data_type.to_string().to_ascii_uppercase().as_str() {
         "DATE" => Ok(literal(LiteralType::Date(datetime::parse_date(&text).ok_or_else(bad)?))),
         "TIMESTAMP_NTZ" => {
             Ok(literal(LiteralType::TimestampNtz(datetime::parse_timestamp_ntz(&text).ok_or_else(bad)?)))
