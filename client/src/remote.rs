@@ -222,10 +222,16 @@ impl Remote {
             (None, Code::Unavailable) if status.message().starts_with(STANDBY) => {
                 Error::Standby(status.message().to_string())
             }
-            (None, Code::Unimplemented) if status.message().is_empty() => Error::Lost {
-                address: self.address(),
-                cause: "what listens there is no scheduler of this version".into(),
-            },
+            // The second is tonic's, of what answers HTTP.
+            (None, code)
+                if code == Code::Unimplemented && status.message().is_empty()
+                    || status.message().starts_with("grpc-status header missing") =>
+            {
+                Error::Lost {
+                    address: self.address(),
+                    cause: "what listens there is no scheduler of this version".into(),
+                }
+            }
             (None, _) => Error::Refused(Box::new(status)),
         }
     }

@@ -6,7 +6,7 @@ use arrow::error::ArrowError;
 use arrow::ipc::reader::StreamReader;
 use arrow::record_batch::RecordBatch;
 use headwater_proto::engine::sql_response::Kind;
-use headwater_proto::engine::{CompletionsRequest, CompletionsResponse, SqlRequest, SqlResponse};
+use headwater_proto::engine::{CompletionsRequest, CompletionsResponse, SqlRequest, SqlResponse, StatementEnd};
 use std::collections::HashMap;
 use std::io::Cursor;
 use tonic::Streaming;
@@ -44,6 +44,8 @@ pub enum Event {
         /// Rows of this piece.
         batches: Vec<RecordBatch>,
     },
+    /// The statement's rows are all there.
+    End,
     /// What a statement without rows did.
     Message(String),
     /// Tasks done of all.
@@ -117,6 +119,7 @@ impl Results {
             let event = match response.kind {
                 Some(Kind::ArrowIpc(bytes)) => decode(&bytes).map_err(|cause| Error::Malformed { statement, cause })?,
                 Some(Kind::Message(text)) => Event::Message(text),
+                Some(Kind::End(StatementEnd {})) => Event::End,
                 Some(Kind::Progress(progress)) => Event::Progress { done: progress.tasks_done, all: progress.tasks },
                 // A kind that a newer scheduler knows: nothing that a client of this version could show.
                 None => continue,

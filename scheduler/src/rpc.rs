@@ -2,6 +2,7 @@
 
 use crate::execute::{Outcome, Statements};
 use crate::session::Session;
+use crate::sql::error::from_datafusion;
 use crate::sql::parser::{self, Statement};
 use crate::sql::planner::Completions;
 use crate::streaming::manager::{Manager, StartOptions, scheduler_ends};
@@ -14,8 +15,8 @@ use headwater_proto::engine::sql_response::Kind;
 use headwater_proto::engine::sql_service_server::SqlService;
 use headwater_proto::engine::{
     CompletionsRequest, CompletionsResponse, EndpointsRequest, EndpointsResponse, JobProgress, ListRequest,
-    ListResponse, ProgressReport, ProgressRequest, QueryRef, QueryStatus, SqlRequest, SqlResponse, SubmitRequest,
-    SubmitResponse,
+    ListResponse, ProgressReport, ProgressRequest, QueryRef, QueryStatus, SqlRequest, SqlResponse, StatementEnd,
+    SubmitRequest, SubmitResponse,
 };
 use headwater_proto::error::{Error, ErrorKind};
 use std::pin::Pin;
@@ -279,11 +280,12 @@ async fn run_one(
             let schema = rows.schema();
             send(Kind::ArrowIpc(ipc(&RecordBatch::new_empty(schema))?)).await;
             while let Some(batch) = rows.next().await {
-                let batch = batch.map_err(|e| Error::transient("RESULT_FETCH_FAILED", e))?;
+                let batch = batch.map_err(from_datafusion)?;
                 for piece in pieces(batch)? {
                     send(Kind::ArrowIpc(piece)).await;
                 }
             }
+            send(Kind::End(StatementEnd {})).await;
         }
     }
     Ok(())

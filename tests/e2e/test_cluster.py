@@ -2,6 +2,8 @@
 
 import json
 import os
+import pty
+import select
 import signal
 import subprocess
 import unittest
@@ -13,6 +15,7 @@ from cluster import (
     UUID,
     Cluster,
     Flow,
+    Late,
     binary,
     cassandra,
     environment,
@@ -448,11 +451,25 @@ class Refusals(ClusterCase):
         self.assertIn("line 2", self.cluster.refused("sql", "SELECT 1\nFORM nowhere"))
         self.assertIn("nowhere", self.cluster.refused("sql", "SELECT * FROM nowhere"))
 
+    def test_a_statement_that_fails_prints_no_result(self):
+        for format in ("table", "json", "csv"):
+            result = self.cluster.run("sql", "--format", format, "SELECT 1 AS one; SELECT 1 / 0")
+            self.assertEqual(result.status, 1, str(result))
+            self.assertIn("[DIVIDE_BY_ZERO]", result.err)
+            self.assertNotIn("FETCH", result.err)
+            # That of the statement before it is whole.
+            whole = {"json": '[{"one":1}]\n', "csv": "one\n1\n"}.get(format)
+            self.assertEqual(result.out, whole or self.cluster.ok("sql", "SELECT 1 AS one"))
+
     def test_no_scheduler(self):
         for command in (["query", "list"], ["sql", "SELECT 1"]):
             result = headwater(*command, "--scheduler", "127.0.0.1:1")
             self.assertEqual(result.status, 3, str(result))
             self.assertIn("127.0.0.1:1", result.err)
+            for other in (self.cluster.http, self.cluster.connect):
+                result = headwater(*command, "--scheduler", other)
+                self.assertEqual(result.status, 3, str(result))
+                self.assertIn(f"{other} (what listens there is no scheduler", result.err)
 
     def test_secrets_stay_out_of_errors_and_logs(self):
         secret = "hunter2-is-a-secret"
@@ -463,6 +480,59 @@ class Refusals(ClusterCase):
         self.assertNotIn(secret, err)
         for log in self.cluster.logs.glob("*.log"):
             self.assertNotIn(secret, log.read_text(errors="replace"))
+
+
+class Prompt(ClusterCase):
+    """`headwater sql` on a terminal."""
+
+    def setUp(self):
+        pid, self.terminal = pty.fork()
+        if pid == 0:
+            arguments = [binary(), "sql", "--scheduler", self.cluster.grpc]
+            os.execve(binary(), arguments, {**environment(), "XDG_STATE_HOME": str(self.cluster.folder), "TERM": "dumb"})
+        self.pid = pid
+        self.shown = ""
+        self.addCleanup(self.end)
+
+    def end(self):
+        if self.pid:
+            os.kill(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
+        os.close(self.terminal)
+
+    def type(self, text):
+        os.write(self.terminal, text.encode())
+
+    def wait_for(self, text):
+        """Until the terminal shows it; what was shown up to there is passed over."""
+
+        def there():
+            while select.select([self.terminal], [], [], 0.1)[0]:
+                try:
+                    self.shown += os.read(self.terminal, 65536).decode(errors="replace")
+                except OSError:  # the other side is closed
+                    break
+            return text in self.shown
+
+        try:
+            wait_until(f"the prompt shows {text!r}", there)
+        except Late as late:
+            raise AssertionError(f"{late}; it shows {self.shown!r}") from None
+        self.shown = self.shown.partition(text)[2]
+
+    def test_ctrl_c_cancels_the_statement_and_not_the_prompt(self):
+        self.wait_for("headwater> ")
+        self.type("SELECT count(*) FROM range(1000000000000);\r")
+        self.wait_for("tasks")
+        self.type("\x03")
+        self.wait_for("cancelled after")
+        self.wait_for("headwater> ")
+        self.type("SELECT 6 * 7 AS answer;\r")
+        self.wait_for("|    42|")
+        self.wait_for("1 row in")
+        self.type("\\q\r")
+        wait_until("the prompt ends", lambda: os.waitpid(self.pid, os.WNOHANG) != (0, 0))
+        self.pid = None
 
 
 del ClusterCase  # it has no tests of its own, and unittest would start a cluster for it

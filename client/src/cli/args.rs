@@ -398,7 +398,7 @@ impl fmt::Display for RecordFormat {
 fn pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().to_string(), value.to_string())),
-        _ => Err("give NAME=VALUE".into()),
+        _ => Err("there is no `=` behind a name".into()),
     }
 }
 
@@ -717,7 +717,7 @@ Examples:
             /// Topic
             topic: String,
         },
-        /// Write each line of a file, or of stdin, as one record
+        /// Write each line of a file, or of stdin, as one record; empty lines are none
         Produce {
             /// Topic
             topic: String,

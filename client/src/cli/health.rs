@@ -15,6 +15,11 @@ const ANSWER_BYTES_MAX: u64 = 16 * 1024;
 /// Runs the command.
 pub async fn run(args: HealthArgs) -> Result<(), Error> {
     let address = &args.http;
+    if address.rsplit_once(':').is_none_or(|(host, port)| host.is_empty() || port.parse::<u16>().is_err()) {
+        return Err(Error::Usage(format!(
+            "[INVALID_ADDRESS] {address:?} is no address of an HTTP port: give HOST:PORT"
+        )));
+    }
     let asked = tokio::time::timeout(Duration::from_secs(args.timeout), ask(address)).await;
     let answer = match asked {
         Ok(Ok(answer)) => answer,

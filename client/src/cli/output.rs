@@ -96,7 +96,8 @@ enum Current {
     Table(Table),
     /// Writes to a buffer, which is passed on after each piece: the writer owns what it writes to.
     Json(ArrayWriter<Vec<u8>>),
-    Csv,
+    /// The header, until it is written.
+    Csv(Option<String>),
 }
 
 impl<W: Write> Results<W> {
@@ -115,17 +116,7 @@ impl<W: Write> Results<W> {
             let current = match self.format {
                 Format::Table => Current::Table(Table::new(schema)),
                 Format::Json => Current::Json(json_writer()),
-                Format::Csv => {
-                    let mut line = String::new();
-                    for (at, field) in schema.fields().iter().enumerate() {
-                        if at > 0 {
-                            line.push(',');
-                        }
-                        csv_text(field.name(), &mut line);
-                    }
-                    writeln!(self.out, "{line}")?;
-                    Current::Csv
-                }
+                Format::Csv => Current::Csv(Some(csv_header(schema))),
             };
             self.current = Some((statement, current));
         }
@@ -138,8 +129,25 @@ impl<W: Write> Results<W> {
                     writer.write(batch)?;
                     forward(writer, &mut self.out)?;
                 }
-                Current::Csv => csv(batch, &mut self.out)?,
+                Current::Csv(header) => {
+                    if let Some(header) = header.take_if(|_| batch.num_rows() > 0) {
+                        writeln!(self.out, "{header}")?;
+                    }
+                    csv(batch, &mut self.out)?;
+                }
             }
+        }
+        self.out.flush()?;
+        Ok(())
+    }
+
+    /// Leaves the current result as it is, because its statement failed: what came is shown, and nothing that would pass
+    /// for an end. Of one without rows nothing is.
+    pub fn cut(&mut self) -> Result<(), Error> {
+        match self.current.take() {
+            Some((_, Current::Table(table))) if self.rows > 0 => table.finish(&mut self.out)?,
+            Some((_, Current::Json(_))) if self.rows > 0 => writeln!(self.out)?,
+            _ => {}
         }
         self.out.flush()?;
         Ok(())
@@ -154,11 +162,23 @@ impl<W: Write> Results<W> {
                 forward(&mut writer, &mut self.out)?;
                 writeln!(self.out)?;
             }
-            Some((_, Current::Csv)) | None => {}
+            Some((_, Current::Csv(Some(header)))) => writeln!(self.out, "{header}")?,
+            Some((_, Current::Csv(None))) | None => {}
         }
         self.out.flush()?;
         Ok(())
     }
+}
+
+fn csv_header(schema: &Schema) -> String {
+    let mut line = String::new();
+    for (at, field) in schema.fields().iter().enumerate() {
+        if at > 0 {
+            line.push(',');
+        }
+        csv_text(field.name(), &mut line);
+    }
+    line
 }
 
 fn forward(writer: &mut ArrayWriter<Vec<u8>>, out: &mut impl Write) -> io::Result<()> {
@@ -567,6 +587,26 @@ mod tests {
         assert_eq!(results.rows, 1);
         drop(results);
         assert_eq!(String::from_utf8(out).expect("UTF-8"), "[{\"id\":null},{\"id\":null}]\n[{\"id\":null}]\n");
+    }
+
+    #[test]
+    fn what_is_cut_off() {
+        let check = |format: Format, rows: &[RecordBatch], expect: &str| {
+            let mut out = Vec::new();
+            let mut results = Results::new(&mut out, format);
+            let schema = Schema::new(vec![Field::new("id", DataType::Int32, true)]);
+            results.write(0, &schema, rows).expect("memory takes it");
+            results.cut().expect("memory takes it");
+            drop(results);
+            assert_eq!(String::from_utf8(out).expect("UTF-8"), expect);
+        };
+        for format in [Format::Table, Format::Json, Format::Csv] {
+            check(format, &[], "");
+        }
+        let row = rows().slice(0, 1).project(&[0]).expect("column 0");
+        check(Format::Json, std::slice::from_ref(&row), "[{\"id\":1}\n");
+        check(Format::Csv, std::slice::from_ref(&row), "id\n1\n");
+        check(Format::Table, &[row], "+--+\n|id|\n+--+\n| 1|\n+--+\n");
     }
 
     #[test]

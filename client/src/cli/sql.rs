@@ -71,6 +71,7 @@ pub async fn execute(session: &Session, sql: String, args: &SqlArgs) -> Result<O
                         }
                         out.write(statement, &schema, &batches)?;
                     }
+                    Event::End => out.finish()?,
                     Event::Message(text) => {
                         out.finish()?;
                         eprintln!("{text}");
@@ -88,9 +89,9 @@ pub async fn execute(session: &Session, sql: String, args: &SqlArgs) -> Result<O
     if let Some(bar) = bar {
         bar.finish_and_clear();
     }
-    // Results of the statements before the one that failed are kept back until their widths are known.
+    // What came is kept back until its widths are known.
     if matches!(outcome, Ok(Outcome::Cancelled) | Err(Error::Failed(_) | Error::NoScheduler(_))) {
-        out.finish()?;
+        out.cut()?;
     }
     outcome
 }

@@ -56,7 +56,10 @@ fn from_plan_text(text: &str) -> Error {
     if let Some(rest) = text.strip_prefix("Invalid function '")
         && let Some((name, rest)) = rest.split_once('\'')
     {
-        let hint = rest.split_once("Did you mean ").map(|(_, hint)| format!(": did you mean {hint}"));
+        // DataFusion names the nearest, however far that is.
+        let near = |hint: &&str| super::functions::is_near(name, hint.trim_end_matches('?').trim_matches('\''));
+        let hint = rest.split_once("Did you mean ").map(|(_, hint)| hint).filter(near);
+        let hint = hint.map(|hint| format!(": did you mean {hint}"));
         return Error::invalid(
             "UNRESOLVED_ROUTINE",
             format!("cannot resolve routine `{name}`{}", hint.unwrap_or_default()),

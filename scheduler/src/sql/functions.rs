@@ -170,13 +170,20 @@ pub fn resolve(name: &str, args: Vec<Expr>, distinct: bool, schema: &DFSchema, s
 /// Names that are an aggregate in Spark and a scalar function in DataFusion.
 const AGGREGATES_FIRST: &[&str] = &["any", "some", "every"];
 
+fn distance(known: &str, name: &str) -> usize {
+    datafusion::common::utils::datafusion_strsim::levenshtein(known, &name.to_lowercase())
+}
+
+/// Whether a name may be meant by another: two letters apart.
+pub fn is_near(name: &str, known: &str) -> bool {
+    distance(known, name) <= 2
+}
+
 fn unresolved(name: &str, state: &SessionState) -> Error {
     let known = state.scalar_functions().keys().chain(state.aggregate_functions().keys());
-    let near = known
-        .map(|known| (datafusion::common::utils::datafusion_strsim::levenshtein(known, &name.to_lowercase()), known))
-        .min();
-    let hint = match near {
-        Some((distance, known)) if distance <= 2 => format!(": did you mean `{known}`"),
+    let nearest = known.map(|known| (distance(known, name), known)).min();
+    let hint = match nearest {
+        Some((_, known)) if is_near(name, known) => format!(": did you mean `{known}`"),
         _ => String::new(),
     };
     Error::invalid("UNRESOLVED_ROUTINE", format!("cannot resolve routine `{name}`{hint}"))

@@ -584,7 +584,7 @@ pub fn unknown_topic(topic: &str, brokers: &str) -> Error {
         ErrorKind::NotFound,
         "KAFKA_UNKNOWN_TOPIC",
         format!(
-            "topic {topic} does not exist on {brokers}: create it (headwater topic create {topic} --kafka {brokers}) or check option subscribe"
+            "topic {topic} does not exist on {brokers}: create it (headwater topic create {topic} --kafka {brokers}) or check its name"
         ),
     )
 }

@@ -27,7 +27,7 @@ impl Planner {
             [table] => (current, table),
             [database, table] => (database.as_str(), table),
             [catalog, database, table] if catalog.eq_ignore_ascii_case(CATALOG) => (database.as_str(), table),
-            _ => return Err(no_database(&name.to_string())),
+            _ => return Err(no_database(&name.0.join("."))),
         };
         let found = self.catalog.database(database).ok_or_else(|| no_database(database))?;
         Ok(if found.name == DEFAULT { table.clone() } else { format!("{}.{table}", found.name) })
@@ -43,7 +43,7 @@ impl Planner {
             [catalog, database] if catalog.eq_ignore_ascii_case(CATALOG) => self.catalog.database(database),
             _ => None,
         };
-        found.ok_or_else(|| no_database(&name.to_string()))
+        found.ok_or_else(|| no_database(&name.0.join(".")))
     }
 
     /// Makes a database the current one. `USE spark_catalog` changes nothing.

@@ -142,16 +142,22 @@ class SqlRequest(_message.Message):
     def __init__(self, sql: _Optional[str] = ..., conf: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class SqlResponse(_message.Message):
-    __slots__ = ("arrow_ipc", "message", "progress", "statement")
+    __slots__ = ("arrow_ipc", "message", "progress", "end", "statement")
     ARROW_IPC_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
     STATEMENT_FIELD_NUMBER: _ClassVar[int]
     arrow_ipc: bytes
     message: str
     progress: JobProgress
+    end: StatementEnd
     statement: int
-    def __init__(self, arrow_ipc: _Optional[bytes] = ..., message: _Optional[str] = ..., progress: _Optional[_Union[JobProgress, _Mapping]] = ..., statement: _Optional[int] = ...) -> None: ...
+    def __init__(self, arrow_ipc: _Optional[bytes] = ..., message: _Optional[str] = ..., progress: _Optional[_Union[JobProgress, _Mapping]] = ..., end: _Optional[_Union[StatementEnd, _Mapping]] = ..., statement: _Optional[int] = ...) -> None: ...
+
+class StatementEnd(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
 
 class JobProgress(_message.Message):
     __slots__ = ("tasks_done", "tasks")
