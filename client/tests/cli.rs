@@ -403,8 +403,8 @@ async fn interrupts_go_to_the_script() {
     }
     let served = Served::start().await;
     let text = "import sys, time
-print('batch 1', file=sys.stderr, flush=True)
 try:
+    print('batch 1', file=sys.stderr, flush=True)
     time.sleep(60)
 except KeyboardInterrupt:
     sys.exit(9)

@@ -7,8 +7,9 @@ from pyspark.sql import SparkSession
 spark = SparkSession.builder.getOrCreate()
 ticks = spark.readStream.format("rate").load()
 query = ticks.writeStream.format("noop").start()
-print("started", query.id, query.name, flush=True)
 try:
+    # Whoever reads this may interrupt at once.
+    print("started", query.id, query.name, flush=True)
     query.awaitTermination()
 finally:
     print("the script ends", file=sys.stderr)
