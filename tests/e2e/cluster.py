@@ -149,8 +149,11 @@ class Process:
             os.killpg(self.pid, signal.SIGKILL)
         self._process.wait()
 
-    def terminate(self, seconds=15):
-        """SIGTERM, then waits for the end; its exit status."""
+    def terminate(self, seconds=30):
+        """SIGTERM, then waits for the end; its exit status.
+
+        The end of an idle executor is bounded by 15 s: 5 to say that it stops, 10 for its parts.
+        """
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGTERM)
         try:
@@ -395,27 +398,30 @@ class Flow:
 
     def ids(self):
         """The ids in the table, read without Headwater."""
-        with cql.Connection(cassandra()) as connection:
-            return sorted(str(row[0]) for row in connection.execute(f"SELECT id FROM spark_streams.{self.table}"))
+        return sorted(str(row[0]) for row in self._select("id"))
 
     def count(self):
-        """Rows in the table. A server that is short of processor gives a count up; it is asked again."""
-        (count,) = wait_until(f"Cassandra counts the rows of {self.table}", self._counted)
-        return count
+        """Rows in the table."""
+        return self._select("count(*)")[0][0]
 
     def has_rows(self):
         """Whether a row is in the table: that answers at once where a count takes long."""
-        with cql.Connection(cassandra()) as connection:
-            return bool(connection.execute(f"SELECT * FROM spark_streams.{self.table} LIMIT 1"))
+        return bool(self._select("*", "LIMIT 1"))
 
-    def _counted(self):
-        with cql.Connection(cassandra()) as connection:
-            try:
-                return connection.execute(f"SELECT count(*) FROM spark_streams.{self.table}")[0]
-            except cql.Error as error:
-                if str(error).startswith(("0x1200 ", "0x1300 ")):  # read timeout, read failure
-                    return None
-                raise
+    def _select(self, columns, more=""):
+        """Rows of the table. A server that is short of processor gives a scan up; it is asked again."""
+
+        def answered():
+            with cql.Connection(cassandra()) as connection:
+                try:
+                    return [connection.execute(f"SELECT {columns} FROM spark_streams.{self.table} {more}")]
+                except cql.Error as error:
+                    if str(error).startswith(("0x1200 ", "0x1300 ")):  # read timeout, read failure
+                        return None
+                    raise
+
+        [rows] = wait_until(f"Cassandra reads {columns} of {self.table}", answered)
+        return rows
 
     def wait_for_ledger(self, cluster, expected, seconds=None):
         """Until the table has as many rows as were produced and nothing is behind; then it must be exactly those."""
