@@ -137,7 +137,13 @@ class Stream(ClusterCase):
                 records.append(["{\"id\": ", "no json", "[]", "{}", '{"id": "no-uuid"}'][index // 10 % 5])
         flow.produce(self.cluster, records)
         flow.wait_for_ledger(self.cluster, users.ids(made))
-        reports = self.cluster.progress(flow.name)
+
+        # The lag may be that of the batch before: the last one is in the table before it is reported.
+        def reported():
+            reports = self.cluster.progress(flow.name)
+            return reports if sum(report["numInputRows"] for report in reports) >= len(records) else None
+
+        reports = wait_until("every record is reported", reported)
         self.assertEqual(sum(report["numInputRows"] for report in reports), len(records))
         self.assertEqual(sum(max(report["sink"]["numOutputRows"], 0) for report in reports), len(made))
         bad = sum(int(report["sink"]["metrics"].get("badRows", 0)) for report in reports)

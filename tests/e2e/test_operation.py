@@ -136,7 +136,16 @@ class Pages(unittest.TestCase):
         self.addCleanup(cluster.stop)
         [executor] = cluster.executors
         health = f"http://{executor.address('http')}/healthz"
-        self.assertEqual(urllib.request.urlopen(health, timeout=10).status, 200)
+
+        def unregistered():
+            try:
+                urllib.request.urlopen(health, timeout=10).close()
+                return False
+            except urllib.error.HTTPError as error:
+                return error.code == 503
+
+        # The scheduler knows that it is registered before the executor has its answer.
+        wait_until("it is healthy", lambda: not unregistered())
         cluster.submit_text(
             "pages",
             """CREATE TABLE made USING `rate-micro-batch` OPTIONS (rowsPerBatch '10', numPartitions '2');
@@ -152,14 +161,6 @@ class Pages(unittest.TestCase):
             self.assertRegex(page, rf'(?m)^{sample}{{query="pages"')
         cluster.ok("query", "stop", "pages")
         cluster.scheduler.kill()
-
-        def unregistered():
-            try:
-                urllib.request.urlopen(health, timeout=10).close()
-                return False
-            except urllib.error.HTTPError as error:
-                return error.code == 503
-
         wait_until("it is healthy no more", unregistered)
         cluster.start_scheduler()
         wait_until("it is healthy again", lambda: not unregistered())
