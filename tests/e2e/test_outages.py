@@ -60,8 +60,12 @@ class OutageCase(unittest.TestCase):
                 return float(line.rpartition(" ")[2])
         return None
 
-    def assert_says_so(self, name, systems, *words, attempts=2, seconds=120):
-        """Waits until the query has failed `attempts` times, then looks at what it says everywhere."""
+    def assert_says_so(self, name, systems, *words, attempts=2, seconds=240):
+        """Waits until the query has failed `attempts` times, then looks at what it says everywhere.
+
+        What an attempt may take is the product of its timeouts and of its retries, a task's and Ballista's: some 45 s
+        where PostgreSQL hangs.
+        """
 
         def failed():
             query = self.query(name)
@@ -89,10 +93,11 @@ class OutageCase(unittest.TestCase):
     def assert_goes_on(self, name):
         def well():
             query = self.query(name)
-            return query["trouble"] is None and query["state"] in ("RUNNING", "WAITING")
+            goes_on = query["trouble"] is None and query["state"] in ("RUNNING", "WAITING")
+            # Of one moment or the next: with timeouts as short as these, a slow answer is a failure for a while.
+            return goes_on and self.metric("headwater_query_failing_since_seconds", query=name) == 0
 
         wait_until(f"{name} goes on", well, 120)
-        self.assertEqual(self.metric("headwater_query_failing_since_seconds", query=name), 0)
 
     def assert_bounded(self, before):
         for pid, bytes_now in self.memory().items():
