@@ -74,7 +74,14 @@ class Pair(Cluster):
 
     def wait_for_leader(self, expected, seconds=None):
         """Until this scheduler leads."""
-        wait_until("the other scheduler leads", lambda: self.health(expected, 0.5) and self.leader() is expected, seconds)
+
+        def leads():
+            health = self.health(expected, 0.5)
+            return health and health["role"] == "leader"
+
+        # Of the other, which may be hung, nothing is asked while the time is measured.
+        wait_until("the other scheduler leads", leads, seconds)
+        wait_until("no later one leads", lambda: self.leader() is expected)
 
     @property
     def http(self):
