@@ -479,7 +479,7 @@ class Ledger(IngestCase):
 
     def test_watching_is_not_running(self):
         """ctrl-C ends the watching, not the run."""
-        self.replay.faults({"kind": "slow", "seconds": 4, "times": 1, "pages": [2], "seed": self.seed})
+        self.replay.faults({"kind": "slow", "seconds": 60, "pages": [2], "seed": self.seed})
         watcher = subprocess.Popen(
             [binary(), *map(str, self.arguments(300)), "--scheduler", self.cluster.grpc],
             stdout=subprocess.PIPE,
@@ -776,7 +776,7 @@ class Killed(IngestCase):
         super().setUp()
 
     def test_executor_while_it_fetches(self):
-        self.replay.faults({"kind": "slow", "seconds": 6, "times": 1, "pages": [20], "seed": self.seed})
+        self.replay.faults({"kind": "slow", "seconds": 60, "pages": [20], "seed": self.seed})
         self.start(3_000)
         wait_until("some are staged", lambda: self.status()["staged"] > 0)
         self.cluster.executors[0].kill()

@@ -24,7 +24,7 @@ Control, as JSON:
     error               status 200 with {"error": …}
     cut                 half of the body, then the connection ends
     drip                a byte in a second
-    slow                the right answer, after `seconds` (default 5)
+    slow                the right answer, after `seconds` (default 5), or once it is told to behave
     hang                nothing, until the client gives up
     reset               the connection ends before a byte
     html                status 200, and no JSON
@@ -83,6 +83,7 @@ class Service:
         self.all_templates = [template for templates in self.templates.values() for template in templates]
         self.lock = threading.Lock()
         self.faults = []
+        self.behaves = threading.Event()  # set when it is told to; another is for what comes after
         self.bodies = {}
         self.granted = []
         self.quiet = {}  # by seed: since when and until when nobody should ask
@@ -149,7 +150,7 @@ class Service:
                     fault["times"] -= 1
                 counted = self.stats["faults"]
                 counted[fault["kind"]] = counted.get(fault["kind"], 0) + 1
-                return fault
+                return {**fault, "behaves": self.behaves}
         return None
 
     def told_to_wait(self, seed, seconds):
@@ -200,6 +201,8 @@ class Handler(BaseHTTPRequestHandler):
         with self.service.lock:
             if self.path == "/_faults":
                 self.service.faults = []
+                self.service.behaves.set()
+                self.service.behaves = threading.Event()
             elif self.path == "/_stats":
                 self.service.reset_stats()
         self.send_json({})
@@ -266,7 +269,7 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return None
         if kind == "slow":
-            time.sleep(fault.get("seconds", 5))
+            fault["behaves"].wait(fault.get("seconds", 5))
             fault = None
         if kind == "one":
             results = 1
