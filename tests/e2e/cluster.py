@@ -1,7 +1,7 @@
 """Headwater's processes under test, and what is asked of them: the real binary, by its command line and its ports.
 
-Every server binds port 0 and says on stderr what it got. Nothing here waits for a time: `wait_until` waits for a
-condition, with a deadline that only a failure reaches.
+Every server binds port 0, or a port that is kept for it, and says on stderr what it got. Nothing here waits for a time:
+`wait_until` waits for a condition, with a deadline that only a failure reaches.
 """
 
 import atexit
@@ -13,6 +13,7 @@ import pathlib
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -200,6 +201,26 @@ def headwater(*arguments, stdin="", seconds=None, scheduler=None):
     return result
 
 
+class Ports:
+    """Ports of a server that is started again: nobody else is given them while it is down.
+
+    Each is bound here and never listened on: who asks for it by number gets it, who asks for any does not.
+    """
+
+    def __init__(self, count=3):
+        self._held = []
+        for _ in range(count):
+            held = socket.socket()
+            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            held.bind(("127.0.0.1", 0))
+            self._held.append(held)
+        self.numbers = [str(held.getsockname()[1]) for held in self._held]
+
+    def close(self):
+        for held in self._held:
+            held.close()
+
+
 class Cluster:
     """A scheduler and executors as processes of their own, over one state directory."""
 
@@ -215,6 +236,7 @@ class Cluster:
         self.variables = variables
         self.executors = []
         self.scheduler = None
+        self.ports = Ports()
         self.grpc = self.connect = self.http = None
         try:
             self.start_scheduler()
@@ -226,10 +248,8 @@ class Cluster:
             raise
 
     def start_scheduler(self, **variables):
-        """At first on any ports, later on the same. `variables`: of its environment."""
-        grpc = self.grpc.rpartition(":")[2] if self.grpc else "0"
-        connect = self.connect.rpartition(":")[2] if self.connect else "0"
-        http = self.http.rpartition(":")[2] if self.http else "0"
+        """Each time on the same ports. `variables`: of its environment."""
+        grpc, connect, http = self.ports.numbers
         self.scheduler = Process(
             self.logs / "scheduler.log",
             *("scheduler", "--state-dir", str(self.state)),
@@ -270,6 +290,7 @@ class Cluster:
         for process in [*self.executors, self.scheduler]:
             if process and process.alive():
                 process.kill()
+        self.ports.close()
         shutil.rmtree(self.folder, ignore_errors=True)
         atexit.unregister(self._discard)
 

@@ -14,7 +14,7 @@ import time
 import urllib.error
 import urllib.request
 
-from cluster import Cluster, Process, wait_until
+from cluster import Cluster, Ports, Process, wait_until
 
 
 def signal_to(process, number):
@@ -28,6 +28,8 @@ class Pair(Cluster):
     def __init__(self, name, ha="state-dir", hosts=("127.0.0.1", "127.0.0.1"), wrap=lambda place: (), **options):
         self.ha, self.hosts, self.wrap = ha, hosts, wrap
         self.schedulers = [None, None]
+        # On a host of its own it meets nobody, and may have any.
+        self.ports_of = [Ports() if host == "127.0.0.1" else None for host in hosts]
         super().__init__(name, **options)
 
     def start_scheduler(self):
@@ -40,8 +42,11 @@ class Pair(Cluster):
 
     def start_one(self, number):
         """Scheduler 0 or 1, on the ports that it had before."""
-        before = self.schedulers[number]
-        ports = [address.rpartition(":")[2] for address in before.addresses] if before else ["0", "0", "0"]
+        before, kept = self.schedulers[number], self.ports_of[number]
+        if kept:
+            ports = kept.numbers
+        else:
+            ports = [address.rpartition(":")[2] for address in before.addresses] if before else ["0", "0", "0"]
         process = Process(
             self.logs / f"scheduler-{number}.log",
             *("scheduler", "--ha", self.ha, "--state-dir", str(self.state), "--bind", self.hosts[number]),
@@ -105,6 +110,9 @@ class Pair(Cluster):
         for process in self.schedulers:
             if process and process.alive():
                 process.kill()
+        for kept in self.ports_of:
+            if kept:
+                kept.close()
         super()._discard()
 
 
