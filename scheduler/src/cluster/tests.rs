@@ -379,7 +379,8 @@ async fn cancel_stops_the_work() {
 async fn a_task_that_never_reports_ends_at_the_deadline_and_can_run_again() {
     let test = TestCluster::start(1, 2).await;
     let plan = sink("hang-once", false, scan(ranges(1)));
-    let error = test.run("hang", Arc::clone(&plan), Some(Duration::from_millis(500))).await.unwrap_err();
+    // Long enough for the task to begin: the first that does hangs.
+    let error = test.run("hang", Arc::clone(&plan), Some(Duration::from_secs(2))).await.unwrap_err();
     assert_eq!((error.kind, error.class.as_str()), (ErrorKind::Transient, "JOB_DEADLINE_EXCEEDED"));
     test.run("again", plan, Some(Duration::from_secs(20))).await.unwrap();
     assert_eq!(SEEN.lock().unwrap()["hang-once"].rows.len(), 1000);

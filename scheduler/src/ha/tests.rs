@@ -83,7 +83,7 @@ async fn a_leader_that_is_cut_off_has_no_right_when_another_leads() {
         })
     };
     let second = second.await.unwrap().unwrap();
-    assert!(since.elapsed() < Duration::from_secs(7), "{:?}", since.elapsed());
+    assert!(since.elapsed() < Duration::from_secs(10), "as promised: {:?}", since.elapsed());
     assert_eq!(second.tenure().epoch(), 2);
     let own = fenced::Fenced::over(Arc::clone(&store), second.tenure().clone());
     own.put(&file, "second".into()).await.unwrap();

@@ -863,7 +863,8 @@ async fn a_batch_that_passes_its_deadline_runs_again() {
     topic.produce(0..10).await;
     ledger.held.send_replace(true);
     let scheduler = Scheduler::open(dir.path(), &test.cluster, None).await;
-    let deadline = "SET headwater.batch.deadline = '500 milliseconds';";
+    // Long enough for its tasks to be half way, on any machine.
+    let deadline = "SET headwater.batch.deadline = '2 seconds';";
     let sql = [deadline, &topic.table(""), &ledger.table(), KAFKA_FLOW].concat();
     let checkpoint = scheduler.start(&sql, "default").await.checkpoint;
     let status = scheduler.until_state("RETRYING").await;

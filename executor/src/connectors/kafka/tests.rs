@@ -783,9 +783,10 @@ async fn data_loss_real() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn dead_brokers_are_named_within_the_bound() {
-    // A port that was free a moment ago: nothing listens.
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let address = format!("127.0.0.1:{port}");
+    // Bound, so that nobody else is given it, and not listened on.
+    let nobody = tokio::net::TcpSocket::new_v4().unwrap();
+    nobody.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = nobody.local_addr().unwrap().to_string();
     let options = Options::new([
         ("kafka.bootstrap.servers", address.as_str()),
         ("subscribe", "t"),
