@@ -112,10 +112,23 @@ class Streams(OutageCase):
         self.flow = Flow(name, kafka_options=KAFKA, cassandra_options=CASSANDRA)
         self.flow.set_up(self.cluster)
         self.made = []
-        self.cluster.submit(self.flow)
+        self.submit()
         self.more("before")
         self.flow.wait_for_ledger(self.cluster, users.ids(self.made))
         self.before = self.memory()
+
+    def submit(self):
+        """A service that has just started may be too slow for timeouts as short as these: then the flow is refused."""
+
+        def taken():
+            try:
+                return self.cluster.submit(self.flow)
+            except AssertionError as refused:
+                if not re.search("(KAFKA|CASSANDRA)_(UNREACHABLE|READ_FAILED|REQUEST_FAILED)", str(refused)):
+                    raise
+                return None
+
+        wait_until("the flow is taken", taken)
 
     def more(self, seed, count=300):
         made = list(users.make(count, f"{self._testMethodName} {seed}"))
@@ -177,7 +190,7 @@ class Streams(OutageCase):
         self.flow = Flow("name_away", kafka_options=KAFKA, kafka=f"broker.headwater.test:{port}")
         self.flow.set_up(self.cluster)
         self.made = []
-        self.cluster.submit(self.flow)
+        self.submit()
         self.more("before")
         self.flow.wait_for_ledger(self.cluster, users.ids(self.made))
         self.before = self.memory()
