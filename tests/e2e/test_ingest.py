@@ -853,15 +853,30 @@ class Killed(IngestCase):
         a time it would try, and says so."""
         self.staged_in_part("--option", "headwater.retryTimeout=5 seconds")
         holder = self.holder()
-        sessions = "SELECT sessions FROM pg_stat_database WHERE datname = current_database()"
-        before = int(holder.value(sessions))
+        # Each time that it has waited a second for the lock.
+        waits = "SELECT xact_rollback FROM pg_stat_database WHERE datname = current_database()"
+        before = int(holder.value(waits))
         self.cluster.start_scheduler()
         self.cluster.wait_for_executors(2)
-        wait_until("it has tried a few times", lambda: int(holder.value(sessions)) >= before + 6)
+        wait_until("it has waited longer than it would try", lambda: int(holder.value(waits)) >= before + 7)
         waiting = self.status()
-        self.assertEqual(waiting["state"], "PENDING", waiting)
+        self.assertEqual(waiting["state"], "FETCHING", waiting)
         self.assertIn("INGEST_RUN_BUSY", waiting["message"])
         self.assertIn("for as long as it takes", waiting["message"])
+        holder.close()
+        self.assert_ledger(self.reaches("FINISHED"), 1_000, pages_once=False)
+
+    def test_a_run_that_nobody_drives_any_more(self):
+        """A start that finds the run held by a scheduler which died with its machine waits and drives it, also where that
+        one had another state directory."""
+        self.staged_in_part()
+        holder = self.holder()
+        for file in self.files():
+            file.unlink()
+        self.cluster.start_scheduler()
+        self.cluster.wait_for_executors(2)
+        self.assertEqual(self.start(1_000)["state"], "FETCHING")
+        wait_until("it is waited for", lambda: "for as long as it takes" in self.status()["message"])
         holder.close()
         self.assert_ledger(self.reaches("FINISHED"), 1_000, pages_once=False)
 

@@ -34,10 +34,6 @@ const LIMITED_MIN: Duration = Duration::from_secs(900);
 const OF_SOURCE: &str = "RANDOMUSER_";
 /// Class of the error of a job that did not begin.
 const NO_EXECUTORS: &str = "NO_EXECUTORS";
-/// Class of the error of a run that is held elsewhere.
-pub const RUN_BUSY: &str = "INGEST_RUN_BUSY";
-/// Between two looks at such a run.
-const PAUSE_BUSY: Duration = Duration::from_secs(2);
 
 /// Users of a run that are staged and not published.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -164,10 +160,6 @@ impl Patience {
     pub fn after(&mut self, error: &Error, progressed: bool, took: Duration, timeout: Duration) -> Verdict {
         if progressed {
             *self = Self::default();
-        }
-        // Whoever has the run ends one day: waiting for that is no failure.
-        if error.class == RUN_BUSY {
-            return Verdict::Again(PAUSE_BUSY);
         }
         let limited = error.class == TOO_MANY_REQUESTS;
         if self.failures > 0 {
@@ -301,11 +293,6 @@ mod tests {
         assert_eq!(patience.after(&away(), false, seconds(60), timeout), Verdict::GiveUp);
         assert!(again(patience.after(&away(), true, seconds(60), timeout)), "it got further");
         assert!(again(patience.after(&away(), false, seconds(60), timeout)));
-
-        // A run that is held elsewhere is waited for, whatever that takes, and its time is nobody's.
-        let busy = || Error::transient(RUN_BUSY, "x");
-        assert!((0..1000).all(|_| again(patience.after(&busy(), false, Duration::ZERO, timeout))));
-        assert!(again(patience.after(&away(), false, seconds(1), timeout)));
         assert_eq!(patience.after(&Error::invalid("X", "x"), false, seconds(1), timeout), Verdict::GiveUp);
     }
 }

@@ -11,11 +11,11 @@
 //! 4. The topic is read from the starting offsets to its end; whoever is found there is marked, with partition and
 //!    offset. Whoever is not was not sent, and is part of the next attempt.
 
-use super::decide::{self, Budget, Next, Patience, RUN_BUSY, Unpublished, Verdict};
+use super::decide::{self, Budget, Next, Patience, Unpublished, Verdict};
 use super::failpoint::{Failpoint, Step};
 use super::jobs::{Job, Ranges, delivery_max};
 use super::request::{Page, Request, WINDOW};
-use super::store::{Attempt, Store};
+use super::store::{Attempt, RUN_BUSY, Store};
 use crate::execute::Statements;
 use futures::future::try_join_all;
 use headwater_executor::connectors::kafka::admin::Admin;
@@ -31,6 +31,8 @@ use tokio::sync::watch;
 
 /// How often pages that arrived are settled while others are fetched.
 const SETTLE_EVERY: Duration = Duration::from_millis(300);
+/// Between two looks at a run that another scheduler drives.
+pub const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// What a cancelled run still does to keep its ledger exact is bounded by this.
 const CANCEL_MAX: Duration = Duration::from_secs(15);
 /// Class of the refusal to send a slice twice: see `claim_slice` in the migrations.
@@ -63,7 +65,7 @@ pub struct Run {
     pub failpoint: Option<Arc<Failpoint>>,
     /// The connection that holds the run.
     pub store: Option<Store>,
-    /// How long the current attempt has waited for a limit.
+    /// How long the current attempt has waited for a limit, or for whoever had the run.
     pub waited: Duration,
 }
 
@@ -73,7 +75,7 @@ impl Run {
     pub async fn to_end(mut self) -> (End, bool) {
         let timeout = match self.request.retry_timeout() {
             Ok(timeout) => timeout,
-            Err(error) => return self.end(IngestState::Failed, error.message, error.class).await,
+            Err(error) => return self.end(failed(error)).await,
         };
         let mut cancelled = self.cancelled.clone();
         let mut patience = Patience::default();
@@ -83,7 +85,7 @@ impl Run {
                 biased;
                 () = told(&mut cancelled) => return self.cancel().await,
                 done = self.attempt(&mut progressed) => match done {
-                    Ok(end) => return self.end(end.state, end.message, end.error_class).await,
+                    Ok(end) => return self.end(end).await,
                     Err(error) => error,
                 },
             };
@@ -99,7 +101,7 @@ impl Run {
                 }
                 Verdict::GiveUp => {
                     tracing::error!(run_id = self.id, %error, "ingest run failed");
-                    return self.end(IngestState::Failed, error.message, error.class).await;
+                    return self.end(failed(error)).await;
                 }
             }
         }
@@ -107,7 +109,7 @@ impl Run {
 
     /// Step after step until all is done or the first error.
     async fn attempt(&mut self, progressed: &mut bool) -> Result<End> {
-        self.connect().await?;
+        self.connect_in_turn().await?;
         if let Some(end) = self.ended_elsewhere().await? {
             return Ok(end);
         }
@@ -153,15 +155,61 @@ impl Run {
         }
     }
 
+    /// Takes the run, if nobody else has it.
     async fn connect(&mut self) -> Result<()> {
-        if self.store.as_ref().is_some_and(|store| !store.is_closed()) {
+        if self.has_it() {
             return Ok(());
         }
-        // First the old connection, which may hold the run.
-        self.store = None;
         let store = Store::open(&self.request.postgres).await?;
         store.take(&self.id).await?;
         self.store = Some(store);
+        Ok(())
+    }
+
+    /// Takes the run once nobody else has it. So long it is another scheduler's, and only looked at, or that of one that
+    /// died, which PostgreSQL has not noticed yet.
+    async fn connect_in_turn(&mut self) -> Result<()> {
+        if self.has_it() {
+            return Ok(());
+        }
+        let mut store = Store::open(&self.request.postgres).await?;
+        while let Err(error) = store.take(&self.id).await {
+            if error.class != RUN_BUSY {
+                return Err(error);
+            }
+            self.look_on(&store, &error).await?;
+            let begun = Instant::now();
+            let free = store.until_free(&self.id, LOOK_EVERY).await;
+            // Whoever has it ends one day: waiting for that is no failure.
+            self.waited += begun.elapsed();
+            free?;
+        }
+        self.store = Some(store);
+        Ok(())
+    }
+
+    /// Whether there is a connection that holds the run. One that is lost is let go of, as it may still hold it.
+    fn has_it(&mut self) -> bool {
+        if self.store.as_ref().is_some_and(Store::is_closed) {
+            self.store = None;
+        }
+        self.store.is_some()
+    }
+
+    /// Shows a run that another scheduler drives, and that it is waited for.
+    async fn look_on(&self, store: &Store, busy: &Error) -> Result<()> {
+        // One that has ended is shown as such by whoever drives it, once it does so no longer.
+        let found = store.get(&self.id).await?.filter(|run| is_active(run.state()));
+        let mut run = found.unwrap_or_else(|| self.view.borrow().clone());
+        run.message = format!("{busy}; waiting until that has ended, for as long as it takes");
+        if self.view.borrow().message != run.message {
+            tracing::info!(run_id = self.id, "ingest run waits for another scheduler to let go of it");
+        }
+        self.view.send_if_modified(|view| {
+            let changed = *view != run;
+            *view = run;
+            changed
+        });
         Ok(())
     }
 
@@ -347,35 +395,39 @@ impl Run {
     /// Ends a run that was told to stop: what has arrived is marked if that is quickly known.
     async fn cancel(&mut self) -> (End, bool) {
         let tidy = async {
+            // Of a run that another has there is nothing to tidy, and nothing to wait for.
             self.connect().await?;
-            if let Some(end) = self.ended_elsewhere().await? {
-                return Ok(Some(end));
-            }
             let run = self.id.clone();
-            if let Some(attempt) = self.store()?.facts(&run).await?.unresolved {
+            if self.ended_elsewhere().await?.is_none()
+                && let Some(attempt) = self.store()?.facts(&run).await?.unresolved
+            {
                 let attempt = self.store()?.close_attempt(&run, attempt).await?;
                 // Not resolved: something may be under way, which a later start of the run will find.
                 self.look(&attempt, false).await?;
             }
-            Ok::<_, Error>(None)
+            Ok::<_, Error>(())
         };
         match tokio::time::timeout(CANCEL_MAX, tidy).await {
-            Ok(Ok(Some(end))) => return self.end(end.state, end.message, end.error_class).await,
-            Ok(Ok(None)) => {}
+            Ok(Ok(())) => {}
             Ok(Err(error)) => {
                 tracing::warn!(run_id = self.id, %error, "what a cancelled run has published is not known yet")
             }
             Err(_) => tracing::warn!(run_id = self.id, "what a cancelled run has published is not known yet"),
         }
-        self.end(IngestState::Cancelled, "cancelled; start it again to go on".into(), String::new()).await
+        let message = "cancelled; start it again to go on".into();
+        self.end(End { state: IngestState::Cancelled, message, error_class: String::new() }).await
     }
 
-    /// Writes the end down where that is possible, and says whether it was; the run's file has it in any case.
-    async fn end(&mut self, state: IngestState, message: String, error_class: String) -> (End, bool) {
+    /// Writes the end down where that is possible, and says whether it was; the run's file has it in any case. One that
+    /// was made elsewhere stands.
+    async fn end(&mut self, mut end: End) -> (End, bool) {
         let id = self.id.clone();
         let written = async {
             self.connect().await?;
-            self.store()?.set(&id, state, &message, &error_class).await?;
+            match self.ended_elsewhere().await? {
+                Some(elsewhere) => end = elsewhere,
+                None => self.store()?.set(&id, end.state, &end.message, &end.error_class).await?,
+            }
             // Shown as ended by whoever drives the run, once it does so no longer: then it can be started again.
             if let Some(mut run) = self.store()?.get(&id).await? {
                 self.view.send_modify(|view| {
@@ -391,7 +443,7 @@ impl Run {
         if let Err(error) = &written {
             tracing::warn!(run_id = self.id, %error, "how an ingest run ended is not in postgres");
         }
-        (End { state, message, error_class }, written.is_ok())
+        (end, written.is_ok())
     }
 
     /// Says what the run does. That it cannot be written down is found by whatever it does next.
@@ -413,17 +465,9 @@ impl Run {
 
     /// Says why the run does not go on, and when it tries to.
     async fn say_failure(&mut self, error: &Error, pause: Duration) {
-        if error.class != RUN_BUSY {
-            let pause_ms = pause.as_millis() as u64;
-            tracing::warn!(run_id = self.id, %error, pause_ms, "ingest run failed, trying again");
-            return self.say(None, format!("{error}; trying again in {pause:?}")).await;
-        }
-        let message = format!("{error}; waiting until that has ended, for as long as it takes");
-        // Asked every few seconds, said once.
-        if self.view.borrow().message != message {
-            tracing::info!(run_id = self.id, "ingest run waits for another scheduler to let go of it");
-            self.say(None, message).await;
-        }
+        let pause_ms = pause.as_millis() as u64;
+        tracing::warn!(run_id = self.id, %error, pause_ms, "ingest run failed, trying again");
+        self.say(None, format!("{error}; trying again in {pause:?}")).await;
     }
 
     /// Shows the run as PostgreSQL has it.
@@ -440,6 +484,10 @@ impl Run {
             failpoint.reached(step);
         }
     }
+}
+
+fn failed(error: Error) -> End {
+    End { state: IngestState::Failed, message: error.message, error_class: error.class }
 }
 
 /// The refusal to send a slice twice comes as the connector's error. A task that fails is not repeated: this one was

@@ -1,15 +1,14 @@
 //! The runs of this scheduler: started, listed, watched, cancelled, and taken up after a restart.
 //!
 //! A start is written to PostgreSQL, then to the run's file, then driven; a client that is cut off in between asks again
-//! by the same id. Runs that another scheduler started on the same database are shown, and can be taken over once it is
-//! gone.
+//! by the same id. Runs that another scheduler started on the same database are shown. One that it seems to drive may be
+//! started here too: it is taken over once PostgreSQL has noticed that the other is gone, or ends as the other ends it.
 
-use super::decide::RUN_BUSY;
 use super::failpoint::Failpoint;
 use super::files::{Files, RunFile, Wanted};
 use super::request::{Request, check_run_id, differences};
-use super::run::{End, Run};
-use super::store::{Begun, Store, run_exists};
+use super::run::{End, LOOK_EVERY, Run};
+use super::store::{Begun, RUN_BUSY, Store, run_exists};
 use crate::execute::Statements;
 use futures::FutureExt;
 use headwater_executor::connectors::randomuser::made_up_seed;
@@ -36,8 +35,6 @@ const KEPT_MAX: usize = 100;
 /// Runs that are listed unless told otherwise.
 const LIST_DEFAULT: u32 = 100;
 const LIST_MAX: u32 = 10_000;
-/// Between two looks at a run that another scheduler drives.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Cheap to clone.
 #[derive(Clone)]
@@ -200,10 +197,12 @@ impl Ingest {
                 Err(error) => return Err(error),
             };
             match store.find(&id, &request).await? {
-                // Another scheduler drives it, or it is done.
-                Some(found) if !matches!(found.state(), IngestState::Failed | IngestState::Cancelled) => {
+                // Another scheduler drives it, or did until it died a moment ago: then it goes on here.
+                Some(found) if is_active(found.state()) => {
+                    self.adopt(&id, request, owner, &found, None).await?;
                     return Ok(found);
                 }
+                Some(found) if found.state() == IngestState::Finished => return Ok(found),
                 // It is just ending.
                 _ if Instant::now() >= deadline => return Err(busy),
                 _ => {}
@@ -226,15 +225,29 @@ impl Ingest {
             store.release(&id).await;
             return Ok(found);
         }
-        let before = self.runs().get(&id).map(|entry| entry.file.owner.clone()).unwrap_or_default();
+        self.adopt(&id, request, owner, &found, Some(store)).await?;
+        Ok(found)
+    }
+
+    /// Makes a run one of this scheduler's, and drives it. `store`: a connection that has taken it; none: it is waited
+    /// for.
+    async fn adopt(
+        &self,
+        id: &str,
+        request: Request,
+        owner: String,
+        found: &IngestRun,
+        store: Option<Store>,
+    ) -> Result<()> {
+        let before = self.runs().get(id).map(|entry| entry.file.owner.clone()).unwrap_or_default();
         let owner = if owner.is_empty() { before } else { owner };
-        let file = RunFile { run_id: id.clone(), request, owner, wanted: Wanted::Run };
+        let file = RunFile { run_id: id.to_string(), request, owner, wanted: Wanted::Run };
         self.0.files.write(&file).await?;
         let view = Arc::new(watch::Sender::new(found.clone()));
-        self.runs().insert(id.clone(), Entry { file, view, driven: None, ended: 0, sketched: false });
+        self.runs().insert(id.to_string(), Entry { file, view, driven: None, ended: 0, sketched: false });
         info!(run_id = id, "ingest run started");
-        self.drive(&id, Some(store));
-        Ok(found)
+        self.drive(id, store);
+        Ok(())
     }
 
     /// Whoever starts a run that is driven already owns it from then on.
@@ -432,15 +445,15 @@ impl Ingest {
         }
         // What is driven here is known best here; so is what a database that is away does not tell.
         for (id, (run, wanted)) in known {
-            if wanted.end().is_none() || !all.contains_key(&id) {
+            let there = all.get(&id).map(IngestRun::state);
+            if wanted.end().is_none() || there.is_none() {
                 all.insert(id, run);
-                continue;
-            }
-            // It ended while the database was away.
-            if let (Some(there), Some(end)) = (all.get_mut(&id), wanted.untold())
-                && is_active(there.state())
+            } else if wanted.untold().is_some()
+                && there.is_some_and(is_active)
+                && let Ok(told) = self.get(&id).await
             {
-                show_end(there, &end);
+                // It ended while the database was away, if nobody else goes on with it.
+                all.insert(id, told);
             }
         }
         let mut runs: Vec<_> = all.into_values().collect();
@@ -504,11 +517,19 @@ impl Ingest {
             // The sender stays as long as this service.
             view.wait_for(|run| !is_active(run.state())).await.map(|run| run.clone()).ok()
         };
-        match tokio::time::timeout(CANCEL_MAX, ended).await {
-            Ok(Some(run)) => Ok(run),
+        let Ok(Some(run)) = tokio::time::timeout(CANCEL_MAX, ended).await else {
             // It goes on ending.
-            _ => self.get(id).await,
+            return self.get(id).await;
+        };
+        let untold = self.runs().get(id).is_some_and(|entry| entry.file.wanted.untold().is_some());
+        // One that was only waited for goes on where it is driven.
+        if untold
+            && let Err(error) = self.cancel_elsewhere(id).await
+            && error.class == RUN_BUSY
+        {
+            return Err(error);
         }
+        Ok(run)
     }
 
     /// A run that is not driven here.
@@ -628,7 +649,155 @@ fn place(address: &Secret) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::store::tests::Database;
     use super::*;
+    use crate::cluster::Cluster;
+    use crate::ha::Tenure;
+    use crate::sql::catalog::Catalog;
+    use crate::sql::planner::Planner;
+    use crate::streaming::manager::Manager;
+    use datafusion::execution::runtime_env::RuntimeEnv;
+    use object_store::memory::InMemory;
+
+    const DEADLINE: Duration = Duration::from_secs(30);
+
+    /// A scheduler without executors over these files of runs. `postgres`: its own database.
+    async fn open(files: &Arc<InMemory>, postgres: Option<Secret>) -> Ingest {
+        let (store, root) = (Arc::clone(files) as Arc<dyn ObjectStore>, Path::from("state"));
+        let catalog = Catalog::open(Arc::clone(&store), &root, "memory:///warehouse").await.expect("a catalog");
+        let planner = Arc::new(Planner::new(Arc::new(catalog), Arc::new(RuntimeEnv::default())));
+        let cluster = Cluster::start().await.expect("a cluster");
+        let (tenure, state_dir) = (Tenure::undisputed(), "memory:///state".to_string());
+        let opened = Manager::open(
+            Arc::clone(&store),
+            root.clone(),
+            state_dir,
+            cluster.clone(),
+            Arc::clone(&planner),
+            None,
+            tenure,
+        );
+        let manager = opened.await.expect("a manager");
+        Ingest::open(store, &root, Statements { planner, cluster, manager }, postgres, None).await.expect("opens")
+    }
+
+    /// Asks for run `r`, which fails soon, as it finds no broker.
+    fn asked(address: &Secret) -> StartIngestRequest {
+        let options = [("headwater.retryTimeout", "1 second"), ("kafka.default.api.timeout.ms", "200")];
+        StartIngestRequest {
+            run_id: "r".into(),
+            users: 2,
+            topic: "t".into(),
+            kafka: "127.0.0.1:1".into(),
+            postgres: address.expose().into(),
+            options: options.map(|(key, value)| (key.to_string(), value.to_string())).into(),
+            ..StartIngestRequest::default()
+        }
+    }
+
+    /// Another scheduler, which has just begun that run.
+    async fn other(database: &Database) -> Store {
+        let mut other = Store::open(&database.address).await.expect("opens");
+        other.take("r").await.expect("is free");
+        begin(&mut other, &asked(&database.address)).await;
+        other
+    }
+
+    async fn begin(store: &mut Store, asked: &StartIngestRequest) {
+        let request = Request::parse(asked, None).expect("good");
+        store.begin("r", &request, "seed").await.expect("begins");
+    }
+
+    /// State and message in PostgreSQL.
+    async fn row(store: &Store) -> (IngestState, String) {
+        let run = store.get("r").await.expect("postgres").expect("the run");
+        (run.state(), run.message)
+    }
+
+    /// The run once it is as expected.
+    async fn until(ingest: &Ingest, expect: impl Fn(&IngestRun) -> bool) -> IngestRun {
+        let began = Instant::now();
+        loop {
+            let run = ingest.get("r").await.expect("the run");
+            if expect(&run) {
+                return run;
+            }
+            assert!(began.elapsed() < DEADLINE, "{run:?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    fn waits(run: &IngestRun) -> bool {
+        is_active(run.state()) && run.message.contains("for as long as it takes")
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_run_whose_scheduler_died_goes_on_where_it_is_started() {
+        let Some(database) = Database::new("died").await else { return };
+        // PostgreSQL has not noticed yet that it did.
+        let dead = other(&database).await;
+        let files = [Arc::new(InMemory::new()), Arc::new(InMemory::new())];
+        let mut schedulers = vec![open(&files[0], None).await, open(&files[1], None).await];
+        for ingest in &schedulers {
+            let run = ingest.start(asked(&database.address)).await.expect("starts");
+            assert_eq!(run.state(), IngestState::Pending);
+            until(ingest, waits).await;
+        }
+        // Neither a restart ends the waiting, nor does it hold anybody else up.
+        schedulers[0].shutdown().await;
+        schedulers[0] = open(&files[0], None).await;
+        until(&schedulers[0], waits).await;
+        let cancelled =
+            tokio::time::timeout(DEADLINE, schedulers[1].cancel("nobody", "")).await.expect("is not held up");
+        assert_eq!(cancelled.expect_err("is nobody").class, "INGEST_RUN_NOT_FOUND");
+        assert_eq!(row(&dead).await, (IngestState::Pending, "starting".to_string()), "nothing is done to it");
+        drop(dead);
+        // One of them drives it, and the other tells how it ended.
+        for ingest in &schedulers {
+            let run = until(ingest, |run| !is_active(run.state())).await;
+            assert_eq!((run.state(), run.error_class.as_str()), (IngestState::Failed, "KAFKA_UNREACHABLE"), "{run:?}");
+        }
+        drop(schedulers);
+        database.remove().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_run_that_another_scheduler_drives_is_left_to_it() {
+        let Some(database) = Database::new("alive").await else { return };
+        let mut alive = other(&database).await;
+        let ingest = open(&Arc::new(InMemory::new()), None).await;
+        ingest.start(asked(&database.address)).await.expect("starts");
+        until(&ingest, waits).await;
+        alive.set("r", IngestState::Fetching, "fetching", "").await.expect("is set");
+        until(&ingest, |run| run.state() == IngestState::Fetching && waits(run)).await;
+
+        // It cannot be cancelled from here, which is told at once, and nobody waits for it any more.
+        let cancelled = tokio::time::timeout(DEADLINE, ingest.cancel("r", "")).await.expect("lets go");
+        assert_eq!(cancelled.expect_err("is driven").class, "INGEST_RUN_BUSY");
+        assert!(ingest.driven("r").is_none());
+        let fetching = (IngestState::Fetching, "fetching".to_string());
+        assert_eq!(row(&alive).await, fetching);
+        let listed = ingest.list(0).await.expect("lists");
+        assert_eq!((listed[0].state(), ingest.get("r").await.expect("the run").state()), (fetching.0, fetching.0));
+        // Was it driven by nobody who lives, then it is cancelled.
+        alive.release("r").await;
+        until(&ingest, |run| run.state() == IngestState::Cancelled).await;
+        assert_eq!(row(&alive).await.0, IngestState::Cancelled);
+
+        // What the other makes of it is its end here too.
+        alive.take("r").await.expect("is free");
+        begin(&mut alive, &asked(&database.address)).await;
+        ingest.start(asked(&database.address)).await.expect("starts");
+        until(&ingest, waits).await;
+        alive.set("r", IngestState::Finished, "done", "").await.expect("is set");
+        assert!(ingest.driven("r").is_some());
+        alive.release("r").await;
+        let run = until(&ingest, |run| !is_active(run.state())).await;
+        assert_eq!((run.state(), run.message.as_str()), (IngestState::Finished, "done"));
+        assert_eq!(row(&alive).await, (IngestState::Finished, "done".to_string()));
+        drop((alive, ingest));
+        database.remove().await;
+    }
 
     #[test]
     fn places_of_databases() {

@@ -3,7 +3,7 @@
 //! One transaction settles a page: its users go to staging, its rejected ones to theirs, its counts to the page. One
 //! transaction marks what arrived in the topic. So the ledger is exact wherever a process dies.
 
-use super::decide::{ATTEMPT_USERS, Budget, Facts, RUN_BUSY, Unpublished, budget};
+use super::decide::{ATTEMPT_USERS, Budget, Facts, Unpublished, budget};
 use super::request::{Page, Request, WINDOW, differences};
 
 use headwater_executor::connectors::{Options, postgres, secrets};
@@ -25,6 +25,8 @@ pub const SCHEMA: &str = "headwater";
 pub const ARRIVALS: &str = "headwater.ingest_arrivals";
 /// Where executors put what they find in a topic.
 pub const DELIVERIES: &str = "headwater.ingest_deliveries";
+/// Class of the error of a run that is held elsewhere.
+pub const RUN_BUSY: &str = "INGEST_RUN_BUSY";
 /// Staging.
 pub const USERS: &str = "headwater.users";
 /// A user's columns, in the order of staging.
@@ -688,4 +690,4 @@ async fn bounded<T>(what: &str, work: impl Future<Output = Result<T, tokio_postg
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

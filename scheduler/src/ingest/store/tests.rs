@@ -5,20 +5,20 @@ use headwater_proto::engine::StartIngestRequest;
 use std::time::Instant;
 
 /// A database of a test; none without a server, which is said.
-struct Database {
+pub struct Database {
     admin: Client,
     name: String,
-    address: Secret,
+    pub address: Secret,
 }
 
 impl Database {
-    async fn new(test: &str) -> Option<Self> {
+    pub async fn new(test: &str) -> Option<Self> {
         let Ok(server) = std::env::var("POSTGRES_ADDRESS") else {
             assert!(
                 std::env::var("HEADWATER_REQUIRE_SERVICES").as_deref() != Ok("1"),
                 "POSTGRES_ADDRESS is not set, and HEADWATER_REQUIRE_SERVICES=1"
             );
-            println!("skipped: ingest store {test}: POSTGRES_ADDRESS is not set");
+            println!("skipped: ingest {test}: POSTGRES_ADDRESS is not set");
             return None;
         };
         let root = Secret::new(format!("postgresql://postgres@{server}/postgres"));
@@ -29,7 +29,7 @@ impl Database {
         Some(Self { admin, name, address })
     }
 
-    async fn remove(self) {
+    pub async fn remove(self) {
         let drop = format!("DROP DATABASE {} WITH (FORCE)", self.name);
         self.admin.batch_execute(&drop).await.expect("dropped");
     }
