@@ -25,6 +25,9 @@ const JOB_MAX: Duration = Duration::from_secs(900);
 /// A record that is not acknowledged by then never will be: so long, at most, something may still arrive after a job
 /// was cut off.
 const DELIVERY_MAX_MS: u64 = 10_000;
+/// The same of a run of an earlier version that named no end. None of that version's processes lives: this is for what
+/// the line or a broker still held of theirs.
+const DELIVERY_ENDLESS_MS: u64 = 300_000;
 
 /// A statement and the tables that it names.
 #[derive(Clone, PartialEq)]
@@ -191,10 +194,15 @@ impl Job {
     }
 }
 
-/// How long after the end of a job that was cut off its records may still arrive.
+/// How long after the end of a job that was cut off its records may still arrive, be it one of an earlier version, which
+/// took the time by either name, and 0 for no end.
 pub fn delivery_max(request: &Request) -> Duration {
-    let asked = request.options.get("kafka.delivery.timeout.ms");
-    Duration::from_millis(asked.and_then(|text| text.trim().parse().ok()).unwrap_or(DELIVERY_MAX_MS))
+    let asked = |key: &str| match request.options.get(key)?.trim().parse::<u64>().ok()? {
+        0 => Some(DELIVERY_ENDLESS_MS),
+        time => Some(time),
+    };
+    let time = asked("kafka.delivery.timeout.ms").unwrap_or(DELIVERY_MAX_MS);
+    Duration::from_millis(time.max(asked("kafka.message.timeout.ms").unwrap_or_default()))
 }
 
 /// The message that `protobuf` writes, unless the request names one of the registry's.
@@ -322,6 +330,43 @@ mod tests {
         assert_eq!(get(&scan, 0, "endingOffsets").as_deref(), Some(r#"{"users":{"0":9,"1":3}}"#));
         assert_eq!(get(&scan, 0, "assign").as_deref(), Some(r#"{"users":[0,1]}"#));
         assert_eq!(get(&scan, 0, "failOnDataLoss").as_deref(), Some("false"));
+    }
+
+    #[test]
+    fn options_of_an_earlier_version() {
+        let asked = |options: &[(&str, &str)]| {
+            request(|r| r.options.extend(options.iter().map(|(key, value)| (key.to_string(), value.to_string()))))
+        };
+        let old = asked(&[
+            ("kafka.acks", "1"),
+            ("kafka.enable.idempotence", "false"),
+            ("kafka.max.in.flight", "9"),
+            ("kafka.message.timeout.ms", "60000"),
+            ("kafka.compression.type", "lz4"),
+        ]);
+        let send = Job::send("r", &old, 1, Uuid::nil(), (0, 1));
+        for (key, expect) in [
+            ("kafka.acks", None),
+            ("kafka.enable.idempotence", Some("true")),
+            ("kafka.max.in.flight", None),
+            ("kafka.message.timeout.ms", None),
+            ("kafka.delivery.timeout.ms", Some("10000")),
+            ("kafka.compression.type", Some("lz4")),
+        ] {
+            assert_eq!(send.tables[1].options.get(key), expect, "{key}");
+        }
+        let check = |options: &[(&str, &str)], expect_ms: u64| {
+            assert_eq!(delivery_max(&asked(options)), Duration::from_millis(expect_ms), "{options:?}");
+        };
+        let (delivery, message) = ("kafka.delivery.timeout.ms", "kafka.message.timeout.ms");
+        check(&[], 10_000);
+        check(&[(delivery, "5000")], 5_000);
+        check(&[(message, "60000")], 60_000);
+        // Whichever of them it was by which the producer went.
+        check(&[(message, "2000")], 10_000);
+        check(&[(delivery, "5000"), (message, "60000")], 60_000);
+        check(&[(delivery, "0")], 300_000);
+        check(&[(delivery, "5s")], 10_000);
     }
 
     #[test]

@@ -268,34 +268,8 @@ impl Request {
     fn check_options(&self) -> Result<()> {
         for (key, value) in self.options.iter() {
             let lower = key.to_ascii_lowercase();
-            let refused = match (lower.as_str(), value.trim()) {
-                ("kafka.bootstrap.servers", _) => Some("is what kafka says: leave it out"),
-                ("schema.registry.url" | "schema.registry.address", _) => {
-                    Some("is what schema_registry says: leave it out")
-                }
-                // Nobody is published twice: that rests on these.
-                ("kafka.message.timeout.ms", _) => Some("is another name of kafka.delivery.timeout.ms: give that"),
-                ("kafka.delivery.timeout.ms", time) if !time.parse::<i32>().is_ok_and(|ms| ms > 0) => {
-                    Some("is no number of 1 or more: a record that may arrive at any time may arrive twice")
-                }
-                ("kafka.enable.idempotence", on) if !on.eq_ignore_ascii_case("true") => {
-                    Some("is not true: retries would publish users twice")
-                }
-                ("kafka.max.in.flight" | "kafka.max.in.flight.requests.per.connection", count)
-                    if !count.parse::<u32>().is_ok_and(|count| (1..=5).contains(&count)) =>
-                {
-                    Some("is not 1 to 5: retries would publish users twice")
-                }
-                ("kafka.retries" | "kafka.message.send.max.retries", "0") => {
-                    Some("is 0: the producer would not be idempotent")
-                }
-                ("kafka.acks" | "kafka.request.required.acks", acks) if !["all", "-1"].contains(&acks) => {
-                    Some("is not all: what one broker alone has acknowledged may be lost")
-                }
-                _ => None,
-            };
-            if let Some(why) = refused {
-                return Err(invalid("options", format!("{key} {why}")));
+            if lower == "kafka.bootstrap.servers" {
+                return Err(invalid("options", format!("{key} is what kafka says: leave it out")));
             }
             let ours = [RETRY_TIMEOUT_OPTION, USERS_PER_WINDOW_OPTION, TOPIC_PARTITIONS_OPTION, MESSAGE_NAME_OPTION];
             let known = ours.iter().any(|known| known.eq_ignore_ascii_case(key));
@@ -318,6 +292,30 @@ impl Request {
         self.retry_timeout()?;
         self.users_per_window()?;
         Ok(())
+    }
+
+    /// Checks what a run that is new may not have: one that an earlier version began may, and goes on by
+    /// [`Request::kafka_options`].
+    ///
+    /// # Errors
+    /// `INGEST_INVALID_REQUEST` names the option.
+    pub fn check_new(&self) -> Result<()> {
+        for (key, value) in self.options.iter() {
+            let refused = match key.to_ascii_lowercase().as_str() {
+                "schema.registry.url" | "schema.registry.address" => Some("is what schema_registry says: leave it out"),
+                _ => published_twice(key, value),
+            };
+            if let Some(why) = refused {
+                return Err(invalid("options", format!("{key} {why}")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Options of a run of an earlier version that [`Request::kafka_options`] leaves out.
+    pub fn left_out(&self) -> Vec<&str> {
+        let left_out = self.options.iter().filter(|(key, value)| published_twice(key, value).is_some());
+        left_out.map(|(key, _)| key).collect()
     }
 
     /// How long the run tries without progress.
@@ -378,11 +376,13 @@ impl Request {
         self.options.get(MESSAGE_NAME_OPTION)
     }
 
-    /// Options of a Kafka table on the run's brokers.
+    /// Options of a Kafka table on the run's brokers, but for those by which somebody could be published twice.
     pub fn kafka_options(&self) -> Options {
         let mut options = Options::new([("kafka.bootstrap.servers", self.kafka.as_str())]);
-        for (key, value) in self.options.iter().filter(|(key, _)| key.to_ascii_lowercase().starts_with("kafka.")) {
-            options.set(key, value);
+        for (key, value) in self.options.iter() {
+            if key.to_ascii_lowercase().starts_with("kafka.") && published_twice(key, value).is_none() {
+                options.set(key, value);
+            }
         }
         options
     }
@@ -397,13 +397,8 @@ impl Request {
 
     /// The request as anybody may see it: secrets hidden, the database left out.
     pub fn public(&self) -> Value {
-        let options: Map<String, Value> = self
-            .options
-            .iter()
-            .map(|(key, value)| (key.to_string(), if hidden(key) { json!(HIDDEN) } else { json!(shown(value)) }))
-            .collect();
-        json!({
-            "source": shown(&self.source),
+        redacted(json!({
+            "source": self.source,
             "users": self.users,
             "topic": self.topic,
             "kafka": self.kafka,
@@ -411,12 +406,53 @@ impl Request {
             "nat": self.nat,
             "page_size": self.page_size,
             "format": self.format,
-            "schema_registry": shown(&self.schema_registry),
+            "schema_registry": self.schema_registry,
             "publish_only": self.publish_only,
             "keep_raw": self.keep_raw,
-            "options": options,
-        })
+            "options": self.options,
+        }))
     }
+}
+
+/// Why somebody could be published twice with this option of Kafka, if so: that it does not happen rests on an idempotent
+/// producer whose records are acknowledged by all, or given up in a time that is known.
+fn published_twice(key: &str, value: &str) -> Option<&'static str> {
+    match (key.to_ascii_lowercase().as_str(), value.trim()) {
+        ("kafka.message.timeout.ms", _) => Some("is another name of kafka.delivery.timeout.ms: give that"),
+        ("kafka.delivery.timeout.ms", time) if !time.parse::<i32>().is_ok_and(|ms| ms > 0) => {
+            Some("is no number of 1 or more: a record that may arrive at any time may arrive twice")
+        }
+        ("kafka.enable.idempotence", on) if !on.eq_ignore_ascii_case("true") => {
+            Some("is not true: retries would publish users twice")
+        }
+        ("kafka.max.in.flight" | "kafka.max.in.flight.requests.per.connection", count)
+            if !count.parse::<u32>().is_ok_and(|count| (1..=5).contains(&count)) =>
+        {
+            Some("is not 1 to 5: retries would publish users twice")
+        }
+        ("kafka.retries" | "kafka.message.send.max.retries", "0") => Some("is 0: the producer would not be idempotent"),
+        ("kafka.acks" | "kafka.request.required.acks", acks) if !["all", "-1"].contains(&acks) => {
+            Some("is not all: what one broker alone has acknowledged may be lost")
+        }
+        _ => None,
+    }
+}
+
+/// A request as [`Request::public`] has it, without its secrets. Twice is as good as once.
+fn redacted(mut request: Value) -> Value {
+    for field in ["source", "schema_registry"] {
+        if let Some(Value::String(text)) = request.get_mut(field) {
+            *text = shown(text);
+        }
+    }
+    if let Some(Value::Object(options)) = request.get_mut("options") {
+        for (key, value) in options.iter_mut() {
+            if let Value::String(text) = value {
+                *text = if hidden(key) { HIDDEN.to_string() } else { shown(text) };
+            }
+        }
+    }
+    request
 }
 
 /// Keys whose values are not kept outside the state directory.
@@ -441,7 +477,9 @@ fn nationalities(text: &str) -> Result<String> {
 }
 
 /// What differs between what a run was asked for and a new request, as [`Request::public`] has them: names and values.
+/// What an earlier version has written down may hold secrets, which are neither compared nor shown.
 pub fn differences(known: &Value, new: &Value) -> Vec<String> {
+    let (known, new) = (redacted(known.clone()), redacted(new.clone()));
     let empty = Map::new();
     let (known, new) = (known.as_object().unwrap_or(&empty), new.as_object().unwrap_or(&empty));
     let shown = |value: Option<&Value>| match value {
@@ -481,7 +519,7 @@ mod tests {
         let check = |change: fn(&mut StartIngestRequest), expect: &str| {
             let mut request = request();
             change(&mut request);
-            let error = Request::parse(&request, None).expect_err(expect);
+            let error = Request::parse(&request, None).and_then(|parsed| parsed.check_new()).expect_err(expect);
             assert_eq!(error.class, "INGEST_INVALID_REQUEST");
             assert!(error.message.contains(expect), "{error} has no {expect:?}");
             assert!(!error.message.contains("hunter2"), "{error}");
@@ -521,14 +559,20 @@ mod tests {
         for (key, value, expect) in refused {
             let mut request = request();
             request.options.insert(key.into(), value.into());
-            let error = Request::parse(&request, None).expect_err(key);
+            // Of a run of an earlier version they are left out.
+            let parsed = Request::parse(&request, None).expect(key);
+            let error = parsed.check_new().expect_err(key);
             assert!(error.message.contains(expect), "{error}");
+            assert_eq!(parsed.left_out(), [key]);
+            assert_eq!(parsed.kafka_options(), Options::new([("kafka.bootstrap.servers", "k:9092")]));
         }
         let mut good = request();
         good.options.insert("kafka.delivery.timeout.ms".into(), "5000".into());
         good.options.insert("kafka.enable.idempotence".into(), "true".into());
         good.options.insert("kafka.acks".into(), "all".into());
-        Request::parse(&good, None).expect("good");
+        let parsed = Request::parse(&good, None).expect("good");
+        parsed.check_new().expect("good");
+        assert!(parsed.left_out().is_empty());
         fn registry(request: &mut StartIngestRequest, key: &str) {
             (request.format, request.schema_registry) = ("avro".into(), "http://r".into());
             request.options.insert(key.into(), "http://u:hunter2@other".into());
@@ -596,5 +640,17 @@ mod tests {
             |r| (r.topic, r.seed) = ("t".into(), "s".into()),
             &["topic was \"users_created\" and is \"t\"", "seed was \"\" and is \"s\""],
         );
+        // What an earlier version wrote down of a request has the secrets of its addresses.
+        let mut asked = request();
+        asked.source = "http://m/api/?token=hunter2".into();
+        asked.options.insert("kafka.client.id".into(), "https://u:hunter2@h/".into());
+        let parsed = Request::parse(&asked, None).expect("good");
+        let mut known = parsed.public();
+        (known["source"], known["options"]) = (json!(parsed.source), json!(parsed.options));
+        assert!(known.to_string().contains("hunter2"));
+        assert!(differences(&known, &parsed.public()).is_empty());
+        let found = differences(&known, &Request::parse(&request(), None).expect("good").public());
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert!(!found.concat().contains("hunter2"), "{found:?}");
     }
 }

@@ -73,6 +73,14 @@ impl Run {
     /// Drives the run until it has ended: how, and whether PostgreSQL has that. Dropped, it goes on when it is driven
     /// again.
     pub async fn to_end(mut self) -> (End, bool) {
+        let left_out = self.request.left_out().join(", ");
+        if !left_out.is_empty() {
+            tracing::warn!(
+                run_id = self.id,
+                options = left_out,
+                "a run of an earlier version goes on without options by which users could be published twice"
+            );
+        }
         let timeout = match self.request.retry_timeout() {
             Ok(timeout) => timeout,
             Err(error) => return self.end(failed(error)).await,

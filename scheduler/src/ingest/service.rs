@@ -170,6 +170,12 @@ impl Ingest {
         }
         // Others are not kept waiting for a database that is away.
         let mut store = Store::open(&request.postgres).await?;
+        // Whoever began it could not know what is refused now, and nobody else can publish its users.
+        if let Err(refused) = request.check_new()
+            && store.find(&id, &request).await?.is_none()
+        {
+            return Err(refused);
+        }
         let deadline = Instant::now() + BUSY_MAX;
         let _changes = loop {
             let changes = self.0.changes.lock().await;
@@ -796,6 +802,26 @@ mod tests {
         assert_eq!((run.state(), run.message.as_str()), (IngestState::Finished, "done"));
         assert_eq!(row(&alive).await, (IngestState::Finished, "done".to_string()));
         drop((alive, ingest));
+        database.remove().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_run_of_an_earlier_version_goes_on() {
+        let Some(database) = Database::new("earlier").await else { return };
+        let ingest = open(&Arc::new(InMemory::new()), None).await;
+        let mut asked = asked(&database.address);
+        asked.options.insert("kafka.acks".into(), "1".into());
+        let error = ingest.start(asked.clone()).await.expect_err("is new");
+        assert_eq!(error.class, "INGEST_INVALID_REQUEST");
+        assert!(error.message.contains("kafka.acks is not all"), "{error}");
+        let mut store = Store::open(&database.address).await.expect("opens");
+        assert_eq!(store.get("r").await.expect("postgres"), None);
+        begin(&mut store, &asked).await;
+        store.set("r", IngestState::Failed, "failed", "C").await.expect("is set");
+        assert_eq!(ingest.start(asked).await.expect("goes on").state(), IngestState::Pending);
+        let run = until(&ingest, |run| !is_active(run.state())).await;
+        assert_eq!(run.error_class, "KAFKA_UNREACHABLE", "{run:?}");
+        drop((store, ingest));
         database.remove().await;
     }
 
