@@ -546,8 +546,6 @@ class Ledger(IngestCase):
             ((), "postgres: "),
         ]:
             self.assertIn(expect, self.cluster.refused(*base, "--source", self.replay.url, "--kafka", kafka(), *more))
-        self.assertIn("INGEST_RUN_NOT_FOUND", self.cluster.refused("ingest", "status", "nobody"))
-        self.assertIn("INGEST_RUN_NOT_FOUND", self.cluster.refused("ingest", "cancel", "nobody"))
         for log in self.cluster.logs.glob("*.log"):
             self.assertNotIn("hunter2canary", log.read_text(errors="replace"))
 
@@ -834,6 +832,8 @@ class Killed(IngestCase):
         self.assertEqual(self.status(first), ended)
         self.assertEqual({run["runId"] for run in json.loads(self.cluster.ok("ingest", "list", "--json"))}, {first, self.run_id})
         self.assertNotIn(f'run="{first}', self.cluster.get("/metrics"))
+        self.assertIn("INGEST_RUN_NOT_FOUND", self.cluster.refused("ingest", "status", "nobody"))
+        self.assertIn("INGEST_RUN_NOT_FOUND", self.cluster.refused("ingest", "cancel", "nobody"))
 
     def test_a_run_that_was_ended_elsewhere(self):
         """It was cancelled through another scheduler while its own was down, and is not taken up again."""

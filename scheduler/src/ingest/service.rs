@@ -394,16 +394,21 @@ impl Ingest {
             Some(address) => vec![address],
             None => self.addresses().into_values().collect(),
         };
-        let (mut answered, mut trouble) = (false, None);
+        let (mut answered, mut trouble) = (false, None::<Error>);
         for address in addresses {
             let found = async { self.connection(&address).await?.get(id).await };
             match found.await {
                 Ok(Some(run)) => return Ok((run, address)),
                 Ok(None) => answered = true,
-                Err(error) => trouble = Some(error),
+                // One that is away may have it, whatever is the matter with others.
+                Err(error) if trouble.as_ref().is_none_or(|known| known.kind != ErrorKind::Transient) => {
+                    trouble = Some(error);
+                }
+                Err(_) => {}
             }
         }
-        Err(trouble.filter(|_| !answered).unwrap_or_else(|| not_found(id)))
+        let told = trouble.filter(|error| !answered || error.kind == ErrorKind::Transient);
+        Err(told.unwrap_or_else(|| not_found(id)))
     }
 
     /// The databases that this scheduler knows of, by where they are.
@@ -822,6 +827,31 @@ mod tests {
         let run = until(&ingest, |run| !is_active(run.state())).await;
         assert_eq!(run.error_class, "KAFKA_UNREACHABLE", "{run:?}");
         drop((store, ingest));
+        database.remove().await;
+    }
+
+    /// Writes the file of a run that ended in this database.
+    async fn ended(files: &Arc<InMemory>, id: &str, address: Secret) {
+        let request = Request::parse(&asked(&address), None).expect("good");
+        let end = End { state: IngestState::Finished, message: "done".into(), error_class: String::new() };
+        let file = RunFile { run_id: id.into(), request, owner: String::new(), wanted: Wanted::ended(&end, true) };
+        let store = Arc::clone(files) as Arc<dyn ObjectStore>;
+        Files::new(store, &Path::from("state")).write(&file).await.expect("is written");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_database_that_is_away_may_have_a_run() {
+        let Some(database) = Database::new("away").await else { return };
+        let files = Arc::new(InMemory::new());
+        // One that is gone for good has nothing.
+        ended(&files, "gone", Secret::new(format!("{}_gone", database.address.expose()))).await;
+        let ingest = open(&files, Some(database.address.clone())).await;
+        assert_eq!(ingest.get("r").await.expect_err("is nowhere").class, "INGEST_RUN_NOT_FOUND");
+        ended(&files, "away", Secret::new("postgresql://postgres@127.0.0.1:1/d")).await;
+        let ingest = open(&files, Some(database.address.clone())).await;
+        let error = ingest.get("r").await.expect_err("may be there");
+        assert_eq!((error.kind, error.class.as_str()), (ErrorKind::Transient, "POSTGRES_UNREACHABLE"), "{error}");
+        drop(ingest);
         database.remove().await;
     }
 
