@@ -529,9 +529,13 @@ class Prompt(ClusterCase):
     def test_ctrl_c_cancels_the_statement_and_not_the_prompt(self):
         self.wait_for("headwater> ")
         self.type("SELECT count(*) FROM range(1000000000000);\r")
-        self.wait_for("tasks")
+        running = lambda: sum(  # noqa: E731
+            self.cluster.executor_metric(executor, "headwater_tasks_running") for executor in self.cluster.executors
+        )
+        wait_until("the statement runs", running)
         self.type("\x03")
         self.wait_for("cancelled after")
+        wait_until("its task has stopped", lambda: not running())
         self.wait_for("headwater> ")
         self.type("SELECT 6 * 7 AS answer;\r")
         self.wait_for("|    42|")

@@ -249,6 +249,9 @@ fn special(typed: &TypedString) -> Option<Expr> {
     let days = |days: &str| call("date_add", vec![today(), number_as(days, DataType::Int(None))]);
     let date = match text.trim().to_ascii_lowercase().as_str() {
         "now" if name == "TIMESTAMP" => return Some(call("current_timestamp", vec![])),
+        "epoch" if name == "TIMESTAMP" => {
+            return Some(call("timestamp_seconds", vec![number_as("0", DataType::BigInt(None))]));
+        }
         "epoch" => call("date_from_unix_date", vec![number_as("0", DataType::Int(None))]),
         "now" | "today" => today(),
         "tomorrow" => days("1"),

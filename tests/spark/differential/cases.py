@@ -55,6 +55,9 @@ VIEWS = {
 
 EXPRESSIONS = {
     "syntax": r"""
+typed_wrong: DATE '2024-13-01' ;; TIMESTAMP 'xx' ;; TIMESTAMP_NTZ '2024-01-01 25:00:00' ;; DATE '' ;; TIMESTAMP_LTZ '2024-02-30 00:00:00'
+typed_wrong_legacy: [spark.sql.ansi.enabled=false] DATE '2024-13-01' ;; TIMESTAMP 'xx'
+typed_special: DATE 'epoch' ;; TIMESTAMP 'epoch' ;; DATE 'today' = current_date() ;; DATE 'tomorrow' - DATE 'yesterday' ;; TIMESTAMP 'now' >= TIMESTAMP 'today' ;; typeof(TIMESTAMP 'tomorrow') ;; DATE 'Now' = DATE 'today'
 shifts: 1 + 1 << 2 ;; 1 << 2 + 1 ;; 6 & 1 << 1 ;; -8 >>> 1 ;; -8L >>> 1 ;; 5 ^ 3 | 8 & 12
 not_bits: ~CAST(5 AS TINYINT) ;; ~-1L ;; typeof(~CAST(5 AS SMALLINT))
 div: 10 DIV 3 + 1 ;; 2 * 7 DIV 2
