@@ -18,6 +18,8 @@ use ballista_scheduler::config::TaskDistributionPolicy;
 use ballista_scheduler::state::task_manager::JobInfoCache;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::watch;
 
 /// Executors that were taken out and are remembered; their heartbeats come for seconds.
 const REMOVED_MAX: usize = 1024;
@@ -26,20 +28,31 @@ const REMOVED_MAX: usize = 1024;
 pub struct FirstInFirstOut {
     ballista: InMemoryClusterState,
     jobs: Arc<RecordingJobState>,
-    /// Tasks that each executor runs at once, by its id.
-    task_slots: Mutex<HashMap<String, u32>>,
+    /// Tasks that each executor runs at once, by its id: of those that are registered.
+    task_slots: watch::Sender<HashMap<String, u32>>,
     removed: Mutex<VecDeque<String>>,
 }
 
 impl FirstInFirstOut {
     /// No executors yet; `jobs` is shown each job whenever tasks are handed out, which a task that ends brings about.
     pub fn new(jobs: Arc<RecordingJobState>) -> Self {
-        Self { ballista: Default::default(), jobs, task_slots: Mutex::default(), removed: Mutex::default() }
+        Self { ballista: Default::default(), jobs, task_slots: watch::Sender::default(), removed: Mutex::default() }
     }
     /// Tasks that the widest executor runs at once; 0 while there is none.
     pub fn task_slots_max(&self) -> usize {
-        let slots = self.task_slots.lock().unwrap_or_else(PoisonError::into_inner);
-        slots.values().max().map_or(0, |slots| *slots as usize)
+        self.task_slots.borrow().values().max().map_or(0, |slots| *slots as usize)
+    }
+    /// Returns once no executor has been registered for so long, without a break.
+    pub async fn without_executors_for(&self, time: Duration) {
+        let mut executors = self.task_slots.subscribe();
+        loop {
+            // The sender is held here, so that neither wait fails.
+            let _ = executors.wait_for(|executors| executors.is_empty()).await;
+            let one_comes = executors.wait_for(|executors| !executors.is_empty());
+            if tokio::time::timeout(time, one_comes).await.is_err() {
+                return;
+            }
+        }
     }
 }
 
@@ -86,7 +99,9 @@ impl ClusterState for FirstInFirstOut {
         if self.removed.lock().unwrap_or_else(PoisonError::into_inner).contains(&metadata.id) {
             return Err(BallistaError::General(format!("executor {} was taken out: register anew", metadata.id)));
         }
-        self.task_slots.lock().unwrap_or_else(PoisonError::into_inner).insert(metadata.id.clone(), data.total_vcores);
+        self.task_slots.send_modify(|slots| {
+            slots.insert(metadata.id.clone(), data.total_vcores);
+        });
         self.ballista.register_executor(metadata, data).await
     }
     async fn save_executor_metadata(&self, metadata: ExecutorMetadata) -> Result<()> {
@@ -102,7 +117,9 @@ impl ClusterState for FirstInFirstOut {
         self.ballista.save_executor_heartbeat(heartbeat).await
     }
     async fn remove_executor(&self, executor_id: &str) -> Result<()> {
-        self.task_slots.lock().unwrap_or_else(PoisonError::into_inner).remove(executor_id);
+        self.task_slots.send_modify(|slots| {
+            slots.remove(executor_id);
+        });
         {
             let mut removed = self.removed.lock().unwrap_or_else(PoisonError::into_inner);
             removed.push_back(executor_id.to_string());

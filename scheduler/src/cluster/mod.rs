@@ -188,6 +188,11 @@ impl Cluster {
         !self.state.registered_executor_metadata().await.is_empty()
     }
 
+    /// Returns once no executor has been registered for so long, without a break.
+    pub async fn without_executors_for(&self, time: Duration) {
+        self.state.without_executors_for(time).await;
+    }
+
     /// Takes an executor out at once and moves its tasks.
     pub async fn executor_lost(&self, executor_id: &str, reason: &str) {
         let stopped = ExecutorStoppedParams { executor_id: executor_id.to_string(), reason: reason.to_string() };

@@ -4,6 +4,10 @@
 use super::*;
 use arrow::array::{Array, Int64Array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use ballista_core::serde::scheduler::{
+    ExecutorData, ExecutorMetadata, ExecutorOperatingSystemSpecification, ExecutorSpecification,
+};
+use ballista_scheduler::cluster::JobState;
 use datafusion::common::ScalarValue;
 use datafusion::error::DataFusionError;
 use datafusion::execution::TaskContext;
@@ -307,6 +311,32 @@ impl TestCluster {
         self.cluster.run(Job { name: name.into(), session, plan, deadline, progress: None }).await
     }
 
+    /// Registers an executor that is never given a task.
+    pub(crate) async fn register_idle(&self, id: &str) {
+        let metadata = ExecutorMetadata {
+            id: id.to_string(),
+            host: "127.0.0.1".into(),
+            port: 1,
+            grpc_port: 1,
+            specification: ExecutorSpecification::default().with_vcores(0),
+            os_info: ExecutorOperatingSystemSpecification::default(),
+        };
+        let data = ExecutorData { executor_id: id.to_string(), total_vcores: 0, available_vcores: 0 };
+        self.cluster.state.register_executor(metadata, data).await.unwrap();
+    }
+
+    /// Takes an executor out; Ballista is told of no loss, after which it would fail the jobs that wait.
+    pub(crate) async fn deregister(&self, id: &str) {
+        self.cluster.state.remove_executor(id).await.unwrap();
+    }
+
+    /// Returns once a job has been submitted.
+    pub(crate) async fn has_job(&self) {
+        while self.cluster.jobs.get_all_jobs().await.unwrap().is_empty() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
     pub(crate) async fn stop(self) {
         for executor in self.executors {
             executor.drain().await.unwrap();
@@ -353,6 +383,35 @@ async fn every_row_once_over_all_executors_and_partitions() {
     for executor in executors {
         assert!(executor.tasks_completed >= 4, "tasks spread over the executors: {executor:?}");
     }
+    test.stop().await;
+}
+
+#[tokio::test]
+async fn executors_count_as_gone_when_none_has_come_for_a_while() {
+    let test = TestCluster::start(0, 1).await;
+    let gone = |time: Duration| test.cluster.without_executors_for(time);
+    let now = Duration::from_millis(1);
+    let in_time = || tokio::time::timeout(Duration::from_secs(30), gone(now));
+    let soon = |time: Duration| tokio::time::timeout(Duration::from_millis(300), gone(time));
+    in_time().await.expect("there is none");
+    assert!(soon(Duration::from_secs(60)).await.is_err());
+    test.register_idle("a").await;
+    test.register_idle("b").await;
+    test.deregister("a").await;
+    assert!(soon(now).await.is_err(), "one is left");
+    // One that comes back in time begins the wait anew.
+    let back = async {
+        test.deregister("b").await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        test.register_idle("c").await;
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+    };
+    tokio::select! {
+        () = gone(Duration::from_secs(1)) => panic!("one is there"),
+        () = back => {}
+    }
+    test.deregister("c").await;
+    in_time().await.expect("all are gone");
     test.stop().await;
 }
 

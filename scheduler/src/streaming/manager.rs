@@ -216,6 +216,9 @@ const FILES_AT_ONCE: usize = 32;
 const EVENTS_MAX: usize = 1024;
 /// Other changes wait while a deleted query's sink is given back, and what its sources are in may be away.
 const RELEASE_MAX: Duration = Duration::from_secs(5);
+/// While the scheduler ends, a batch waits so long for executors when there are none: those that lost the connection
+/// register again within 2 s; when everything is stopped at once, none comes.
+const NO_EXECUTORS_MAX: Duration = Duration::from_secs(5);
 /// Long enough for anybody, short enough for a table.
 const NAME_CHARS_MAX: usize = 200;
 
@@ -937,8 +940,9 @@ impl Manager {
         self.drain(Duration::ZERO).await;
     }
 
-    /// Ends all runs, each once the batch is committed that it is in, but after `timeout` where they are. The queries
-    /// resume at the next start. Nothing is started, stopped or deleted after this.
+    /// Ends all runs, each once the batch is committed that it is in, but after `timeout`, or when there is no executor
+    /// to end it, where they are. The queries resume at the next start. Nothing is started, stopped or deleted after
+    /// this.
     pub async fn drain(&self, timeout: Duration) {
         let mut running: Vec<_> = {
             let mut changes = self.0.changes.lock().await;
@@ -949,18 +953,22 @@ impl Manager {
         for (_, running) in &running {
             running.tell(Told::EndAfterBatch);
         }
-        let deadline = tokio::time::Instant::now() + timeout;
+        let cut = cut(self.0.cluster.clone(), timeout).shared();
         let mut ended = vec![];
         for (_, running) in &mut running {
-            ended.push(tokio::time::timeout_at(deadline, &mut running.end).await.ok());
+            ended.push(tokio::select! {
+                biased;
+                end = &mut running.end => Ok(end),
+                reason = cut.clone() => Err(reason),
+            });
         }
         for ((id, running), ended) in running.into_iter().zip(ended) {
             let run = running.run;
             let end = match ended {
-                Some(end) => end,
-                None => {
+                Ok(end) => end,
+                Err(reason) => {
                     if !timeout.is_zero() {
-                        warn!(query_id = %id, ?timeout, "a batch has not ended; it is run again at the next start");
+                        warn!(query_id = %id, reason, "a batch has not ended; it is run again at the next start");
                     }
                     running.tell(Told::EndNow);
                     running.end.await
@@ -991,6 +999,16 @@ impl Manager {
         match self.0.store.delete(&self.file(id)).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(e) => Err(Error::transient("STATE_DIRECTORY_UNAVAILABLE", format!("failed to delete query {id}: {e}"))),
+        }
+    }
+}
+
+/// Returns when batches that have not ended are to be cut off, with the reason.
+async fn cut(cluster: Cluster, timeout: Duration) -> String {
+    tokio::select! {
+        () = tokio::time::sleep(timeout) => format!("it had {timeout:?}"),
+        () = cluster.without_executors_for(NO_EXECUTORS_MAX) => {
+            format!("no executor has been connected for {NO_EXECUTORS_MAX:?}")
         }
     }
 }

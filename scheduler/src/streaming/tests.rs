@@ -1018,6 +1018,23 @@ async fn a_run_that_waits_for_executors_as_the_scheduler_ends_has_not_failed() {
     test.stop().await;
 }
 
+/// As when everything is stopped at once: the batch has been handed over, and the last executor leaves without it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_that_no_executor_is_left_for_does_not_hold_up_a_drain() {
+    let test = TestCluster::start(0, 1).await;
+    let (dir, ledger) = (tempfile::tempdir().unwrap(), Ledger::new());
+    let scheduler = Scheduler::open(dir.path(), &test.cluster, None).await;
+    test.register_idle("last").await;
+    let sql = [RATE, &ledger.table(), RATE_FLOW].concat();
+    let checkpoint = scheduler.start(&sql, "default").await.checkpoint;
+    within("the batch is handed over", test.has_job()).await;
+    test.deregister("last").await;
+    within("the drain ends", scheduler.manager.drain(Duration::from_secs(7200))).await;
+    assert_eq!(scheduler.status().state, "STOPPED");
+    assert_eq!((ids(&checkpoint, "offsets"), ids(&checkpoint, "commits")), (vec![0], vec![]));
+    test.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deposed_leader_commits_no_batch_write() {
     let test = TestCluster::start(1, 2).await;
