@@ -210,10 +210,12 @@ fn filter(level: &str) -> String {
 
 /// Lines of the libraries below us, by target and beginning, that report as a fault what is none, or what comes to us as
 /// an error too and is told from there.
-const HARMLESS: [(&str, &str); 4] = [
+const HARMLESS: [(&str, &str); 5] = [
     // A job that was cancelled: its last tasks report to nobody.
     ("ballista_scheduler::state::task_manager", "Fail to find job "),
     ("ballista_executor::executor", "Task has been aborted!"),
+    // And one that ended as it was cancelled is cleaned up twice.
+    ("ballista_scheduler::cluster::memory", "Tried to delete non-existent job "),
     ("ballista_core::utils", "Failed to create partition file at "),
     // Every attempt to connect is somebody's, who gets the error.
     ("scylla::cluster::metadata::cc_establisher", ""),
@@ -390,6 +392,7 @@ mod tests {
             tracing::warn!(target: "log", { log.target = "ballista_executor::executor" }, "Task has been aborted!");
             tracing::error!(target: "log", { log.target = "ballista_executor::executor" }, "no disk left");
             tracing::error!(target: "ballista_scheduler::state::task_manager", "task {} is stuck", "t");
+            tracing::warn!(target: "ballista_scheduler::cluster::memory", "Tried to delete non-existent job j from state");
             tracing::error!(target: "scylla::cluster::metadata::cc_establisher", "whatever");
             tracing::error!("Fail to find job {}", "of ours");
             tracing::info!("too low");

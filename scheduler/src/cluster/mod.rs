@@ -251,7 +251,11 @@ impl Cluster {
                             || Error::transient("JOB_LOST", format!("the result of job {} is gone", job.name));
                         return self.jobs.outputs(&job_id).ok_or_else(forgotten);
                     }
-                    Some(Status::Failed(failure)) => return Err(failure::of_job(&failure.error)),
+                    Some(Status::Failed(failure)) => {
+                        // It has ended: cancelled as well, Ballista would clean up after it twice, and warn of that.
+                        running.job_id = None;
+                        return Err(failure::of_job(&failure.error));
+                    }
                     _ => {
                         if let Some(progress) = &job.progress {
                             // Nobody watching is no error.
@@ -272,7 +276,7 @@ impl Cluster {
             }),
             None => finished.await,
         };
-        // On any error the guard still cancels: a job that passed its deadline runs on otherwise.
+        // On any other error the guard still cancels: a job that passed its deadline runs on otherwise.
         let mut locations = finished?;
         // They come in the order in which tasks ended. Rows are read in that of the plan.
         locations.sort_by_key(|location| location.partition_id.as_ref().map(|id| id.partition_id));
