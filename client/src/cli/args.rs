@@ -159,7 +159,7 @@ pub struct SubmitArgs {
     /// Configuration of the session, as Spark's --conf
     #[arg(long, env = "HEADWATER_CONF", hide_env_values = true, value_name = "KEY=VALUE", value_delimiter = '\n', value_parser = pair)]
     pub conf: Vec<(String, String)>,
-    /// Fills ${NAME} in the file
+    /// Fills ${NAME} in the file; $${NAME} stands for the text ${NAME}
     #[arg(long, env = "HEADWATER_SET", hide_env_values = true, value_name = "NAME=VALUE", value_delimiter = '\n', value_parser = pair)]
     pub set: Vec<(String, String)>,
     /// Print the ids and return; the queries go on. A script ends where it would wait for one
@@ -197,7 +197,7 @@ pub struct SqlArgs {
     /// Configuration of the session, as Spark's --conf
     #[arg(long, env = "HEADWATER_CONF", hide_env_values = true, value_name = "KEY=VALUE", value_delimiter = '\n', value_parser = pair)]
     pub conf: Vec<(String, String)>,
-    /// Fills ${NAME} in the statements
+    /// Fills ${NAME} in the statements; $${NAME} stands for the text ${NAME}
     #[arg(long, env = "HEADWATER_SET", hide_env_values = true, value_name = "NAME=VALUE", value_delimiter = '\n', value_parser = pair)]
     pub set: Vec<(String, String)>,
     /// Which scheduler.

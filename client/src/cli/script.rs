@@ -94,7 +94,11 @@ pub fn is_complete(sql: &str) -> bool {
 
 /// A `${name}` that nobody gave.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("[UNSET_VARIABLE] ${{{name}}} on line {line} is not set: give --set {name}=VALUE{}", known(.given))]
+#[error(
+    "[UNSET_VARIABLE] ${{{name}}} on line {line} is not set: give --set {name}=VALUE{}, or write $${{{name}}} where that \
+     text itself is meant",
+    known(.given)
+)]
 pub struct Unset {
     /// The variable.
     pub name: String,
@@ -208,11 +212,13 @@ mod tests {
         check("/*\n*/ ${no}", Err(("no", 2)));
         check("'${secret:db}' ${kafka}", Ok("'${secret:db}' a:1,b:2"));
         check("$${kafka}", Ok("${kafka}"));
+        check("SELECT '$${nobody}', '${kafka}'", Ok("SELECT '${nobody}', 'a:1,b:2'"));
         check("$ {kafka} ${open", Ok("$ {kafka} ${open"));
         let unset = fill("${y}", &variables).expect_err("y is not given");
         assert_eq!(
             unset.to_string(),
-            "[UNSET_VARIABLE] ${y} on line 1 is not set: give --set y=VALUE (given: kafka, x)"
+            "[UNSET_VARIABLE] ${y} on line 1 is not set: give --set y=VALUE (given: kafka, x), or write $${y} where that \
+             text itself is meant"
         );
     }
 }
