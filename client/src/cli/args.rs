@@ -260,7 +260,7 @@ pub enum QueryCommand {
         /// Id, beginning of an id, or name
         id: String,
     },
-    /// Start a stopped or failed query again, exactly where it was
+    /// Start a query again, exactly where it was; one that runs is stopped first, and planned anew
     Restart {
         /// Id, beginning of an id, or name
         id: String,

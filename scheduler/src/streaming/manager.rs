@@ -815,14 +815,23 @@ impl Manager {
         whole(async move {
             let changes = manager.0.changes.lock().await;
             changes.are_open()?;
-            let id = find(&manager.queries(), &reference)?.definition.id;
+            let (id, ran) = {
+                let queries = manager.queries();
+                let query = find(&queries, &reference)?;
+                (query.definition.id, query.running.is_some())
+            };
             manager.stop_one(&changes, id).await?;
             manager.change(id, Desired::Running).await?;
             let mut queries = manager.queries();
             let query = queries.get_mut(&id).expect("nobody else deletes meanwhile");
-            query.monitor.set(State::Running, "Restarting");
+            let message = match ran {
+                true => "Stopped, and started again from its checkpoint",
+                false => "Started again from its checkpoint",
+            };
+            query.monitor.set(State::Running, message);
             manager.run(query);
-            Ok(query.monitor.status())
+            // The run may do something else by now.
+            Ok(QueryStatus { message: message.into(), ..query.monitor.status() })
         })
         .await
     }
@@ -1238,6 +1247,7 @@ mod tests {
         let bench = Bench::new().await;
         let first = bench.start("q", None).await.unwrap();
         let second = bench.manager.restart("q").await.unwrap();
+        assert_eq!(second.message, "Stopped, and started again from its checkpoint");
         assert!(!first.run_id.is_empty() && first.run_id != second.run_id);
         let (id, run) = (first.id.parse().unwrap(), first.run_id.parse().unwrap());
         bench.manager.ended(id, run, End::Failed(Error::fatal("OLD", "an old run"))).await;

@@ -672,6 +672,7 @@ async fn a_query_is_stopped_restarted_and_deleted() {
     let scheduler = Scheduler::open(dir.path(), &test.cluster, None).await;
     assert_eq!(scheduler.status().state, "STOPPED", "a restart of the scheduler does not start it");
     let restarted = scheduler.manager.restart("numbers").await.unwrap();
+    assert_eq!(restarted.message, "Started again from its checkpoint");
     assert_eq!(restarted.id, started.id);
     scheduler.until_idle_after(1).await;
     assert_eq!(ledger.values(), (0..20).collect::<Vec<_>>());
