@@ -39,7 +39,7 @@ use Support::{Honoured, NoEffect, Only, Refused};
 const CIPHERS: &str = "the ciphers are those that OpenSSL holds to be safe; restrict them on the servers";
 const JVM: &str = "it names code or files of the JVM driver, which is not used here";
 
-/// Every name there is, in lower case. `*` stands for a column name.
+/// Every name there is, as documents spell it; case does not matter. `*` stands for a column name.
 const NAMES: &[(&str, Support)] = &[
     ("keyspace", Honoured),
     ("table", Honoured),
@@ -50,12 +50,12 @@ const NAMES: &[(&str, Support)] = &[
     ("writetime", Honoured),
     ("ttl.*", Honoured),
     ("writetime.*", Honoured),
-    ("directjoinsetting", Only(&["auto", "off"], "no join asks Cassandra for the keys of its other side")),
-    ("directjoinsizeratio", NoEffect),
-    ("ignoremissingmetacolumns", Only(&["false"], "a missing column is always an error")),
+    ("directJoinSetting", Only(&["auto", "off"], "no join asks Cassandra for the keys of its other side")),
+    ("directJoinSizeRatio", NoEffect),
+    ("ignoreMissingMetaColumns", Only(&["false"], "a missing column is always an error")),
     // What Spark's readers and writers hand to every source: whoever starts the query has honoured them.
-    ("checkpointlocation", Honoured),
-    ("queryname", Honoured),
+    ("checkpointLocation", Honoured),
+    ("queryName", Honoured),
     ("spark.cassandra.output.consistency.level", Honoured),
     ("spark.cassandra.output.batch.size.rows", Honoured),
     ("spark.cassandra.output.batch.size.bytes", Honoured),
@@ -63,65 +63,65 @@ const NAMES: &[(&str, Support)] = &[
     // Rows are sorted in windows of fixed size; there are no half-filled batches to hold back.
     ("spark.cassandra.output.batch.grouping.buffer.size", NoEffect),
     ("spark.cassandra.output.concurrent.writes", Honoured),
-    ("spark.cassandra.output.throughputmbpersec", Honoured),
-    ("spark.cassandra.output.ignorenulls", Honoured),
-    ("spark.cassandra.output.ifnotexists", Honoured),
+    ("spark.cassandra.output.throughputMBPerSec", Honoured),
+    ("spark.cassandra.output.ignoreNulls", Honoured),
+    ("spark.cassandra.output.ifNotExists", Honoured),
     ("spark.cassandra.output.ttl", Honoured),
     ("spark.cassandra.output.timestamp", Honoured),
     ("spark.cassandra.output.metrics", NoEffect),
     ("spark.cassandra.connection.host", Honoured),
     ("spark.cassandra.connection.port", Honoured),
-    ("spark.cassandra.connection.localdc", Honoured),
+    ("spark.cassandra.connection.localDC", Honoured),
     ("spark.cassandra.connection.compression", Honoured),
-    ("spark.cassandra.connection.timeoutms", Honoured),
-    ("spark.cassandra.connection.localconnectionsperexecutor", Honoured),
-    ("spark.cassandra.connection.remoteconnectionsperexecutor", NoEffect),
+    ("spark.cassandra.connection.timeoutMS", Honoured),
+    ("spark.cassandra.connection.localConnectionsPerExecutor", Honoured),
+    ("spark.cassandra.connection.remoteConnectionsPerExecutor", NoEffect),
     // One session lives as long as the process; the driver reconnects by its own schedule.
-    ("spark.cassandra.connection.keepalivems", NoEffect),
-    ("spark.cassandra.connection.reconnectiondelayms.min", NoEffect),
-    ("spark.cassandra.connection.reconnectiondelayms.max", NoEffect),
-    ("spark.cassandra.connection.resolvecontactpoints", NoEffect),
-    ("spark.cassandra.connection.quietperiodbeforeclosems", NoEffect),
-    ("spark.cassandra.connection.timeoutbeforeclosems", NoEffect),
+    ("spark.cassandra.connection.keepAliveMS", NoEffect),
+    ("spark.cassandra.connection.reconnectionDelayMS.min", NoEffect),
+    ("spark.cassandra.connection.reconnectionDelayMS.max", NoEffect),
+    ("spark.cassandra.connection.resolveContactPoints", NoEffect),
+    ("spark.cassandra.connection.quietPeriodBeforeCloseMS", NoEffect),
+    ("spark.cassandra.connection.timeoutBeforeCloseMS", NoEffect),
     ("spark.cassandra.connection.factory", Refused(JVM)),
     ("spark.cassandra.connection.config.cloud.path", Refused(JVM)),
     ("spark.cassandra.connection.config.profile.path", Refused(JVM)),
     ("spark.cassandra.connection.ssl.enabled", Honoured),
-    ("spark.cassandra.connection.ssl.clientauth.enabled", Honoured),
-    ("spark.cassandra.connection.ssl.truststore.path", Honoured),
-    ("spark.cassandra.connection.ssl.truststore.password", Honoured),
-    ("spark.cassandra.connection.ssl.truststore.type", Honoured),
-    ("spark.cassandra.connection.ssl.keystore.path", Honoured),
-    ("spark.cassandra.connection.ssl.keystore.password", Honoured),
-    ("spark.cassandra.connection.ssl.keystore.type", Honoured),
+    ("spark.cassandra.connection.ssl.clientAuth.enabled", Honoured),
+    ("spark.cassandra.connection.ssl.trustStore.path", Honoured),
+    ("spark.cassandra.connection.ssl.trustStore.password", Honoured),
+    ("spark.cassandra.connection.ssl.trustStore.type", Honoured),
+    ("spark.cassandra.connection.ssl.keyStore.path", Honoured),
+    ("spark.cassandra.connection.ssl.keyStore.password", Honoured),
+    ("spark.cassandra.connection.ssl.keyStore.type", Honoured),
     ("spark.cassandra.connection.ssl.protocol", Honoured),
-    ("spark.cassandra.connection.ssl.enabledalgorithms", Refused(CIPHERS)),
-    ("headwater.ssl.verifyhost", Honoured),
+    ("spark.cassandra.connection.ssl.enabledAlgorithms", Refused(CIPHERS)),
+    ("headwater.ssl.verifyHost", Honoured),
     ("spark.cassandra.auth.username", Honoured),
     ("spark.cassandra.auth.password", Honoured),
     ("spark.cassandra.auth.conf.factory", Refused(JVM)),
     ("spark.cassandra.query.retry.count", Honoured),
-    ("spark.cassandra.read.timeoutms", Honoured),
+    ("spark.cassandra.read.timeoutMS", Honoured),
     ("spark.cassandra.input.consistency.level", Honoured),
-    ("spark.cassandra.input.fetch.sizeinrows", Honoured),
-    ("spark.cassandra.input.split.sizeinmb", Honoured),
-    ("spark.cassandra.input.readspersec", Honoured),
-    ("spark.cassandra.input.throughputmbpersec", Honoured),
+    ("spark.cassandra.input.fetch.sizeInRows", Honoured),
+    ("spark.cassandra.input.split.sizeInMB", Honoured),
+    ("spark.cassandra.input.readsPerSec", Honoured),
+    ("spark.cassandra.input.throughputMBPerSec", Honoured),
     ("spark.cassandra.input.metrics", NoEffect),
     ("spark.cassandra.concurrent.reads", Honoured),
     ("spark.cassandra.table.size.in.bytes", NoEffect),
     // Lookups of many keys are spread over tasks in any case.
-    ("spark.cassandra.sql.inclausetojoinconversionthreshold", NoEffect),
-    ("spark.cassandra.sql.inclausetofullscanconversionthreshold", Honoured),
-    ("spark.cassandra.sql.pushdown.additionalclasses", Refused(JVM)),
-    ("headwater.badrecords", Honoured),
-    ("headwater.deadletter.table", Honoured),
-    ("headwater.deadletter.topic", Honoured),
-    ("headwater.deadletter.columns", Honoured),
-    ("headwater.deadletter.kafka.*", Honoured),
-    ("headwater.createtable", Honoured),
-    ("headwater.primarykey", Honoured),
-    ("createtablecolumntypes", Honoured),
+    ("spark.cassandra.sql.inClauseToJoinConversionThreshold", NoEffect),
+    ("spark.cassandra.sql.inClauseToFullScanConversionThreshold", Honoured),
+    ("spark.cassandra.sql.pushdown.additionalClasses", Refused(JVM)),
+    ("headwater.badRecords", Honoured),
+    ("headwater.deadLetter.table", Honoured),
+    ("headwater.deadLetter.topic", Honoured),
+    ("headwater.deadLetter.columns", Honoured),
+    ("headwater.deadLetter.kafka.*", Honoured),
+    ("headwater.createTable", Honoured),
+    ("headwater.primaryKey", Honoured),
+    ("createTableColumnTypes", Honoured),
 ];
 
 /// How to reach one cluster: what a session is shared by.
@@ -563,9 +563,12 @@ fn check_names(options: &Options) -> Result<Vec<&str>> {
             Some((_, setting)) if setting.starts_with("spark.cassandra.") => setting,
             _ => lower.as_str(),
         };
-        let matches = |known: &str| match known.strip_suffix('*') {
-            Some(prefix) => name.len() > prefix.len() && name.starts_with(prefix),
-            None => known == name,
+        let matches = |known: &str| {
+            let known = known.to_ascii_lowercase();
+            match known.strip_suffix('*') {
+                Some(prefix) => name.len() > prefix.len() && name.starts_with(prefix),
+                None => known == name,
+            }
         };
         let support = NAMES.iter().find(|(known, _)| matches(known)).map(|(_, support)| *support);
         match support {
@@ -590,6 +593,7 @@ fn check_names(options: &Options) -> Result<Vec<&str>> {
                     .iter()
                     .map(|(known, _)| *known)
                     .filter(|known| {
+                        let known = known.to_ascii_lowercase();
                         known.rsplit('.').next().is_some_and(|end| end.contains(last) || last.contains(end))
                     })
                     .filter(|known| !known.ends_with('*'))
@@ -939,6 +943,9 @@ mod tests {
     #[test]
     fn unknown_and_impossible_names_are_refused() {
         refused(&[("keyspce", "k")], "CASSANDRA_UNKNOWN_OPTION", "keyspce");
+        refused(&[("badRecords", "skip")], "CASSANDRA_UNKNOWN_OPTION", "similar names are headwater.badRecords");
+        refused(&[("TimeoutMS", "1")], "CASSANDRA_UNKNOWN_OPTION", "spark.cassandra.read.timeoutMS");
+        sink(&[("HEADWATER.BADRECORDS", "skip")]).unwrap();
         refused(&[("spark.cassandra.output.ttlx", "1")], "CASSANDRA_UNKNOWN_OPTION", "spark.cassandra.output.ttl");
         refused(
             &[("spark.cassandra.connection.ssl.enabledAlgorithms", "TLS_X")],

@@ -29,7 +29,7 @@ use Support::{Honoured, NoEffect, Only, Refused};
 const KERBEROS: &str = "logins are by password; Kerberos is not supported";
 const CLIENT_CERTIFICATE: &str = "logins are by password; client certificates are not supported";
 
-/// Every option there is, in lower case.
+/// Every option there is, as documents spell it; case does not matter.
 const NAMES: &[(&str, Support)] = &[
     ("url", Honoured),
     ("user", Honoured),
@@ -37,50 +37,50 @@ const NAMES: &[(&str, Support)] = &[
     ("dbtable", Honoured),
     ("query", Honoured),
     ("driver", Only("org.postgresql.Driver", "this is a client of PostgreSQL, not of JDBC")),
-    ("partitioncolumn", Honoured),
-    ("lowerbound", Honoured),
-    ("upperbound", Honoured),
-    ("numpartitions", Honoured),
-    ("querytimeout", Honoured),
+    ("partitionColumn", Honoured),
+    ("lowerBound", Honoured),
+    ("upperBound", Honoured),
+    ("numPartitions", Honoured),
+    ("queryTimeout", Honoured),
     // Rows arrive as a stream, which waits for whoever reads it.
     ("fetchsize", NoEffect),
     ("batchsize", NoEffect),
-    ("isolationlevel", Honoured),
-    ("sessioninitstatement", Honoured),
+    ("isolationLevel", Honoured),
+    ("sessionInitStatement", Honoured),
     ("truncate", Honoured),
-    ("cascadetruncate", Honoured),
-    ("createtableoptions", Honoured),
-    ("createtablecolumntypes", Honoured),
-    ("customschema", Honoured),
-    ("prefertimestampntz", Honoured),
-    ("pushdownpredicate", Honoured),
-    ("pushdownlimit", Honoured),
+    ("cascadeTruncate", Honoured),
+    ("createTableOptions", Honoured),
+    ("createTableColumnTypes", Honoured),
+    ("customSchema", Honoured),
+    ("preferTimestampNTZ", Honoured),
+    ("pushDownPredicate", Honoured),
+    ("pushDownLimit", Honoured),
     // Aggregates, offsets and samples are computed here, from the same rows.
-    ("pushdownaggregate", NoEffect),
-    ("pushdownoffset", NoEffect),
-    ("pushdowntablesample", NoEffect),
-    ("preparequery", Refused("put it into the query, or into sessionInitStatement")),
+    ("pushDownAggregate", NoEffect),
+    ("pushDownOffset", NoEffect),
+    ("pushDownTableSample", NoEffect),
+    ("prepareQuery", Refused("put it into the query, or into sessionInitStatement")),
     ("hint", Refused("PostgreSQL has no hints")),
     ("keytab", Refused(KERBEROS)),
     ("principal", Refused(KERBEROS)),
-    ("refreshkrb5config", Only("false", KERBEROS)),
-    ("connectionprovider", Refused("it names code of the JVM")),
+    ("refreshKrb5Config", Only("false", KERBEROS)),
+    ("connectionProvider", Refused("it names code of the JVM")),
     ("sslmode", Honoured),
     ("sslrootcert", Honoured),
-    ("upsertkeys", Honoured),
-    ("onconflict", Honoured),
+    ("upsertKeys", Honoured),
+    ("onConflict", Honoured),
     ("retries", Honoured),
-    ("headwater.createtable", Honoured),
-    ("headwater.primarykey", Honoured),
-    ("headwater.badrecords", Honoured),
-    ("headwater.deadletter.table", Honoured),
-    ("headwater.deadletter.columns", Honoured),
+    ("headwater.createTable", Honoured),
+    ("headwater.primaryKey", Honoured),
+    ("headwater.badRecords", Honoured),
+    ("headwater.deadLetter.table", Honoured),
+    ("headwater.deadLetter.columns", Honoured),
     // What Spark's readers and writers hand to every source.
-    ("checkpointlocation", NoEffect),
-    ("queryname", NoEffect),
+    ("checkpointLocation", NoEffect),
+    ("queryName", NoEffect),
 ];
 
-/// Every parameter of an address, in lower case.
+/// Every parameter of an address, likewise.
 const PARAMETERS: &[(&str, Support)] = &[
     ("user", Honoured),
     ("password", Honoured),
@@ -89,21 +89,21 @@ const PARAMETERS: &[(&str, Support)] = &[
     ("sslmode", Honoured),
     ("sslrootcert", Honoured),
     ("connect_timeout", Honoured),
-    ("connecttimeout", Honoured),
-    ("logintimeout", Honoured),
+    ("connectTimeout", Honoured),
+    ("loginTimeout", Honoured),
     ("application_name", Honoured),
-    ("applicationname", Honoured),
-    ("currentschema", Honoured),
+    ("ApplicationName", Honoured),
+    ("currentSchema", Honoured),
     ("target_session_attrs", Honoured),
-    ("targetservertype", Honoured),
-    ("sockettimeout", NoEffect),
-    ("tcpkeepalive", NoEffect),
+    ("targetServerType", Honoured),
+    ("socketTimeout", NoEffect),
+    ("tcpKeepAlive", NoEffect),
     ("keepalives", NoEffect),
-    ("preparethreshold", NoEffect),
-    ("rewritebatchedinserts", NoEffect),
+    ("prepareThreshold", NoEffect),
+    ("reWriteBatchedInserts", NoEffect),
     ("stringtype", NoEffect),
-    ("binarytransfer", NoEffect),
-    ("defaultrowfetchsize", NoEffect),
+    ("binaryTransfer", NoEffect),
+    ("defaultRowFetchSize", NoEffect),
     ("sslcert", Refused(CLIENT_CERTIFICATE)),
     ("sslkey", Refused(CLIENT_CERTIFICATE)),
     ("sslpassword", Refused(CLIENT_CERTIFICATE)),
@@ -429,7 +429,7 @@ fn missing(name: &str, how: &str) -> Error {
 fn check_name(names: &[(&str, Support)], what: &str, given: &str, value: &str) -> Result<()> {
     let lower = given.to_ascii_lowercase();
     let unsupported = |why: String| Err(Error::invalid("POSTGRES_UNSUPPORTED_OPTION", why));
-    match names.iter().find(|(known, _)| *known == lower).map(|(_, support)| *support) {
+    match names.iter().find(|(known, _)| known.eq_ignore_ascii_case(given)).map(|(_, support)| *support) {
         Some(Honoured | NoEffect) => Ok(()),
         Some(Only(allowed, _)) if value.trim().eq_ignore_ascii_case(allowed) => Ok(()),
         Some(Only(allowed, why)) => unsupported(format!("{what} {given} can only be {allowed}: {why}")),
@@ -438,7 +438,10 @@ fn check_name(names: &[(&str, Support)], what: &str, given: &str, value: &str) -
             let similar: Vec<&str> = names
                 .iter()
                 .map(|(known, _)| *known)
-                .filter(|known| known.contains(lower.as_str()) || lower.contains(known))
+                .filter(|known| {
+                    let known = known.to_ascii_lowercase();
+                    known.contains(lower.as_str()) || lower.contains(known.as_str())
+                })
                 .collect();
             let hint = if similar.is_empty() {
                 "remove it or correct its spelling".to_string()
@@ -896,6 +899,7 @@ mod tests {
             assert!(error.to_string().contains(expect), "{name}: {error}");
         };
         check("fetch", "1", "similar names are fetchsize");
+        check("badrecords", "skip", "similar names are headwater.badRecords");
         check("keytab", "f", "Kerberos");
         check("driver", "com.mysql.jdbc.Driver", "org.postgresql.Driver");
         check("numPartitions", "0", "above 0");
