@@ -213,16 +213,29 @@ pub fn create_table(
     Ok(format!("CREATE TABLE IF NOT EXISTS {} ({}, PRIMARY KEY ({primary}))", name.cql(), lines.join(", ")))
 }
 
-/// The table is not there: says what statement would make one that fits.
-pub fn not_found(name: &TableName, place: &str, fitting: Option<&Schema>) -> Error {
-    let remedy = fitting
-        .filter(|schema| !schema.fields().is_empty())
+/// A key that a table of these rows may have. Any column may be meant; the first usually is, and a name that says so is
+/// likelier.
+fn likely_key(schema: &Schema, leave_out: &[&str]) -> Option<PrimaryKey> {
+    let columns =
+        || schema.fields().iter().map(|field| field.name()).filter(|name| !leave_out.contains(&name.as_str()));
+    let key = columns().find(|name| *name == "id").or_else(|| columns().next())?;
+    Some(PrimaryKey { partition: vec![key.clone()], clustering: vec![] })
+}
+
+/// The table is not there: says what statement would make one that fits rows of this schema, with a likely key where
+/// none is given.
+pub fn not_found(
+    name: &TableName,
+    place: &str,
+    schema: Option<&Schema>,
+    key: Option<&PrimaryKey>,
+    types: &BTreeMap<String, String>,
+    leave_out: &[&str],
+) -> Error {
+    let remedy = schema
         .and_then(|schema| {
-            // Any column may be meant; the first usually is, and a name that says so is likelier.
-            let fields = schema.fields();
-            let key = fields.iter().find(|field| field.name() == "id").unwrap_or(&fields[0]);
-            let key = PrimaryKey { partition: vec![key.name().clone()], clustering: vec![] };
-            create_table(name, schema, &key, &BTreeMap::new(), &[]).ok()
+            let key = key.cloned().or_else(|| likely_key(schema, leave_out))?;
+            create_table(name, schema, &key, types, leave_out).ok()
         })
         .map(|statement| format!(": create it, or set option headwater.createTable; {statement} would fit"))
         .unwrap_or_else(|| ": check options keyspace and table".into());
@@ -266,9 +279,18 @@ mod tests {
     #[test]
     fn a_missing_table_says_how_to_make_it() {
         let schema = Schema::new(vec![Field::new("n", DataType::Int32, true), Field::new("id", DataType::Utf8, true)]);
-        let error = not_found(&name(), "h:9042", Some(&schema));
+        let none = BTreeMap::new();
+        let error = not_found(&name(), "h:9042", Some(&schema), None, &none, &[]);
         assert_eq!((error.kind, error.class.as_str()), (ErrorKind::NotFound, "TABLE_OR_VIEW_NOT_FOUND"));
         assert!(error.message.contains("k.Users does not exist on cassandra h:9042"), "{error}");
         assert!(error.message.contains("PRIMARY KEY ((\"id\"))"), "{error}");
+        // As the options would have it.
+        let (key, types) = ("n".parse().unwrap(), BTreeMap::from([("id".to_string(), "uuid".to_string())]));
+        let error = not_found(&name(), "h:9042", Some(&schema), Some(&key), &types, &[]);
+        assert!(error.message.contains("(\"n\" int, \"id\" uuid, PRIMARY KEY ((\"n\")))"), "{error}");
+        let error = not_found(&name(), "h:9042", Some(&schema), None, &none, &["id"]);
+        assert!(error.message.contains("(\"n\" int, PRIMARY KEY ((\"n\")))"), "{error}");
+        let error = not_found(&name(), "h:9042", None, None, &none, &[]);
+        assert!(error.message.contains("check options keyspace and table"), "{error}");
     }
 }

@@ -115,7 +115,7 @@ impl CassandraSink {
             return Ok(table);
         }
         let schema = &self.context.schema;
-        let missing = || not_found(name, &cluster.label, Some(schema));
+        let missing = || missing(&self.options, &cluster.label, schema);
         let (true, Some(key)) = (self.options.create_table, &self.options.primary_key) else { return Err(missing()) };
         let statement =
             create_table(name, schema, key, &self.options.column_types, &self.options.write.columns_beside())?;
@@ -123,6 +123,12 @@ impl CassandraSink {
         tracing::info!(table = %name, "created cassandra table");
         cluster.table(name, true).await?.ok_or_else(missing)
     }
+}
+
+/// The table is not there, nor to be made.
+fn missing(options: &SinkOptions, place: &str, schema: &Schema) -> Error {
+    let SinkOptions { name, primary_key, column_types, write, .. } = options;
+    not_found(name, place, Some(schema), primary_key.as_ref(), column_types, &write.columns_beside())
 }
 
 /// Whether a batch of a stream that runs again changes the table.
@@ -776,7 +782,7 @@ impl Writer for CassandraWriter {
     async fn open(&self, task: WriteTask, schema: SchemaRef, context: Arc<TaskContext>) -> Result<Box<dyn SinkTask>> {
         let options = &self.config.options;
         let cluster = cluster(&options.connection).await?;
-        let missing = || not_found(&options.name, &cluster.label, Some(&schema));
+        let missing = || missing(options, &cluster.label, &schema);
         let mut table = cluster.table(&options.name, false).await?.ok_or_else(missing)?;
         let statement = match Statement::new(&table, &schema, &options.write) {
             Ok(statement) => statement,

@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use headwater_proto::error::{Error, Result};
 use scylla::response::query_result::QueryRowsResult;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 /// A table that is read by token ranges or by keys.
@@ -38,7 +38,8 @@ impl CassandraTable {
     pub async fn open(options: TableOptions, declared: Option<SchemaRef>) -> Result<Self> {
         let cluster = cluster(&options.connection).await?;
         let Some(table) = cluster.table(&options.name, true).await? else {
-            return Err(not_found(&options.name, &cluster.label, declared.as_deref()));
+            let types = BTreeMap::new();
+            return Err(not_found(&options.name, &cluster.label, declared.as_deref(), None, &types, &[]));
         };
         let local = rows(cluster.run("SELECT partitioner FROM system.local", "read system.local").await?)?;
         let (partitioner,): (String,) = local.first_row().map_err(Error::internal)?;
