@@ -273,6 +273,9 @@ impl Admin {
     }
 
     fn refused(&self, what: &str, topic: &str, code: RDKafkaErrorCode) -> Error {
+        let invalid = |class: &str, remedy: &str| {
+            Error::invalid(class, format!("failed to {what} on {}: {code}: {remedy}", self.client.brokers()))
+        };
         match code {
             RDKafkaErrorCode::TopicAlreadyExists => Error::new(
                 ErrorKind::AlreadyExists,
@@ -288,22 +291,18 @@ impl Admin {
                     self.client.brokers()
                 ),
             ),
-            RDKafkaErrorCode::InvalidReplicationFactor
-            | RDKafkaErrorCode::InvalidPartitions
-            | RDKafkaErrorCode::InvalidTopic
-            | RDKafkaErrorCode::PolicyViolation => {
-                let remedy = match code {
-                    RDKafkaErrorCode::InvalidReplicationFactor => "there cannot be more copies than brokers",
-                    RDKafkaErrorCode::InvalidPartitions => "partitions can be added, never taken away",
-                    RDKafkaErrorCode::InvalidTopic => {
-                        "a name is made of letters, digits, '.', '_' and '-', 249 of them at most"
-                    }
-                    _ => "the brokers' policy (create.topic.policy.class.name) forbids it",
-                };
-                Error::invalid(
-                    "KAFKA_INVALID_TOPIC",
-                    format!("failed to {what} on {}: {code}: {remedy}", self.client.brokers()),
-                )
+            RDKafkaErrorCode::InvalidReplicationFactor => {
+                invalid("KAFKA_INVALID_REPLICATION_FACTOR", "there cannot be more copies than brokers")
+            }
+            RDKafkaErrorCode::InvalidPartitions => {
+                invalid("KAFKA_INVALID_PARTITIONS", "a topic has one at least; they can be added, never taken away")
+            }
+            RDKafkaErrorCode::InvalidTopic => invalid(
+                "KAFKA_INVALID_TOPIC",
+                "a name is made of letters, digits, '.', '_' and '-', 249 of them at most",
+            ),
+            RDKafkaErrorCode::PolicyViolation => {
+                invalid("KAFKA_POLICY_VIOLATION", "the brokers' policy (create.topic.policy.class.name) forbids it")
             }
             code => failed(what, self.client.brokers(), &KafkaError::MetadataFetch(code), None),
         }
@@ -522,5 +521,29 @@ impl EmbeddedBroker {
     pub fn set_reachable(&self, reachable: bool) -> Result<()> {
         let done = if reachable { self.cluster.broker_up(-1) } else { self.cluster.broker_down(-1) };
         done.map_err(|e| Error::fatal("KAFKA_EMBEDDED", format!("cannot switch the embedded broker: {e}")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn refusals_are_told_apart() {
+        let admin = Admin::new("127.0.0.1:1").unwrap();
+        let check = |code: RDKafkaErrorCode, class: &str, expect: &str| {
+            let error = admin.failed("create topic t", &KafkaError::AdminOp(code));
+            assert_eq!(error.class, class);
+            let begin = "failed to create topic t on 127.0.0.1:1: ";
+            assert!(error.message.starts_with(begin) && error.message.contains(expect), "{error}");
+        };
+        check(
+            RDKafkaErrorCode::InvalidReplicationFactor,
+            "KAFKA_INVALID_REPLICATION_FACTOR",
+            "more copies than brokers",
+        );
+        check(RDKafkaErrorCode::InvalidPartitions, "KAFKA_INVALID_PARTITIONS", "one at least");
+        check(RDKafkaErrorCode::InvalidTopic, "KAFKA_INVALID_TOPIC", "letters, digits");
+        check(RDKafkaErrorCode::PolicyViolation, "KAFKA_POLICY_VIOLATION", "create.topic.policy.class.name");
     }
 }
