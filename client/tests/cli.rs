@@ -286,7 +286,9 @@ async fn submit_prints_json_lines() {
 async fn submit_tells_of_failures() {
     let served = Served::start().await;
     let (_folder, path) = file("a.sql", "good bad");
-    served.run(&["submit", &path]).await.check(1, "good", "query bad failed: [KAFKA_DATA_LOSS] offsets 5..9 are gone");
+    let ran = served.run(&["submit", &path]).await;
+    ran.check(1, "good", "error: query bad failed: [KAFKA_DATA_LOSS] offsets 5..9 are gone\n");
+    assert_eq!(ran.err.matches("KAFKA_DATA_LOSS").count(), 1, "{ran:?}");
     let (_folder, path) = file("a.sql", "syntax");
     served.run(&["submit", &path]).await.check(1, "", "[PARSE_SYNTAX_ERROR]");
 }

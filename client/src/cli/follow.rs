@@ -187,6 +187,13 @@ pub fn title(status: &QueryStatus) -> &str {
     if status.name.is_empty() { status.id.get(..8).unwrap_or(&status.id) } else { &status.name }
 }
 
+/// That a query has failed, and why.
+pub fn failure(status: &QueryStatus) -> String {
+    let name = if status.name.is_empty() { &status.id } else { &status.name };
+    let message = if status.message.is_empty() { "it gave no reason" } else { &status.message };
+    format!("query {name} failed: {message}")
+}
+
 /// A query as `--json` prints it.
 pub fn status_json(status: &QueryStatus) -> Value {
     json!({
@@ -283,7 +290,7 @@ impl Display {
                 let rows = self.shown.get(&status.id).map_or(0, |shown| shown.rows);
                 let state = output::state(&status.state, self.bars.is_some() && output::colours());
                 self.say(&match status.state.as_str() {
-                    "FAILED" => format!("{}: {state} {}", title(status), status.message),
+                    "FAILED" => format!("error: {}", failure(status)),
                     _ => format!("{}: {state} after {} rows", title(status), thousands(rows)),
                 });
             }
@@ -344,6 +351,12 @@ mod tests {
     fn lines() {
         assert_eq!(line(&progress("t"), Some(0)), "batch 3 · 1,500 rows · 125,000 rows/s · 12 ms · lag 0");
         assert!(line(&progress("t"), None).ends_with("lag unknown"));
+    }
+
+    #[test]
+    fn failures_name_the_query() {
+        let status = QueryStatus { id: "1".into(), message: "[X] gone".into(), ..QueryStatus::default() };
+        assert_eq!(failure(&status), "query 1 failed: [X] gone");
     }
 
     #[test]

@@ -53,8 +53,8 @@ pub enum Error {
     /// ctrl-C or SIGTERM.
     #[error("interrupted")]
     Interrupted,
-    /// A script that was run ended with this code, and said why itself.
-    #[error("the script ended with exit code {0}")]
+    /// A script that was run, or a query that was followed, ended with this code, and it has been said why.
+    #[error("it ended with exit code {0}")]
     Exit(u8),
     /// Whoever read stdout has gone, as `head` does: no failure of ours.
     #[error("stdout was closed")]

@@ -1,7 +1,7 @@
 //! `headwater query`: what the scheduler knows of streaming queries, and what to do with them.
 
 use super::args::{QueryArgs, QueryCommand};
-use super::follow::{Event, Follower, lag, line, status_json};
+use super::follow::{Event, Follower, failure, lag, line, status_json};
 use super::{Error, output, unless_interrupted};
 use crate::remote::Remote;
 use headwater_proto::engine::{ProgressReport, QueryStatus};
@@ -175,7 +175,7 @@ async fn follow(remote: &Remote, id: &str, json: bool) -> Result<(), Error> {
             }
             Some(Event::Away { cause, .. }) => eprintln!("{cause}"),
             Some(Event::Ended(status)) if status.state == "FAILED" => {
-                return Err(Error::Failed(format!("query {} failed: {}", status.id, status.message)));
+                return Err(Error::Failed(failure(&status)));
             }
             Some(Event::Ended(status)) => eprintln!("{}: {}", status.id, status.state),
             Some(Event::Status(_)) => {}
