@@ -41,16 +41,23 @@ fn query(name: &str) -> QueryStatus {
         checkpoint: "file:///c".into(),
         trigger: "default".into(),
         trouble: None,
+        bad_rows: if name == "good" { 4 } else { 0 },
+        bad_records: if name == "good" { "skip".into() } else { String::new() },
     }
 }
 
+/// A report of 100 rows, of which two were bad when the query had any.
 fn report(name: &str, batch: i64) -> ProgressReport {
     let status = query(name);
+    let metrics = match status.bad_rows {
+        0 => serde_json::json!({}),
+        _ => serde_json::json!({"badRows": "2", "badRecords": status.bad_records}),
+    };
     let json = serde_json::json!({
         "id": status.id, "runId": "r", "name": name, "timestamp": format!("2024-01-01T00:00:0{batch}.000Z"),
         "batchId": batch, "batchDuration": 5, "numInputRows": 100, "inputRowsPerSecond": 1.0,
         "processedRowsPerSecond": 20000.0, "durationMs": {}, "eventTime": {}, "stateOperators": [], "sources": [],
-        "sink": {"description": "noop", "numOutputRows": -1, "metrics": {}}, "observedMetrics": {}
+        "sink": {"description": "noop", "numOutputRows": -1, "metrics": metrics}, "observedMetrics": {}
     });
     ProgressReport { json: json.to_string(), status: Some(status) }
 }
@@ -265,8 +272,11 @@ async fn submit_follows_to_the_end() {
     let (_folder, path) = file("a.sql", "CREATE FLOW good AS '${kafka}'");
     let ran = served.run(&["submit", &path, "--set", "kafka=k:1", "--trigger", "available-now"]).await;
     ran.check(0, "00000000-0000-0000-0000-00000000good\tgood\n", "created table t");
-    assert!(ran.err.contains("good: batch 0 · 100 rows · 20,000 rows/s · 5 ms · lag 3 · 100 in all"), "{ran:?}");
-    assert!(ran.err.contains("good: FINISHED after 200 rows"), "{ran:?}");
+    assert!(
+        ran.err.contains("good: batch 0 · 100 rows, 2 bad (skipped) · 20,000 rows/s · 5 ms · lag 3 · 100 in all"),
+        "{ran:?}"
+    );
+    assert!(ran.err.contains("good: FINISHED after 200 rows, 4 bad (skipped)\n"), "{ran:?}");
     assert!(served.asked("submit available-now CREATE FLOW good AS 'k:1'"));
 }
 
@@ -496,11 +506,14 @@ async fn queries() {
     let list: serde_json::Value = serde_json::from_str(&ran.out).expect("JSON");
     let expect = serde_json::json!({
         "id": "00000000-0000-0000-0000-00000000good", "runId": "r", "name": "good", "state": "FINISHED", "batchId": 7,
-        "inputRowsPerSecond": 1.5, "processedRowsPerSecond": 2.5, "lag": 3, "message": "", "trouble": null
+        "inputRowsPerSecond": 1.5, "processedRowsPerSecond": 2.5, "lag": 3, "badRows": 4,
+        "badRecords": "skip", "message": "", "trouble": null
     });
     assert_eq!(list[0], expect);
     served.run(&["query", "list"]).await.check(0, "endless", "");
-    served.run(&["query", "status", "good"]).await.check(0, "checkpoint  file:///c", "");
+    let ran = served.run(&["query", "status", "good"]).await;
+    ran.check(0, "checkpoint  file:///c", "");
+    ran.check(0, "bad         4 rows (skipped) since the scheduler started", "");
     served.run(&["query", "status", "nobody"]).await.check(1, "", "[QUERY_NOT_FOUND] there is no query nobody");
     served.run(&["query", "stop", "good"]).await.check(0, "FINISHED", "");
     served.run(&["query", "restart", "good"]).await.check(0, "FINISHED", "");
@@ -508,8 +521,11 @@ async fn queries() {
     let ran = served.run(&["query", "progress", "good", "--json"]).await;
     let reports: serde_json::Value = serde_json::from_str(&ran.out).expect("JSON");
     assert_eq!((&reports[1]["batchId"], reports.as_array().map(Vec::len)), (&1.into(), Some(2)));
-    served.run(&["query", "progress", "good"]).await.check(0, "BATCH", "");
-    served.run(&["query", "progress", "good", "--follow"]).await.check(0, "batch 1", "FINISHED");
+    let ran = served.run(&["query", "progress", "good"]).await;
+    ran.check(0, "BAD", "");
+    ran.check(0, "2 (skipped)", "");
+    let ran = served.run(&["query", "progress", "good", "--follow"]).await;
+    ran.check(0, "batch 1 · 100 rows, 2 bad (skipped) · ", "FINISHED");
     served.run(&["query", "progress", "bad", "--follow"]).await.check(1, "batch 1", "offsets 5..9 are gone");
 }
 

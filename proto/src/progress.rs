@@ -81,6 +81,22 @@ pub struct SinkProgress {
     pub metrics: BTreeMap<String, String>,
 }
 
+impl SinkProgress {
+    /// Metric: rows that the sink could not write.
+    pub const BAD_ROWS: &str = "badRows";
+    /// Metric, when there are such rows: what was done about them, by the value of option `headwater.badRecords`.
+    pub const BAD_RECORDS: &str = "badRecords";
+
+    /// Rows that could not be written.
+    pub fn bad_rows(&self) -> u64 {
+        self.metrics.get(Self::BAD_ROWS).and_then(|rows| rows.parse().ok()).unwrap_or(0)
+    }
+    /// What was done about them; empty when there are none, or it is not known.
+    pub fn bad_records(&self) -> &str {
+        self.metrics.get(Self::BAD_RECORDS).map_or("", String::as_str)
+    }
+}
+
 /// Rates are finite in JSON: a rate over no time is written as 0.0, where Spark leaves infinity out.
 mod rate {
     use serde::{Deserialize, Deserializer, Serializer};

@@ -36,6 +36,7 @@ SOURCE_FIELDS = {
 }  # fmt: skip
 LIST_FIELDS = {
     "id", "runId", "name", "state", "batchId", "inputRowsPerSecond", "processedRowsPerSecond", "lag", "message",
+    "badRows", "badRecords",
 }  # fmt: skip
 STATES = {"RUNNING", "WAITING", "RETRYING", "STOPPED", "FINISHED", "FAILED"}
 
@@ -191,6 +192,8 @@ class Stream(ClusterCase):
         kept = wait_until("all letters", lambda: (text := tail()) and len(text.splitlines()) >= 3 and text)
         for text in ("Nobody", "no-uuid", "{cut off"):
             self.assertIn(text, kept)
+        query = wait_until("all are counted", lambda: (q := self.cluster.queries()[flow.name])["badRows"] >= 3 and q)
+        self.assertEqual(query["badRecords"], "dead-letter")
 
 
 class Queries(ClusterCase):

@@ -170,13 +170,32 @@ pub fn lag(status: Option<&QueryStatus>) -> Option<u64> {
     status.and_then(|status| u64::try_from(status.lag_records).ok())
 }
 
+/// Rows that were read, and how many of them could not be written, if any. `bad_records`: what was done about those, by
+/// the value of option `headwater.badRecords`.
+fn rows(rows: u64, bad_rows: u64, bad_records: &str) -> String {
+    match bad_rows {
+        0 => format!("{} rows", thousands(rows)),
+        _ => format!("{} rows, {} bad{}", thousands(rows), thousands(bad_rows), done_about(bad_records)),
+    }
+}
+
+/// What was done about rows that could not be written, in brackets.
+pub fn done_about(bad_records: &str) -> &'static str {
+    match bad_records {
+        "skip" => " (skipped)",
+        "dead-letter" => " (dead-lettered)",
+        _ => "",
+    }
+}
+
 /// One line on a batch.
 pub fn line(progress: &StreamingQueryProgress, lag: Option<u64>) -> String {
     let lag = lag.map_or_else(|| "unknown".to_string(), thousands);
+    let sink = &progress.sink;
     format!(
-        "batch {} · {} rows · {} rows/s · {} ms · lag {lag}",
+        "batch {} · {} · {} rows/s · {} ms · lag {lag}",
         progress.batch_id,
-        thousands(progress.num_input_rows.max(0) as u64),
+        rows(progress.num_input_rows.max(0) as u64, sink.bad_rows(), sink.bad_records()),
         thousands(progress.processed_rows_per_second.max(0.0) as u64),
         progress.batch_duration,
     )
@@ -205,6 +224,8 @@ pub fn status_json(status: &QueryStatus) -> Value {
         "inputRowsPerSecond": status.input_rows_per_second,
         "processedRowsPerSecond": status.processed_rows_per_second,
         "lag": Some(status.lag_records).filter(|lag| *lag >= 0),
+        "badRows": status.bad_rows,
+        "badRecords": Some(&status.bad_records).filter(|policy| !policy.is_empty()),
         "message": status.message,
         "trouble": status.trouble.as_ref().map(Trouble::json),
     })
@@ -220,6 +241,9 @@ pub struct Display {
 struct Shown {
     title: String,
     rows: u64,
+    bad_rows: u64,
+    /// What was done about the last of these.
+    bad_records: String,
     state: String,
     bar: Option<ProgressBar>,
 }
@@ -238,7 +262,14 @@ impl Display {
                     bar.enable_steady_tick(Duration::from_millis(100));
                     bar
                 });
-                let shown = Shown { title: title(query).to_string(), rows: 0, state: query.state.clone(), bar };
+                let shown = Shown {
+                    title: title(query).to_string(),
+                    rows: 0,
+                    bad_rows: 0,
+                    bad_records: String::new(),
+                    state: query.state.clone(),
+                    bar,
+                };
                 (query.id.clone(), shown)
             })
             .collect();
@@ -263,6 +294,11 @@ impl Display {
                 }
                 let Some(shown) = self.shown.get_mut(&progress.id) else { return Ok(()) };
                 shown.rows += progress.num_input_rows.max(0) as u64;
+                let bad_rows = progress.sink.bad_rows();
+                if bad_rows > 0 {
+                    shown.bad_rows += bad_rows;
+                    shown.bad_records = progress.sink.bad_records().into();
+                }
                 let text = format!("{} · {} in all", line(progress, lag(status.as_ref())), thousands(shown.rows));
                 match &shown.bar {
                     Some(bar) => bar.set_message(text),
@@ -287,11 +323,14 @@ impl Display {
                 if let Some(bar) = self.shown.get(&status.id).and_then(|shown| shown.bar.as_ref()) {
                     bar.abandon();
                 }
-                let rows = self.shown.get(&status.id).map_or(0, |shown| shown.rows);
+                let all = match self.shown.get(&status.id) {
+                    Some(shown) => rows(shown.rows, shown.bad_rows, &shown.bad_records),
+                    None => rows(0, 0, ""),
+                };
                 let state = output::state(&status.state, self.bars.is_some() && output::colours());
                 self.say(&match status.state.as_str() {
                     "FAILED" => format!("error: {}", failure(status)),
-                    _ => format!("{}: {state} after {} rows", title(status), thousands(rows)),
+                    _ => format!("{}: {state} after {all}", title(status)),
                 });
             }
         }
@@ -351,6 +390,17 @@ mod tests {
     fn lines() {
         assert_eq!(line(&progress("t"), Some(0)), "batch 3 · 1,500 rows · 125,000 rows/s · 12 ms · lag 0");
         assert!(line(&progress("t"), None).ends_with("lag unknown"));
+        let check = |bad_rows: &str, bad_records: &str, expect: &str| {
+            let mut progress = progress("t");
+            progress.sink.metrics.insert(SinkProgress::BAD_ROWS.into(), bad_rows.into());
+            progress.sink.metrics.insert(SinkProgress::BAD_RECORDS.into(), bad_records.into());
+            let line = line(&progress, Some(0));
+            assert!(line.starts_with(&format!("batch 3 · {expect} · ")), "{line}");
+        };
+        check("0", "", "1,500 rows");
+        check("4", "dead-letter", "1,500 rows, 4 bad (dead-lettered)");
+        check("1200", "skip", "1,500 rows, 1,200 bad (skipped)");
+        check("1", "another", "1,500 rows, 1 bad");
     }
 
     #[test]
@@ -393,6 +443,8 @@ mod tests {
                 "inputRowsPerSecond",
                 "processedRowsPerSecond",
                 "lag",
+                "badRows",
+                "badRecords",
                 "message",
                 "trouble"
             ]

@@ -1,7 +1,7 @@
 //! `headwater query`: what the scheduler knows of streaming queries, and what to do with them.
 
 use super::args::{QueryArgs, QueryCommand};
-use super::follow::{Event, Follower, failure, lag, line, status_json};
+use super::follow::{Event, Follower, done_about, failure, lag, line, status_json};
 use super::{Error, output, unless_interrupted};
 use crate::remote::Remote;
 use headwater_proto::engine::{ProgressReport, QueryStatus};
@@ -100,6 +100,7 @@ fn one(query: &QueryStatus, json: bool) -> Result<(), Error> {
         ("in", format!("{} rows/s", rate(query.input_rows_per_second))),
         ("done", format!("{} rows/s", rate(query.processed_rows_per_second))),
         ("lag", lag(Some(query)).map_or_else(|| "unknown".into(), |lag| format!("{} records", output::thousands(lag)))),
+        ("bad", bad(query)),
         ("trigger", query.trigger.clone()),
         ("checkpoint", query.checkpoint.clone()),
         ("message", query.message.clone()),
@@ -114,17 +115,34 @@ fn one(query: &QueryStatus, json: bool) -> Result<(), Error> {
     Ok(())
 }
 
+/// Rows that were not written; nothing when there are none.
+fn bad(query: &QueryStatus) -> String {
+    let because = match query.bad_records.as_str() {
+        "skip" => "; the logs of executors say why",
+        "dead-letter" => "; each letter says why",
+        _ => "",
+    };
+    match query.bad_rows {
+        0 => String::new(),
+        rows => {
+            let rows = output::thousands(rows);
+            format!("{rows} rows{} since the scheduler started{because}", done_about(&query.bad_records))
+        }
+    }
+}
+
 fn now_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
 }
 
-const HEADER: [&str; 7] = ["BATCH", "TIME", "ROWS", "IN/S", "DONE/S", "MS", "LAG"];
+const HEADER: [&str; 8] = ["BATCH", "TIME", "ROWS", "BAD", "IN/S", "DONE/S", "MS", "LAG"];
 
 fn row(progress: &StreamingQueryProgress, lag: Option<u64>) -> Vec<String> {
     vec![
         progress.batch_id.to_string(),
         progress.timestamp.clone(),
         output::thousands(progress.num_input_rows.max(0) as u64),
+        format!("{}{}", output::thousands(progress.sink.bad_rows()), done_about(progress.sink.bad_records())),
         rate(progress.input_rows_per_second),
         rate(progress.processed_rows_per_second),
         progress.batch_duration.to_string(),
@@ -201,6 +219,17 @@ mod tests {
     #[test]
     fn no_batch_yet() {
         assert_eq!((batch(-1), batch(0)), ("-".to_string(), "0".to_string()));
+    }
+
+    #[test]
+    fn bad_rows() {
+        let check = |bad_rows: u64, bad_records: &str, expect: &str| {
+            let status = QueryStatus { bad_rows, bad_records: bad_records.into(), ..QueryStatus::default() };
+            assert_eq!(bad(&status), expect);
+        };
+        check(0, "", "");
+        check(1200, "skip", "1,200 rows (skipped) since the scheduler started; the logs of executors say why");
+        check(4, "dead-letter", "4 rows (dead-lettered) since the scheduler started; each letter says why");
     }
 
     #[test]

@@ -265,6 +265,11 @@ pub trait Sink: Debug + Send + Sync {
     }
     /// The config that every writer of this sink gets.
     fn writer_config(&self) -> String;
+    /// What is done about rows that cannot be written, by the value of option `headwater.badRecords`; empty for a sink
+    /// that has no such option.
+    fn bad_records(&self) -> &'static str {
+        ""
+    }
     /// Whether [`SinkTask::close`] returns commit messages that [`Sink::commit`] needs. Without, tasks run with no
     /// shuffle files at all, which is quicker.
     fn needs_commit(&self) -> bool {

@@ -1108,6 +1108,8 @@ fn status_of(definition: &Definition) -> QueryStatus {
         checkpoint: definition.checkpoint.clone(),
         trigger: definition.trigger.clone(),
         trouble: None,
+        bad_rows: 0,
+        bad_records: String::new(),
     }
 }
 

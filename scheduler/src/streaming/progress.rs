@@ -337,6 +337,11 @@ impl Monitor {
             status.input_rows_per_second = progress.input_rows_per_second;
             status.processed_rows_per_second = progress.processed_rows_per_second;
             status.lag_records = lag.map_or(-1, |lag| lag as i64);
+            let bad_rows = progress.sink.bad_rows();
+            if bad_rows > 0 {
+                status.bad_rows += bad_rows;
+                status.bad_records = progress.sink.bad_records().into();
+            }
         });
         {
             let mut recent = self.locked_recent();

@@ -31,6 +31,7 @@ use headwater_executor::operators::sink::{SinkExec, commit_messages};
 use headwater_executor::operators::source_scan::SourceScanExec;
 use headwater_proto::error::{Error, ErrorKind, Result};
 use headwater_proto::ids::{QueryId, RunId};
+use headwater_proto::progress::SinkProgress;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -640,13 +641,16 @@ impl Batches<'_> {
         let mut by_name: BTreeMap<_, _> = phases.phases.clone();
         let duration = phases.started.elapsed();
         by_name.insert("triggerExecution", duration);
-        let sink_metrics = match metrics {
-            Some(_) => BTreeMap::from([
-                ("badRows".to_string(), count(SinkExec::BAD_ROWS).to_string()),
-                ("retries".to_string(), count(SinkExec::RETRIES).to_string()),
-            ]),
-            None => BTreeMap::new(),
-        };
+        let mut sink_metrics = BTreeMap::new();
+        if metrics.is_some() {
+            let bad_rows = count(SinkExec::BAD_ROWS);
+            sink_metrics.insert(SinkProgress::BAD_ROWS.to_string(), bad_rows.to_string());
+            sink_metrics.insert("retries".to_string(), count(SinkExec::RETRIES).to_string());
+            let policy = self.flow.sink.bad_records();
+            if bad_rows > 0 && !policy.is_empty() {
+                sink_metrics.insert(SinkProgress::BAD_RECORDS.to_string(), policy.to_string());
+            }
+        }
         let facts = TriggerFacts {
             started: phases.started_at,
             since_previous: self.previous.map(|previous| phases.started.saturating_duration_since(previous)),

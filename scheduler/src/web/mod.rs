@@ -88,6 +88,8 @@ pub fn query_json(status: &QueryStatus) -> Value {
         "inputRowsPerSecond": status.input_rows_per_second,
         "processedRowsPerSecond": status.processed_rows_per_second,
         "lag": status.lag_records,
+        "badRows": status.bad_rows,
+        "badRecords": status.bad_records,
         "message": status.message,
         "trigger": status.trigger,
         "checkpoint": status.checkpoint,

@@ -237,6 +237,17 @@ pub enum BadRecords {
     },
 }
 
+impl BadRecords {
+    /// The option's value.
+    pub fn name(&self) -> &'static str {
+        match self {
+            BadRecords::Fail => "fail",
+            BadRecords::Skip => "skip",
+            BadRecords::Table(_) | BadRecords::Topic { .. } => "dead-letter",
+        }
+    }
+}
+
 /// The write half of the options.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct WriteOptions {

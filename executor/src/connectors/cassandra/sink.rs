@@ -144,6 +144,9 @@ impl Sink for CassandraSink {
     fn description(&self) -> String {
         format!("Cassandra[{}]", self.options.name)
     }
+    fn bad_records(&self) -> &'static str {
+        self.options.write.bad_records.name()
+    }
     async fn prepare(&self) -> Result<()> {
         let name = &self.options.name;
         if self.context.mode == WriteMode::Overwrite && !self.options.confirm_truncate {

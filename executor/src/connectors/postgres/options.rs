@@ -360,6 +360,17 @@ pub enum BadRecords {
     Table(TableName),
 }
 
+impl BadRecords {
+    /// The option's value.
+    pub fn name(&self) -> &'static str {
+        match self {
+            BadRecords::Fail => "fail",
+            BadRecords::Skip => "skip",
+            BadRecords::Table(_) => "dead-letter",
+        }
+    }
+}
+
 /// How much a transaction sees of others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Isolation {

@@ -93,6 +93,9 @@ impl Sink for PostgresSink {
     fn description(&self) -> String {
         format!("Postgres[{}]", self.options.name)
     }
+    fn bad_records(&self) -> &'static str {
+        self.options.bad_records.name()
+    }
     async fn prepare(&self) -> Result<()> {
         let (options, name) = (&self.options, &self.options.name);
         let database = database(&options.connection);

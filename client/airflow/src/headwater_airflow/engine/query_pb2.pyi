@@ -51,7 +51,7 @@ class ListResponse(_message.Message):
     def __init__(self, queries: _Optional[_Iterable[_Union[QueryStatus, _Mapping]]] = ...) -> None: ...
 
 class QueryStatus(_message.Message):
-    __slots__ = ("id", "run_id", "name", "state", "batch_id", "input_rows_per_second", "processed_rows_per_second", "lag_records", "message", "checkpoint", "trigger", "trouble")
+    __slots__ = ("id", "run_id", "name", "state", "batch_id", "input_rows_per_second", "processed_rows_per_second", "lag_records", "message", "checkpoint", "trigger", "trouble", "bad_rows", "bad_records")
     ID_FIELD_NUMBER: _ClassVar[int]
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
@@ -64,6 +64,8 @@ class QueryStatus(_message.Message):
     CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
     TRIGGER_FIELD_NUMBER: _ClassVar[int]
     TROUBLE_FIELD_NUMBER: _ClassVar[int]
+    BAD_ROWS_FIELD_NUMBER: _ClassVar[int]
+    BAD_RECORDS_FIELD_NUMBER: _ClassVar[int]
     id: str
     run_id: str
     name: str
@@ -76,7 +78,9 @@ class QueryStatus(_message.Message):
     checkpoint: str
     trigger: str
     trouble: Trouble
-    def __init__(self, id: _Optional[str] = ..., run_id: _Optional[str] = ..., name: _Optional[str] = ..., state: _Optional[str] = ..., batch_id: _Optional[int] = ..., input_rows_per_second: _Optional[float] = ..., processed_rows_per_second: _Optional[float] = ..., lag_records: _Optional[int] = ..., message: _Optional[str] = ..., checkpoint: _Optional[str] = ..., trigger: _Optional[str] = ..., trouble: _Optional[_Union[Trouble, _Mapping]] = ...) -> None: ...
+    bad_rows: int
+    bad_records: str
+    def __init__(self, id: _Optional[str] = ..., run_id: _Optional[str] = ..., name: _Optional[str] = ..., state: _Optional[str] = ..., batch_id: _Optional[int] = ..., input_rows_per_second: _Optional[float] = ..., processed_rows_per_second: _Optional[float] = ..., lag_records: _Optional[int] = ..., message: _Optional[str] = ..., checkpoint: _Optional[str] = ..., trigger: _Optional[str] = ..., trouble: _Optional[_Union[Trouble, _Mapping]] = ..., bad_rows: _Optional[int] = ..., bad_records: _Optional[str] = ...) -> None: ...
 
 class Trouble(_message.Message):
     __slots__ = ("error_class", "error", "system", "since_ms", "attempts", "next_attempt_ms", "remedy")
