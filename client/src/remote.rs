@@ -227,8 +227,8 @@ impl Remote {
                 if code == Code::Unimplemented && status.message().is_empty()
                     || status.message().starts_with("grpc-status header missing") =>
             {
-                Error::Lost {
-                    address: self.address(),
+                Error::Unreachable {
+                    addresses: self.address(),
                     cause: "what listens there is no scheduler of this version".into(),
                 }
             }

@@ -385,6 +385,11 @@ sys.exit(7)
     assert!(!served.asked("stop"), "{ran:?}");
     served.run(&["submit", &path, "--stop-on-exit"]).await.check(7, "\tendless\n", "");
     assert!(served.asked("stop 0"));
+    // PySpark would try for minutes.
+    let nobody = ["submit", &path, "--connect", "sc://127.0.0.1:1/;token=secret"];
+    let ran = served.run(&nobody).await;
+    ran.check(3, "", "nobody serves Spark Connect at 127.0.0.1:1 (");
+    assert!(!ran.err.contains("secret"), "{ran:?}");
 }
 
 #[tokio::test]

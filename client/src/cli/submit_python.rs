@@ -22,12 +22,16 @@ use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
 /// What Python imports at its start: see there.
 const SITECUSTOMIZE: &str = include_str!("python/sitecustomize.py");
+/// Where Spark Connect is served unless an address says otherwise.
+const CONNECT_PORT: u16 = 15002;
+/// A server on the same network accepts within milliseconds.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// What a shell says of a command that a signal ended.
 const SIGNAL_CODE: i32 = 128;
 
@@ -46,6 +50,9 @@ pub async fn run(args: SubmitArgs) -> Result<(), Error> {
     })
     .await?;
     let connection = Connection::of(&remote.address(), &endpoints, args.connect.as_deref())?;
+    if args.connect.is_some() {
+        super::unless_interrupted(reached(&connection.remote)).await?;
+    }
     let folder = prepare(&args, &connection)?;
     let mut child = start(&args, &connection, folder.path())?;
     let status = wait(&mut child).await?;
@@ -116,6 +123,26 @@ impl Connection {
         };
         Ok(Self { remote, ui: format!("http://{host}:{}", endpoints.http_port) })
     }
+}
+
+/// That somebody listens where the user says: PySpark itself tries for minutes, and says nothing.
+async fn reached(remote: &str) -> Result<(), Error> {
+    let address = remote.strip_prefix("sc://").unwrap_or(remote);
+    let address = address.split_once('/').map_or(address, |(address, _)| address);
+    let with_port = if address.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()) {
+        address.to_string()
+    } else {
+        format!("{address}:{CONNECT_PORT}")
+    };
+    let why = match tokio::time::timeout(CONNECT_TIMEOUT, tokio::net::TcpStream::connect(&with_port)).await {
+        Ok(Ok(_)) => return Ok(()),
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!("no answer within {CONNECT_TIMEOUT:?}"),
+    };
+    Err(Error::NoScheduler(format!(
+        "[NO_SCHEDULER] nobody serves Spark Connect at {with_port} ({why}): check --connect, or leave it out to be told by \
+         the scheduler"
+    )))
 }
 
 /// The folder with what Python imports at its start, and what that is told. Others on this machine cannot look into
