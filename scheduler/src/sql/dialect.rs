@@ -1,6 +1,8 @@
 //! Spark's lexical rules for sqlparser.
 
-use datafusion::sql::sqlparser::ast::{BinaryOperator, Expr, Interval, UnaryOperator, Value};
+use datafusion::sql::sqlparser::ast::{
+    BinaryOperator, DataType, Expr, Interval, TimezoneInfo, TypedString, UnaryOperator, Value,
+};
 use datafusion::sql::sqlparser::dialect::{DatabricksDialect, Dialect, Precedence};
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
@@ -104,7 +106,20 @@ impl Dialect for SparkDialect {
             Token::Minus | Token::Plus => &parser.peek_nth_token_ref(2).token,
             other => other,
         };
-        let starts = is_word(&parser.peek_token_ref().token, "INTERVAL") && is_length(length);
+        let first = &parser.peek_token_ref().token;
+        // A TIMESTAMP by another name, which sqlparser does not know before a literal.
+        if is_word(first, "TIMESTAMP_LTZ")
+            && matches!(length, Token::SingleQuotedString(_) | Token::DoubleQuotedString(_))
+        {
+            parser.advance_token();
+            let data_type = DataType::Timestamp(None, TimezoneInfo::None);
+            return Some(
+                parser
+                    .parse_value()
+                    .map(|value| Expr::TypedString(TypedString { data_type, value, uses_odbc_syntax: false })),
+            );
+        }
+        let starts = is_word(first, "INTERVAL") && is_length(length);
         starts.then(|| interval(parser))
     }
     /// `10 DIV 3` is integer division; `1 << 3`, `LIKE ANY (…)`.
