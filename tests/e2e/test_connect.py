@@ -152,6 +152,8 @@ class Protocol:
         self.assertEqual(seen["empty"], [[], ["a"]])
         self.assertEqual(seen["pandas"], {"s": ["x"], "d": [2.5]})
         self.assertEqual(seen["conf"], ["h", "UTC", "default", True, False])
+        self.assertEqual(seen["shown"], [["true", "true"], ["16", "16"], ["h", "h"]])
+        self.assertEqual(seen["cached"], [False, True, False])
 
     def test_errors_are_pythons(self):
         seen = self.run_case("errors")

@@ -7,7 +7,6 @@
 //! late instead of running something a second time.
 
 use super::artifacts::Artifacts;
-use super::config;
 use super::error::{self, Status};
 use super::operation::{self, Identity, Operation, State};
 use super::plan::Planned;
@@ -190,6 +189,8 @@ impl Session {
         apply(&before.conf, after.conf, &mut sql.conf);
         apply(&before.views, after.views, &mut sql.views);
         apply(&before.plans, after.plans, &mut sql.plans);
+        sql.cached.retain(|key| after.cached.contains(key) || !before.cached.contains(key));
+        sql.cached.extend(after.cached.difference(&before.cached).cloned());
         if before.database != after.database {
             sql.database = after.database;
         }
@@ -212,7 +213,7 @@ impl Session {
     /// A setting: what was set, else Spark's default.
     pub fn conf(&self, key: &str) -> Option<String> {
         let sql = self.sql.read().unwrap_or_else(PoisonError::into_inner);
-        sql.conf.get(key).cloned().or_else(|| config::default_of(key).map(Into::into))
+        sql.setting(key).map(str::to_string)
     }
 
     /// A setting that is `true` or `false`.

@@ -32,8 +32,10 @@ use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::prelude::SessionConfig;
 use headwater_executor::connectors::Options;
 use headwater_proto::error::{Error, Result};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, LazyLock};
+
+pub mod settings;
 
 pub use headwater_executor::functions::registry::function_registry;
 
@@ -47,6 +49,9 @@ pub struct Session {
     /// Temporary views of DataFrames by lower-case name, global ones as `global_temp.name`. A name is in one of the two
     /// maps.
     pub plans: BTreeMap<String, FrameView>,
+    /// Tables and views that `CACHE TABLE` named, by [`Planner::cache_key`](crate::sql::planner::Planner::cache_key): that
+    /// is remembered, and nothing is kept.
+    pub cached: BTreeSet<String>,
     /// A task that writes is not repeated when it fails: its error is the statement's.
     pub single_attempt: bool,
     /// The current database, unless it is the default one.
@@ -73,6 +78,11 @@ impl Session {
     pub fn new(conf: BTreeMap<String, String>) -> Result<Self> {
         session_config(&conf)?;
         Ok(Self { conf, ..Self::default() })
+    }
+
+    /// A setting: what was set, else the default.
+    pub fn setting(&self, key: &str) -> Option<&str> {
+        self.conf.get(key).map(String::as_str).or_else(|| settings::default_of(key))
     }
 }
 

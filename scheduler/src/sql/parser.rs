@@ -174,20 +174,22 @@ pub enum Statement {
         /// How.
         change: Change,
     },
-    /// `CACHE TABLE`: nothing is kept, as of DataFrames.
+    /// `CACHE TABLE`: that is remembered and nothing is kept, as of DataFrames.
     Cache {
         /// Which.
         name: Name,
         /// `AS query`: a temporary view of it is made.
         query: Option<QueryText>,
     },
-    /// `UNCACHE TABLE`, `REFRESH TABLE`: there is nothing to be let go of.
+    /// `UNCACHE TABLE`, `CLEAR CACHE`.
     Uncache {
         /// Which; none: all.
         name: Option<Name>,
         /// `IF EXISTS`.
         if_exists: bool,
     },
+    /// `REFRESH TABLE name`, `REFRESH 'path'`: there is nothing to be read again.
+    Refresh(Option<Name>),
     /// `SHOW` and `DESCRIBE` of what is no table.
     Show(Shown),
     /// `CREATE TABLE`.
@@ -505,10 +507,10 @@ impl<'a> StatementParser<'a> {
         }
         if self.word("REFRESH") {
             if self.word("TABLE") {
-                return Ok(Statement::Uncache { name: Some(self.name()?), if_exists: false });
+                return Ok(Statement::Refresh(Some(self.name()?)));
             }
             self.parser.parse_literal_string()?;
-            return Ok(Statement::Uncache { name: None, if_exists: true });
+            return Ok(Statement::Refresh(None));
         }
         if self.word("DROP") {
             if self.database_word() {
@@ -1177,6 +1179,8 @@ mod tests {
         check("ALTER TABLE t ADD COLUMNS (c INT, d STRING)", alter(Change::AddColumns("c INT, d STRING".into())));
         check("COMMENT ON TABLE t IS 'x'", alter(Change::Comment(Some("x".into()))));
         check("UNCACHE TABLE IF EXISTS t", Statement::Uncache { name: Some(name("t")), if_exists: true });
+        check("REFRESH TABLE t", Statement::Refresh(Some(name("t"))));
+        check("CLEAR CACHE", Statement::Uncache { name: None, if_exists: true });
         check("CACHE LAZY TABLE t", Statement::Cache { name: name("t"), query: None });
         assert!(matches!(one("CACHE TABLE t AS SELECT 1"), Statement::Cache { query: Some(_), .. }));
         assert!(matches!(one("DESCRIBE QUERY SELECT 1"), Statement::Show(Shown::Query(_))));

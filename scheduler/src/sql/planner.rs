@@ -14,7 +14,7 @@ use super::stream_table::{self, StreamTable, UnboundStream};
 use super::streaming;
 use super::syntax;
 use super::windows;
-use crate::session::{FrameView, Session, session_config, session_state, with_defaults};
+use crate::session::{FrameView, Session, session_config, session_state, settings, with_defaults};
 use crate::streaming::progress::Explained;
 use arrow::array::{ArrayRef, BooleanArray, RecordBatch, StringArray};
 use arrow::datatypes::{Schema, SchemaRef};
@@ -286,7 +286,7 @@ impl Planner {
             Statement::Set { key, value } => set(key.as_deref(), value.as_deref(), session),
             Statement::Reset(key) => {
                 match key {
-                    Some(key) => session.conf.retain(|known, _| known != key),
+                    Some(key) => settings::unset(&mut session.conf, key)?,
                     None => session.conf.clear(),
                 }
                 Ok(Planned::Done(format!("reset {}", key.as_deref().unwrap_or("all settings"))))
@@ -662,6 +662,7 @@ impl Planner {
             let create = !exists || taken == Taken::Replace;
             if create {
                 session.plans.remove(&key);
+                session.cached.remove(&key);
                 session.views.insert(key, view);
             }
             create
@@ -703,6 +704,8 @@ impl Planner {
         if found.is_view() != view {
             return Err(wrong_kind(&found.name, kind, if found.is_view() { "view" } else { "table" }));
         }
+        let cached = self.cache_key(name, session)?;
+        session.cached.remove(&cached);
         if let Some(key) = view_key(name)
             && session.plans.remove(&key).is_some()
         {
@@ -1244,13 +1247,13 @@ fn set(key: Option<&str>, value: Option<&str>, session: &mut Session) -> Result<
     match (key, value) {
         (Some(key), Some(value)) => {
             let mut conf = session.conf.clone();
-            conf.insert(key.to_string(), value.to_string());
+            settings::set(&mut conf, key, value.to_string())?;
             session_config(&conf)?;
             session.conf = conf;
             answer([("key", text_column([Some(key)])), ("value", text_column([Some(shown(key, value))]))])
         }
         (Some(key), None) => {
-            let value = session.conf.get(key).map_or_else(|| "<undefined>".to_string(), |value| shown(key, value));
+            let value = session.setting(key).map_or_else(|| "<undefined>".to_string(), |value| shown(key, value));
             answer([("key", text_column([Some(key)])), ("value", text_column([Some(value)]))])
         }
         (None, _) => {

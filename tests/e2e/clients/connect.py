@@ -48,6 +48,13 @@ def basics(url):
     first = time.perf_counter() - began
     empty = spark.sql("SELECT 1 AS a WHERE false")
     spark.conf.set("spark.cassandra.connection.host", "h")
+    shown = ["spark.sql.ansi.enabled", "spark.sql.shuffle.partitions", "spark.cassandra.connection.host"]
+    spark.sql("SELECT 1 AS a").createOrReplaceTempView("kept")
+    cached = [spark.catalog.isCached("kept")]
+    spark.catalog.cacheTable("kept")
+    cached.append(spark.catalog.isCached("kept"))
+    spark.sql("UNCACHE TABLE kept")
+    cached.append(spark.catalog.isCached("kept"))
     return {
         "version": spark.version,
         "one": [row.asDict() for row in one],
@@ -60,6 +67,8 @@ def basics(url):
             spark.conf.isModifiable("spark.sql.ansi.enabled"),
             spark.conf.isModifiable("spark.sql.warehouse.dir"),
         ],
+        "shown": [[spark.conf.get(key), spark.sql(f"SET {key}").collect()[0]["value"]] for key in shown],
+        "cached": cached,
         "first_seconds": first,
     }
 

@@ -142,14 +142,31 @@ impl Planner<'_> {
                 ])
             }
             CatType::IsCached(asked) => {
-                planner.lookup(&table_name(&asked.table_name, None)?, &self.sql)?;
-                self.one_truth(false)
+                let name = table_name(&asked.table_name, None)?;
+                planner.lookup(&name, &self.sql)?;
+                let key = planner.cache_key(&name, &self.sql)?;
+                self.one_truth(self.sql.cached.contains(&key))
             }
-            // Nothing is kept in memory beyond a query: these have nothing to do but to check the name.
-            CatType::CacheTable(asked) => self.checked(&asked.table_name),
-            CatType::UncacheTable(asked) => self.checked(&asked.table_name),
-            CatType::RefreshTable(asked) => self.checked(&asked.table_name),
-            CatType::ClearCache(_) | CatType::RefreshByPath(_) => self.nothing(),
+            CatType::CacheTable(asked) => {
+                let name = table_name(&asked.table_name, None)?;
+                self.execute(&Statement::Cache { name, query: None }).await?;
+                self.nothing()
+            }
+            CatType::UncacheTable(asked) => {
+                let name = Some(table_name(&asked.table_name, None)?);
+                self.execute(&Statement::Uncache { name, if_exists: false }).await?;
+                self.nothing()
+            }
+            CatType::ClearCache(_) => {
+                self.execute(&Statement::Uncache { name: None, if_exists: true }).await?;
+                self.nothing()
+            }
+            // Nothing is kept in memory beyond a query: there is nothing to do but to check the name.
+            CatType::RefreshTable(asked) => {
+                planner.lookup(&table_name(&asked.table_name, None)?, &self.sql)?;
+                self.nothing()
+            }
+            CatType::RefreshByPath(_) => self.nothing(),
             CatType::CreateTable(asked) => {
                 let create = CreatedTable {
                     name: &asked.table_name,
@@ -217,11 +234,6 @@ impl Planner<'_> {
     /// The answer of what has none.
     fn nothing(&self) -> Result<Frame> {
         self.rows(vec![("value", texts(Vec::<Option<&str>>::new()))])
-    }
-
-    fn checked(&self, name: &str) -> Result<Frame> {
-        self.session.statements().planner.lookup(&table_name(name, None)?, &self.sql)?;
-        self.nothing()
     }
 
     fn databases(&self, all: &[Database]) -> Result<Frame> {
@@ -306,6 +318,7 @@ impl Planner<'_> {
         let there = self
             .session
             .with_sql(async |sql: &mut SqlSession| {
+                sql.cached.remove(key);
                 let (plans, views) = (sql.plans.remove(key).is_some(), sql.views.remove(key).is_some());
                 plans || views
             })

@@ -364,6 +364,7 @@ async fn create_view(session: &Arc<Session>, message: &spark::CreateDataFrameVie
                 ));
             }
             sql.views.remove(&key);
+            sql.cached.remove(&key);
             sql.plans.insert(key.clone(), view);
             Ok(())
         })

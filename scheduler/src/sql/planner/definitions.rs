@@ -1,6 +1,6 @@
 //! Statements about the catalog itself: databases, changes of tables, and what is shown of both.
 
-use super::{Build, Lookup, Planned, Planner, answer, text_column, unbracketed, view_key, wrong_kind};
+use super::{Build, Lookup, Planned, Planner, answer, files_at, text_column, unbracketed, view_key, wrong_kind};
 use crate::session::Session;
 use crate::sql::catalog::{CATALOG, DEFAULT, Database, TableDefinition, Taken};
 use crate::sql::parser::{Change, Name, QueryText, Shown, Statement};
@@ -93,14 +93,26 @@ impl Planner {
             }
             Statement::Alter { name, view, change } => self.alter(name, *view, change, session).await,
             Statement::Cache { name, query } => self.cache(name, query.as_ref(), session).await,
-            Statement::Uncache { name, if_exists } => {
-                if let Some(name) = name {
-                    match self.lookup(name, session) {
-                        Err(error) if error.kind == ErrorKind::NotFound && *if_exists => {}
-                        found => drop(found?),
+            Statement::Uncache { name: None, .. } => {
+                session.cached.clear();
+                Ok(Planned::Done("nothing is cached".into()))
+            }
+            Statement::Uncache { name: Some(name), if_exists } => {
+                match self.lookup(name, session) {
+                    Err(error) if error.kind == ErrorKind::NotFound && *if_exists => {}
+                    found => {
+                        found?;
+                        let key = self.cache_key(name, session)?;
+                        session.cached.remove(&key);
                     }
                 }
-                Ok(Planned::Done("nothing is cached".into()))
+                Ok(Planned::Done(format!("{} is not cached", name.0.join("."))))
+            }
+            Statement::Refresh(name) => {
+                if let Some(name) = name {
+                    self.lookup(name, session)?;
+                }
+                Ok(Planned::Done("everything is read anew at each use".into()))
             }
             Statement::Show(shown) => self.shown(shown, session).await,
             _ => Err(Error::internal("define was given another statement")),
@@ -205,10 +217,25 @@ impl Planner {
         Ok(Planned::Done(format!("altered {kind} {}", found.name)))
     }
 
-    /// `CACHE TABLE v AS query` makes a temporary view; nothing is kept.
+    /// Under which key [`Session::cached`] has a table or view. A temporary view hides a table of its name.
+    ///
+    /// # Errors
+    /// `SCHEMA_NOT_FOUND`.
+    pub fn cache_key(&self, name: &Name, session: &Session) -> Result<String> {
+        let temporary = |key: &String| session.views.contains_key(key) || session.plans.contains_key(key);
+        match view_key(name).filter(temporary) {
+            Some(key) => Ok(key),
+            None if files_at(name).is_some() => Ok(name.to_string()),
+            None => Ok(format!("{CATALOG}.{}", self.own_name(name, session)?.to_lowercase())),
+        }
+    }
+
+    /// `CACHE TABLE` is remembered; nothing is kept. `CACHE TABLE v AS query` makes a temporary view.
     async fn cache(&self, name: &Name, query: Option<&QueryText>, session: &mut Session) -> Result<Planned> {
         let Some(query) = query else {
             self.lookup(name, session)?;
+            let key = self.cache_key(name, session)?;
+            session.cached.insert(key);
             return Ok(Planned::Done(format!("{} is read anew at each use", name.0.join("."))));
         };
         let statement = Statement::CreateView {
@@ -220,7 +247,10 @@ impl Planner {
             comment: None,
             query: query.clone(),
         };
-        self.create_view(&statement, session).await
+        let made = self.create_view(&statement, session).await?;
+        let key = self.cache_key(name, session)?;
+        session.cached.insert(key);
+        Ok(made)
     }
 
     async fn shown(&self, shown: &Shown, session: &Session) -> Result<Planned> {

@@ -650,6 +650,13 @@ async fn settings_reach_connectors() {
     assert_eq!(told[0].get("keyspace"), Some("k"));
     assert!(!bench.rows("SET").await.contains("hunter2"));
     assert!(bench.rows("SET nope").await.contains("<undefined>"));
+    for (key, expect) in [("spark.sql.ansi.enabled", "true"), ("spark.sql.shuffle.partitions", "16")] {
+        let row = lines(&bench.rows(&format!("SET {key}")).await).concat();
+        assert!(row.starts_with(key) && row.ends_with(expect), "{row}");
+    }
+    bench.check_error("SET spark.sql.warehouse.dir=/x", "[CANNOT_MODIFY_STATIC_CONFIG]").await;
+    bench.check_error("RESET spark.sql.warehouse.dir", "[CANNOT_MODIFY_STATIC_CONFIG]").await;
+    bench.check_error("SET spark.sql.ansi.enabled=maybe", "[INVALID_CONF_VALUE.TYPE_MISMATCH]").await;
     bench.check_error("SET spark.sql.shuffle.partitions=none", "[INVALID_CONF_VALUE]").await;
     bench.told.lock().expect("told").clear();
     bench
@@ -658,6 +665,29 @@ async fn settings_reach_connectors() {
         .expect("plans");
     let told = bench.told.lock().expect("told").clone();
     assert_eq!(told.last().and_then(|options| options.get("partitionBy")), Some("age"));
+}
+
+#[tokio::test]
+async fn what_was_cached_is_remembered() {
+    let mut bench = Bench::new().await;
+    let cached = |bench: &Bench, name: &str| {
+        let key = bench.planner.cache_key(&Name(vec![name.into()]), &bench.session).expect(name);
+        bench.session.cached.contains(&key)
+    };
+    bench.run("CACHE TABLE files; CACHE TABLE v AS SELECT 1 AS a").await;
+    assert!(cached(&bench, "FILES") && cached(&bench, "V") && !cached(&bench, "nowhere"));
+    bench.run("REFRESH TABLE files; REFRESH '/x'; UNCACHE TABLE IF EXISTS nope").await;
+    assert!(cached(&bench, "files"));
+    // A view of the same name hides the table, and is another thing.
+    bench.run("CREATE TEMP VIEW files AS SELECT 1 AS a").await;
+    assert!(!cached(&bench, "files"));
+    bench.run("DROP VIEW files; CREATE OR REPLACE TEMP VIEW v AS SELECT 2 AS a").await;
+    assert!(cached(&bench, "files") && !cached(&bench, "v"));
+    bench.run("UNCACHE TABLE files; CACHE TABLE nowhere").await;
+    assert!(!cached(&bench, "files") && cached(&bench, "nowhere"));
+    bench.run("CLEAR CACHE").await;
+    assert!(!cached(&bench, "nowhere"));
+    bench.check_error("UNCACHE TABLE nope", "[TABLE_OR_VIEW_NOT_FOUND]").await;
 }
 
 #[tokio::test]
