@@ -8,6 +8,7 @@ use arrow::datatypes::{DataType, Field, FieldRef, Fields, IntervalUnit, Schema, 
 use headwater_proto::error::{Error, Result};
 use serde_json::Value;
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 
 /// Types nested deeper than this are refused: each level is a stack frame in every function that walks types.
@@ -30,6 +31,72 @@ pub fn parse_ddl(text: &str) -> Result<Schema> {
             ),
         )),
     }
+}
+
+/// [`parse_ddl`] of a table's columns, of which those of bounded text know it under [`CHAR_VARCHAR`]. Columns of files and
+/// of results do not: that would be a difference between types that are the same.
+///
+/// # Errors
+/// As [`parse_ddl`].
+pub fn parse_table(text: &str) -> Result<Schema> {
+    let schema = parse_ddl(text)?;
+    let mut parser = Parser::new(text);
+    if parser.columns(None, 0).is_err() || parser.types.len() != schema.fields().len() {
+        // JSON, or `struct<…>`.
+        return Ok(schema);
+    }
+    let field = |(field, written): (&FieldRef, &str)| match Bounded::parse(written) {
+        Some(bounded) => {
+            let mut metadata = field.metadata().clone();
+            metadata.insert(CHAR_VARCHAR.to_string(), bounded.to_string());
+            field.as_ref().clone().with_metadata(metadata)
+        }
+        None => field.as_ref().clone(),
+    };
+    Ok(Schema::new(schema.fields().iter().zip(parser.types.iter().copied()).map(field).collect::<Vec<_>>()))
+}
+
+/// Spark's key, in a column's metadata, of the type of text that it is declared as.
+const CHAR_VARCHAR: &str = "__CHAR_VARCHAR_TYPE_STRING";
+
+/// A type of text of bounded length, which is STRING wherever it is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bounded {
+    /// `VARCHAR(n)`.
+    Varchar(i32),
+    /// `CHAR(n)`.
+    Char(i32),
+}
+
+impl Bounded {
+    /// That of a column of [`parse_table`].
+    pub fn of(field: &Field) -> Option<Self> {
+        Self::parse(field.metadata().get(CHAR_VARCHAR)?)
+    }
+
+    fn parse(written: &str) -> Option<Self> {
+        let (name, length) = written.strip_suffix(')')?.split_once('(')?;
+        let length = length.trim().parse().ok()?;
+        match name.trim().to_ascii_uppercase().as_str() {
+            "VARCHAR" => Some(Self::Varchar(length)),
+            "CHAR" | "CHARACTER" => Some(Self::Char(length)),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Bounded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Varchar(length) => write!(f, "varchar({length})"),
+            Self::Char(length) => write!(f, "char({length})"),
+        }
+    }
+}
+
+/// [`simple_name`] of a column's type as it was declared: `varchar(3)`.
+pub fn declared_name(field: &Field) -> String {
+    Bounded::of(field).map_or_else(|| simple_name(field.data_type()), |bounded| bounded.to_string())
 }
 
 /// One type, such as `MAP<STRING, ARRAY<DECIMAL(10,2)>>`.
@@ -158,6 +225,7 @@ fn column(field: &Field, separator: &str, form: Form) -> String {
     if form == Form::Simple {
         return format!("{}{separator}{type_name}", field.name());
     }
+    let type_name = Bounded::of(field).map_or(type_name, |bounded| bounded.to_string().to_uppercase());
     let mut text = format!("{}{separator}{type_name}", quote_if_needed(field.name()));
     if !field.is_nullable() {
         text.push_str(" NOT NULL");
@@ -214,11 +282,13 @@ pub fn as_nullable(data_type: &DataType) -> DataType {
 struct Parser<'a> {
     text: &'a str,
     at: usize,
+    /// The types of the outermost columns, as written.
+    types: Vec<&'a str>,
 }
 
 impl<'a> Parser<'a> {
     fn new(text: &'a str) -> Self {
-        Self { text, at: 0 }
+        Self { text, at: 0, types: vec![] }
     }
     fn rest(&self) -> &'a str {
         &self.text[self.at..]
@@ -331,7 +401,11 @@ impl<'a> Parser<'a> {
         loop {
             let name = self.identifier()?;
             self.eat(':');
+            let (text, start) = (self.text, self.at);
             let data_type = self.data_type(depth + 1)?;
+            if close.is_none() {
+                self.types.push(text[start..self.at].trim());
+            }
             let mut field = Field::new(name, data_type, true);
             loop {
                 if self.eat_word("NOT") {
@@ -658,6 +732,22 @@ mod tests {
         check("größe INT", "`größe` INT");
         check("STRUCT<a: INT>", "a INT");
         check("ARRAY<STRUCT<a: INT>>", "ARRAY<STRUCT<a: INT>>");
+    }
+
+    #[test]
+    fn bounded_text() {
+        let text = "a VARCHAR(3) COMMENT 'c', b char( 5 ) NOT NULL, c STRING, s STRUCT<x: VARCHAR(2)>";
+        let schema = parse_table(text).expect(text);
+        let names: Vec<String> = schema.fields().iter().map(|field| declared_name(field)).collect();
+        assert_eq!(names, ["varchar(3)", "char(5)", "string", "struct<x:string>"]);
+        assert_eq!(Bounded::of(schema.field(0)), Some(Bounded::Varchar(3)));
+        let ddl = "a VARCHAR(3) COMMENT 'c', b CHAR(5) NOT NULL, c STRING, s STRUCT<x: STRING>";
+        assert_eq!(columns_ddl(schema.fields()), ddl);
+        assert_eq!(
+            columns_ddl(parse_ddl(text).expect(text).fields()),
+            ddl.replace("VARCHAR(3)", "STRING").replace("CHAR(5)", "STRING")
+        );
+        assert_eq!(parse_table(r#"{"type":"struct","fields":[]}"#).expect("JSON").fields().len(), 0);
     }
 
     #[test]

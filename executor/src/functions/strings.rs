@@ -38,6 +38,13 @@ pub fn functions() -> Vec<Function> {
         Function::new("like_pattern", &[Text, Text], TEXT, |call| {
             call.text_rows(|i| like_pattern(call.text(0).value(i), call.text(1).value(i)).map(Some))
         }),
+        // What is written into the column named last, of VARCHAR(n).
+        Function::new("varchar_checked", &[Text, Int, Text], TEXT, |call| {
+            call.text_rows(|i| {
+                let (text, most, column) = (call.text(0).value(i), call.ints(1).value(i), call.text(2).value(i));
+                varchar_checked(text, most.max(0) as usize, column).map(|kept| Some(kept.to_string()))
+            })
+        }),
         text!("upper", &[Text], |c: &Call<'_>, i| c.text(0).value(i).to_uppercase()).alias(&["ucase"]),
         text!("lower", &[Text], |c: &Call<'_>, i| c.text(0).value(i).to_lowercase()).alias(&["lcase"]),
         text!("initcap", &[Text], |c: &Call<'_>, i| initcap(c.text(0).value(i))),
@@ -1458,9 +1465,39 @@ fn like_pattern(pattern: &str, escape: &str) -> Result<String> {
     Ok(output)
 }
 
+/// Of a text that is too long the blanks at its end are given up, as many as need be.
+fn varchar_checked<'t>(text: &'t str, most: usize, column: &str) -> Result<&'t str> {
+    let end = |text: &str| text.char_indices().nth(most).map(|(end, _)| end);
+    let Some(whole) = end(text) else { return Ok(text) };
+    if end(text.trim_end_matches(' ')).is_none() {
+        return Ok(&text[..whole]);
+    }
+    invalid(
+        "EXCEED_LIMIT_LENGTH",
+        format!(
+            "exceeds char/varchar type length limitation: {most}: column `{column}` is given {} characters: shorten them, or \
+             declare the column STRING",
+            text.chars().count()
+        ),
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bounded_text_is_checked() {
+        let check = |text: &str, expect: Option<&str>| assert_eq!(varchar_checked(text, 3, "a").ok(), expect, "{text}");
+        check("", Some(""));
+        check("äöü", Some("äöü"));
+        check("ab     ", Some("ab "));
+        check("abc ", Some("abc"));
+        check("abcd", None);
+        check("   d", None);
+        let error = varchar_checked("abcd", 3, "a").expect_err("is too long").to_string();
+        assert!(error.contains("EXCEED_LIMIT_LENGTH") && error.contains("column `a` is given 4"), "{error}");
+    }
 
     #[test]
     fn pieces_of_text() {

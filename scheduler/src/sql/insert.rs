@@ -1,13 +1,14 @@
 //! Columns of a query fitted to the columns of a table, by position or by name.
 
 use super::error::from_datafusion;
+use super::functions;
 use super::item_names;
 use super::parser::Name;
 use arrow::datatypes::{DataType, FieldRef, SchemaRef};
 use datafusion::common::{Column, ScalarValue};
 use datafusion::logical_expr::expr::Cast;
-use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
-use headwater_executor::functions::ddl;
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, lit};
+use headwater_executor::functions::ddl::{self, Bounded};
 use headwater_proto::error::{Error, Result};
 
 /// What is known of a target's columns.
@@ -140,7 +141,7 @@ fn place(
                 } else {
                     Expr::Cast(Cast::new(Box::new(value), field.data_type().clone()))
                 };
-                exprs.push(value.alias(field.name()));
+                exprs.push(bounded(value, field).alias(field.name()));
             }
             None if !declared => {}
             None if field.is_nullable() => {
@@ -165,6 +166,17 @@ fn place(
         }
     }
     Ok(exprs)
+}
+
+/// Text that fits into a column of VARCHAR(n) or CHAR(n). The blanks that fill a CHAR are not kept: nothing that compares
+/// one fills the other side.
+fn bounded(value: Expr, field: &FieldRef) -> Expr {
+    let (value, most) = match Bounded::of(field) {
+        None => return value,
+        Some(Bounded::Varchar(most)) => (value, most),
+        Some(Bounded::Char(most)) => (functions::call("rtrim", vec![value]), most),
+    };
+    functions::call("varchar_checked", vec![value, lit(most), lit(field.name().as_str())])
 }
 
 fn arity<'a>(table: &Name, target: impl Iterator<Item = &'a str>, data: &[(Column, FieldRef)]) -> Result<()> {
@@ -216,7 +228,6 @@ fn storable(from: &DataType, to: &DataType) -> bool {
 mod tests {
     use super::*;
     use arrow::datatypes::{Field, Schema};
-    use datafusion::logical_expr::lit;
     use std::sync::Arc;
 
     fn check(target: &TargetColumns, columns: &[&str], by_name: bool, expect: std::result::Result<&str, &str>) {

@@ -17,7 +17,7 @@ use super::windows;
 use crate::session::{FrameView, Session, session_config, session_state, settings, with_defaults};
 use crate::streaming::progress::Explained;
 use arrow::array::{ArrayRef, BooleanArray, RecordBatch, StringArray};
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::{FieldRef, Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
 use datafusion::common::TableReference;
 use datafusion::datasource::ViewTable;
@@ -507,7 +507,7 @@ impl Planner {
 
     /// What is known of a target's columns before anything is written.
     async fn target_columns(&self, target: &TableDefinition, conf: &BTreeMap<String, String>) -> Result<TargetColumns> {
-        if let Some(schema) = declared(target)? {
+        if let Some(schema) = written(target)? {
             return Ok(TargetColumns::Declared(schema));
         }
         // What these write is not what they read, or they take anything.
@@ -584,7 +584,7 @@ impl Planner {
         let mut build = Build::batch(self, session);
         let (_, plan) = build.query(&query.ast).await?;
         let mut definition = definition;
-        let columns = match declared(&definition)? {
+        let columns = match written(&definition)? {
             Some(schema) => TargetColumns::Declared(schema),
             None => TargetColumns::Any,
         };
@@ -619,13 +619,18 @@ impl Planner {
         definition.comment.clone_from(&table.comment);
         definition.properties = table.properties.iter().cloned().collect();
         if let Some(schema) = declared(&definition)? {
+            definitions::distinct(schema.fields())?;
             let has = |column: &String| {
                 schema.fields().iter().any(|field| field.name().to_lowercase() == column.to_lowercase())
             };
             if let Some(column) = definition.partition_by.iter().find(|column| !has(column)) {
+                let columns = schema.fields().iter().map(|field| format!("`{}`", field.name())).collect::<Vec<_>>();
                 return Err(Error::invalid(
-                    "UNRESOLVED_COLUMN.WITHOUT_SUGGESTION",
-                    format!("table {name}: partition column `{column}` is none of its columns"),
+                    "COLUMN_NOT_DEFINED_IN_TABLE",
+                    format!(
+                        "partition column `{column}` is not defined in table `{name}`, defined table columns are: {}",
+                        columns.join(", ")
+                    ),
                 ));
             }
         }
@@ -760,14 +765,14 @@ impl Planner {
             .iter()
             .map(|field| {
                 let comment = field.metadata().get("comment").cloned();
-                (field.name().clone(), ddl::simple_name(field.data_type()), comment)
+                (field.name().clone(), ddl::declared_name(field), comment)
             })
             .collect();
         if !table.partition_by.is_empty() {
             rows.push(("# Partition Information".into(), String::new(), None));
             for column in &table.partition_by {
                 let found = schema.fields().iter().find(|field| field.name().eq_ignore_ascii_case(column));
-                let name = found.map_or_else(String::new, |field| ddl::simple_name(field.data_type()));
+                let name = found.map_or_else(String::new, |field| ddl::declared_name(field));
                 rows.push((column.clone(), name, None));
             }
         }
@@ -813,7 +818,7 @@ impl Planner {
             let plan = build.view_at(table, &query, 0).await?;
             return Ok(Arc::clone(renamed(plan, table)?.schema().inner()));
         }
-        if let Some(schema) = declared(table)? {
+        if let Some(schema) = written(table)? {
             return Ok(schema);
         }
         let connector = (self.find)(&table.format)?;
@@ -1169,8 +1174,23 @@ fn files_at(name: &Name) -> Option<TableDefinition> {
     Some(TableDefinition::new(format!("{format}.`{path}`"), *format, Options::new([("path", path.as_str())])))
 }
 
+/// The columns that are read.
 fn declared(table: &TableDefinition) -> Result<Option<SchemaRef>> {
-    table.schema.as_deref().map(|text| ddl::parse_ddl(text).map(Arc::new)).transpose()
+    table.schema.as_deref().map(|text| ddl::parse_ddl(text).map(|schema| nullable(table, schema))).transpose()
+}
+
+/// The columns that are shown and written, which know how long their text may be.
+fn written(table: &TableDefinition) -> Result<Option<SchemaRef>> {
+    table.schema.as_deref().map(|text| ddl::parse_table(text).map(|schema| nullable(table, schema))).transpose()
+}
+
+/// As in Spark, columns of files may be null, whatever was declared.
+fn nullable(table: &TableDefinition, schema: Schema) -> SchemaRef {
+    if !table.is_files() {
+        return Arc::new(schema);
+    }
+    let field = |field: &FieldRef| field.as_ref().clone().with_nullable(true);
+    Arc::new(Schema::new(schema.fields().iter().map(field).collect::<Vec<_>>()))
 }
 
 fn taken(or_replace: bool, if_not_exists: bool) -> Taken {

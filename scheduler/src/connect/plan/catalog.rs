@@ -97,7 +97,7 @@ impl Planner<'_> {
                         "description",
                         texts(fields.iter().map(|field| field.metadata().get("comment").map(String::as_str))),
                     ),
-                    ("dataType", texts(fields.iter().map(|field| Some(ddl::simple_name(field.data_type()))))),
+                    ("dataType", texts(fields.iter().map(|field| Some(ddl::declared_name(field))))),
                     ("nullable", truths(fields.iter().map(|field| field.is_nullable()))),
                     ("isPartition", truths(fields.iter().map(|field| partition(field.name())))),
                     ("isBucket", truths(fields.iter().map(|_| false))),

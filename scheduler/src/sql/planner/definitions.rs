@@ -4,7 +4,7 @@ use super::{Build, Lookup, Planned, Planner, answer, files_at, text_column, unbr
 use crate::session::Session;
 use crate::sql::catalog::{CATALOG, DEFAULT, Database, TableDefinition, Taken};
 use crate::sql::parser::{Change, Name, QueryText, Shown, Statement};
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, Fields, SchemaRef};
 use headwater_executor::functions::ddl;
 use headwater_proto::error::{Error, ErrorKind, Result};
 use std::collections::{BTreeMap, BTreeSet};
@@ -323,7 +323,7 @@ impl Planner {
                 };
                 let rows = [
                     ("col_name", field.name().clone()),
-                    ("data_type", ddl::simple_name(field.data_type())),
+                    ("data_type", ddl::declared_name(field)),
                     ("comment", field.metadata().get("comment").cloned().unwrap_or_else(|| "NULL".into())),
                 ];
                 answer([
@@ -366,6 +366,31 @@ fn grown(table: &TableDefinition, columns: &str) -> Result<String> {
         }
     }
     Ok(format!("{schema}, {columns}"))
+}
+
+/// That no two columns, nor two fields of a struct, have the same name.
+pub(super) fn distinct(fields: &Fields) -> Result<()> {
+    let mut taken = BTreeSet::new();
+    for field in fields {
+        let name = field.name().to_lowercase();
+        if taken.contains(&name) {
+            return Err(Error::invalid(
+                "COLUMN_ALREADY_EXISTS",
+                format!("the column `{name}` already exists: choose another name or rename the existing column"),
+            ));
+        }
+        taken.insert(name);
+        distinct_inside(field.data_type())?;
+    }
+    Ok(())
+}
+
+fn distinct_inside(data_type: &DataType) -> Result<()> {
+    match data_type {
+        DataType::Struct(fields) => distinct(fields),
+        DataType::List(inner) | DataType::Map(inner, _) => distinct_inside(inner.data_type()),
+        _ => Ok(()),
+    }
 }
 
 fn database_name(name: &Name) -> Result<String> {

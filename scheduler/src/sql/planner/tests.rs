@@ -568,7 +568,7 @@ async fn tables_are_made() {
         Planned::Done(text) if text == "table live exists already"));
     bench.check_error("CREATE TABLE x USING nope", "[DATA_SOURCE_NOT_FOUND]").await;
     bench.check_error("CREATE TABLE x (a NOPE) USING csv", "NOPE").await;
-    bench.check_error("CREATE TABLE x (a INT) USING csv PARTITIONED BY (b)", "partition column `b`").await;
+    bench.check_error("CREATE TABLE x (a INT) USING csv PARTITIONED BY (b)", "[COLUMN_NOT_DEFINED_IN_TABLE]").await;
     bench.check_error("CREATE TABLE other.x (a INT) USING csv", "[SCHEMA_NOT_FOUND]").await;
     bench.check_error("DROP VIEW live", "[WRONG_COMMAND_FOR_OBJECT_TYPE] `live` is a table").await;
     bench.run("DROP TABLE live; DROP TABLE IF EXISTS live").await;
@@ -665,6 +665,28 @@ async fn settings_reach_connectors() {
         .expect("plans");
     let told = bench.told.lock().expect("told").clone();
     assert_eq!(told.last().and_then(|options| options.get("partitionBy")), Some("age"));
+}
+
+#[tokio::test]
+async fn declared_columns_are_sparks() {
+    let mut bench = Bench::new().await;
+    bench.run("CREATE TABLE t (a VARCHAR(3), b CHAR(5), c INT NOT NULL) USING parquet").await;
+    let shown = bench.rows("DESCRIBE t").await;
+    assert!(shown.contains("varchar(3)") && shown.contains("char(5)"), "{shown}");
+    assert!(bench.rows("DESCRIBE t b").await.contains("char(5)"));
+    // NOT NULL of files counts for nothing in Spark, either.
+    let rows = bench.rows("INSERT INTO t VALUES ('ab    ', 'x   ', NULL), (NULL, 'abcde', 1)").await;
+    assert_eq!(lines(&rows), ["ab  | x     |", "| abcde | 1"]);
+    let Planned::Write { input, .. } = bench.run("INSERT INTO t (a) SELECT topic FROM users_created").await else {
+        panic!("is a write")
+    };
+    let state = bench.planner.state(&bench.session.conf).expect("state");
+    let plan = state.create_physical_plan(&input).await.expect("plans");
+    let error = collect(plan, state.task_ctx()).await.expect_err("is too long").to_string();
+    assert!(error.contains("[EXCEED_LIMIT_LENGTH]") && error.contains("column `a` is given 5"), "{error}");
+    for columns in ["a INT, A INT", "a STRUCT<x: INT, X: INT>", "a ARRAY<STRUCT<x: INT, X: INT>>"] {
+        bench.check_error(&format!("CREATE TABLE d ({columns}) USING parquet"), "[COLUMN_ALREADY_EXISTS]").await;
+    }
 }
 
 #[tokio::test]
