@@ -4,8 +4,10 @@
 //! They are read once, at start. Names ignore case, as in Spark; the spelling given is kept.
 
 use super::parser::Name;
+use arrow::datatypes::{FieldRef, Fields};
 use futures::{StreamExt, TryStreamExt, stream};
 use headwater_executor::connectors::Options;
+use headwater_executor::functions::ddl;
 use headwater_proto::error::{Error, ErrorKind, Result};
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
@@ -71,6 +73,29 @@ impl TableDefinition {
     /// Whether this is a view.
     pub fn is_view(&self) -> bool {
         self.format == VIEW
+    }
+
+    /// Puts the partition columns of files last, in their order, as Spark has the columns of a table: by position they are
+    /// written and read so.
+    ///
+    /// # Errors
+    /// Those of [`ddl::parse_table`].
+    pub fn partitions_last(&mut self) -> Result<()> {
+        let Some(schema) = self.schema.as_deref().filter(|_| self.is_files() && !self.partition_by.is_empty()) else {
+            return Ok(());
+        };
+        let declared = ddl::parse_table(schema)?.fields;
+        let place = |field: &FieldRef| {
+            let named = |column: &String| column.to_lowercase() == field.name().to_lowercase();
+            self.partition_by.iter().position(named).map_or(0, |at| at + 1)
+        };
+        let mut ordered: Vec<FieldRef> = declared.iter().cloned().collect();
+        ordered.sort_by_key(place);
+        let ordered = Fields::from(ordered);
+        if ordered != declared {
+            self.schema = Some(ddl::columns_ddl(&ordered));
+        }
+        Ok(())
     }
 
     /// Whether the connector reads and writes files.

@@ -592,6 +592,7 @@ impl Planner {
         if definition.is_files() && definition.schema.is_none() {
             // Text formats do not say their columns' types.
             definition.schema = Some(ddl::columns_ddl(input.schema().inner().fields()));
+            definition.partitions_last()?;
         }
         self.catalog.create(definition.clone(), taken).await?;
         let mode = if table.or_replace { WriteMode::Overwrite } else { WriteMode::Append };
@@ -634,6 +635,7 @@ impl Planner {
                 ));
             }
         }
+        definition.partitions_last()?;
         Ok(definition)
     }
 

@@ -209,6 +209,7 @@ impl NewTable<'_> {
             definition.schema = Some(ddl::columns_ddl(frame.schema().fields()));
         }
         definition.partition_by = self.partition_by;
+        definition.partitions_last()?;
         Ok(definition)
     }
 }

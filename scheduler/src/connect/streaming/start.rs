@@ -231,6 +231,7 @@ impl Request {
                 made.options.set("path", format!("{}/{}", catalog.warehouse(), name.to_lowercase()));
             }
             made.schema = Some(ddl::columns_ddl(plan.schema().inner().fields()));
+            made.partitions_last()?;
         }
         Ok((made, OfTable::New))
     }

@@ -179,7 +179,10 @@ impl Planner {
                 keys.iter().for_each(|key| drop(changed.properties.remove(key)));
             }
             Change::Comment(comment) => changed.comment.clone_from(comment),
-            Change::AddColumns(columns) => changed.schema = Some(grown(&found, columns)?),
+            Change::AddColumns(columns) => {
+                changed.schema = Some(grown(&found, columns)?);
+                changed.partitions_last()?;
+            }
             Change::Query(query) => {
                 changed.query = Some(query.text.clone());
                 changed.columns.clear();
