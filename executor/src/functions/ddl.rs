@@ -399,6 +399,9 @@ impl<'a> Parser<'a> {
             return Ok(Fields::from(fields));
         }
         loop {
+            if let Some(word) = self.constraint() {
+                return Err(without(word));
+            }
             let name = self.identifier()?;
             self.eat(':');
             let (text, start) = (self.text, self.at);
@@ -416,6 +419,8 @@ impl<'a> Parser<'a> {
                 } else if self.eat_word("COMMENT") {
                     let comment = self.string()?;
                     field = field.with_metadata(HashMap::from([("comment".to_string(), comment)]));
+                } else if let Some(word) = self.clause() {
+                    return Err(without(word));
                 } else {
                     break;
                 }
@@ -431,6 +436,34 @@ impl<'a> Parser<'a> {
             }
             return Ok(Fields::from(fields));
         }
+    }
+    /// What Spark's columns may have beside type and comment, and ours have not.
+    fn clause(&mut self) -> Option<&'static str> {
+        const CLAUSES: [&str; 7] = ["DEFAULT", "GENERATED", "CHECK", "CONSTRAINT", "PRIMARY", "UNIQUE", "REFERENCES"];
+        let word = self.peek_word();
+        CLAUSES.into_iter().find(|clause| clause.eq_ignore_ascii_case(word))
+    }
+    /// A constraint in the place of a column: a word that could be a column's name, and what no type begins with.
+    fn constraint(&mut self) -> Option<&'static str> {
+        let start = self.at;
+        let mut found = None;
+        for word in ["CHECK", "UNIQUE", "PRIMARY", "FOREIGN", "CONSTRAINT"] {
+            if !self.eat_word(word) {
+                continue;
+            }
+            let is = match word {
+                "CHECK" | "UNIQUE" => self.peek() == Some('('),
+                "PRIMARY" | "FOREIGN" => self.eat_word("KEY"),
+                _ => {
+                    let kinds = ["CHECK", "UNIQUE", "PRIMARY", "FOREIGN"];
+                    self.identifier().is_ok() && kinds.into_iter().any(|kind| self.eat_word(kind))
+                }
+            };
+            found = is.then_some(word);
+            break;
+        }
+        self.at = start;
+        found
     }
     /// A literal in single or double quotes with backslash escapes, or the same quote doubled.
     fn string(&mut self) -> Result<String> {
@@ -564,6 +597,13 @@ impl<'a> Parser<'a> {
         }
         Ok(DataType::Interval(IntervalUnit::MonthDayNano))
     }
+}
+
+fn without(word: &str) -> Error {
+    Error::invalid(
+        "UNSUPPORTED_FEATURE.TABLE_OPERATION",
+        format!("{word} of columns is not supported: a column has a type, NOT NULL and COMMENT"),
+    )
 }
 
 fn too_deep() -> Error {
@@ -800,6 +840,15 @@ mod tests {
         check("a DECIMAL(3,5)", "INVALID_DECIMAL_PRECISION");
         check("a INT(3)", "UNSUPPORTED_DATATYPE");
         check("a VARCHAR", "DATATYPE_MISSING_SIZE");
+        for clause in
+            ["DEFAULT 5", "GENERATED ALWAYS AS (1)", "NOT NULL CHECK (a > 0)", "PRIMARY KEY", "COMMENT 'c' UNIQUE"]
+        {
+            check(&format!("a INT {clause}"), "UNSUPPORTED_FEATURE.TABLE_OPERATION");
+        }
+        for constraint in ["CONSTRAINT c CHECK (a > 0)", "PRIMARY KEY (a)", "check (a > 0)", "UNIQUE (a)"] {
+            check(&format!("a INT, {constraint}"), "UNSUPPORTED_FEATURE.TABLE_OPERATION");
+        }
+        check("check INT, constraint STRING, primary: DATE", "check INT, constraint STRING, primary DATE");
         check("a STRING COLLATE UNICODE", "UNSUPPORTED_FEATURE.COLLATION");
         check("{\"type\":\"struct\"}", "INVALID_JSON_DATA_TYPE");
         check("{\"type\":", "INVALID_SCHEMA.PARSE_ERROR");

@@ -3,7 +3,7 @@
 use super::error::from_datafusion;
 use super::functions;
 use super::item_names;
-use super::parser::Name;
+use super::parser::{Insert, Name, PartitionValue};
 use arrow::datatypes::{DataType, FieldRef, SchemaRef};
 use datafusion::common::{Column, ScalarValue};
 use datafusion::logical_expr::expr::Cast;
@@ -52,6 +52,83 @@ pub fn fit(
         TargetColumns::Declared(schema) => place(table, schema, None, columns, by_name, data)?,
     };
     LogicalPlanBuilder::from(plan).project(exprs).and_then(LogicalPlanBuilder::build).map_err(from_datafusion)
+}
+
+/// The output of `plan` with the constants of `PARTITION (…)`, and the columns of the table that it is for. Columns come as
+/// Spark wants them: those that were listed, else all of the table, without those that are constant.
+///
+/// # Errors
+/// `PARTITIONS_NOT_FOUND`; `UNSUPPORTED_FEATURE` for what would replace one partition alone.
+pub fn partitioned(
+    plan: LogicalPlan,
+    insert: &Insert,
+    partition_by: &[String],
+    target: &TargetColumns,
+) -> Result<(LogicalPlan, Vec<String>)> {
+    if insert.partition.is_empty() {
+        return Ok((plan, insert.columns.clone()));
+    }
+    let same = |one: &str, two: &str| one.to_lowercase() == two.to_lowercase();
+    let known = |name: &str| partition_by.iter().any(|column| same(column, name));
+    let unknown: Vec<_> =
+        insert.partition.iter().filter(|(name, _)| !known(name)).map(|(name, _)| format!("`{name}`")).collect();
+    if !unknown.is_empty() {
+        return Err(Error::invalid(
+            "PARTITIONS_NOT_FOUND",
+            format!(
+                "the partition(s) {} cannot be found in table {}: verify the partition specification and table name",
+                unknown.join(", "),
+                insert.table
+            ),
+        ));
+    }
+    let constants: Vec<_> = insert.partition.iter().filter(|(_, value)| *value != PartitionValue::Dynamic).collect();
+    let TargetColumns::Declared(schema) = target else {
+        return Err(Error::invalid(
+            "UNSUPPORTED_FEATURE",
+            format!("INSERT … PARTITION into {}, which has no declared columns: create it with columns", insert.table),
+        ));
+    };
+    if insert.overwrite && !constants.is_empty() {
+        return Err(Error::invalid(
+            "UNSUPPORTED_FEATURE",
+            format!(
+                "INSERT OVERWRITE {} PARTITION (column = constant): set spark.sql.sources.partitionOverwriteMode to \
+                 dynamic, and give the partition columns among the query's: the partitions that it has rows of are \
+                 replaced",
+                insert.table
+            ),
+        ));
+    }
+    let constant = |name: &str| constants.iter().any(|(column, _)| same(column, name));
+    let mut names: Vec<String> = match insert.columns.as_slice() {
+        _ if insert.by_name => vec![],
+        [] => schema.fields().iter().map(|field| field.name().clone()).filter(|name| !constant(name)).collect(),
+        listed => listed.to_vec(),
+    };
+    let mut exprs: Vec<Expr> =
+        plan.schema().iter().map(|(qualifier, field)| Expr::Column(Column::from((qualifier, field)))).collect();
+    for (name, value) in constants {
+        let Some(field) = schema.fields().iter().find(|field| same(field.name(), name)) else {
+            return Err(Error::internal(format!("partition column {name} is none of the table's")));
+        };
+        let value = match value {
+            PartitionValue::Text(text) => {
+                Expr::Cast(Cast::new(Box::new(lit(text.as_str())), field.data_type().clone()))
+            }
+            PartitionValue::Dynamic | PartitionValue::Null => {
+                Expr::Literal(ScalarValue::try_from(field.data_type()).map_err(from_datafusion)?, None)
+            }
+        };
+        // By position the name does not count: the query may have a column that is called so.
+        let alias = if insert.by_name { field.name().clone() } else { format!("PARTITION ({})", field.name()) };
+        exprs.push(value.alias(alias));
+        if !insert.by_name {
+            names.push(field.name().clone());
+        }
+    }
+    let plan = LogicalPlanBuilder::from(plan).project(exprs).and_then(LogicalPlanBuilder::build);
+    Ok((plan.map_err(from_datafusion)?, names))
 }
 
 /// That no two columns of a query, which may have the same name where it is shown, have it where it is kept.

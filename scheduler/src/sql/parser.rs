@@ -47,8 +47,38 @@ pub struct Insert {
     pub columns: Vec<String>,
     /// Columns find their place by name.
     pub by_name: bool,
+    /// `PARTITION (p = 'x', q)`.
+    pub partition: Vec<(String, PartitionValue)>,
     /// What is written.
     pub query: QueryText,
+}
+
+/// What `PARTITION (…)` says of a column.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PartitionValue {
+    /// Nothing: it is among the query's columns, as the others are.
+    Dynamic,
+    /// `= NULL`.
+    Null,
+    /// A constant, as text.
+    Text(String),
+}
+
+/// `CREATE TABLE name LIKE source`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CreateTableLike {
+    /// Name.
+    pub name: Name,
+    /// `IF NOT EXISTS`.
+    pub if_not_exists: bool,
+    /// The table or view whose columns it has.
+    pub source: Name,
+    /// `USING`; none: the source's.
+    pub format: Option<String>,
+    /// `LOCATION`.
+    pub location: Option<String>,
+    /// `TBLPROPERTIES`.
+    pub properties: Vec<(String, String)>,
 }
 
 /// `CREATE TABLE` and `CREATE STREAMING TABLE`.
@@ -194,6 +224,8 @@ pub enum Statement {
     Show(Shown),
     /// `CREATE TABLE`.
     CreateTable(CreateTable),
+    /// `CREATE TABLE … LIKE`.
+    CreateTableLike(CreateTableLike),
     /// `CREATE FLOW name AS INSERT INTO …`.
     CreateFlow {
         /// Of the flow, and of the streaming query that runs it.
@@ -425,14 +457,71 @@ fn type_numbers(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
     output
 }
 
+/// How statements of Spark begin that are not served. Longer ones come first.
+const REFUSED: &[&str] = &[
+    "ADD ARCHIVE",
+    "ADD FILE",
+    "ADD JAR",
+    "ALTER DATABASE",
+    "ALTER NAMESPACE",
+    "ALTER SCHEMA",
+    "ANALYZE",
+    "BEGIN",
+    "CALL",
+    "CREATE EXTERNAL TABLE",
+    "CREATE FUNCTION",
+    "CREATE INDEX",
+    "CREATE MATERIALIZED VIEW",
+    "CREATE OR REPLACE FUNCTION",
+    "CREATE OR REPLACE TEMPORARY FUNCTION",
+    "CREATE TEMPORARY FUNCTION",
+    "CREATE VARIABLE",
+    "DECLARE",
+    "DELETE",
+    "DROP FUNCTION",
+    "DROP INDEX",
+    "DROP TEMPORARY FUNCTION",
+    "DROP TEMPORARY VARIABLE",
+    "DROP VARIABLE",
+    "EXECUTE IMMEDIATE",
+    "EXECUTE",
+    "EXPORT",
+    "IMPORT",
+    "INSERT OVERWRITE DIRECTORY",
+    "INSERT OVERWRITE LOCAL DIRECTORY",
+    "LIST ARCHIVE",
+    "LIST FILE",
+    "LIST JAR",
+    "LOAD",
+    "LOCK",
+    "MERGE",
+    "MSCK",
+    "REFRESH FUNCTION",
+    "REPAIR",
+    "SHOW LOCKS",
+    "SHOW PARTITIONS",
+    "SHOW PROCEDURES",
+    "SHOW TABLE EXTENDED",
+    "TRUNCATE",
+    "UNLOCK",
+    "UPDATE",
+];
+
+fn refused(what: &str, place: Location) -> Error {
+    let Location { line, column } = place;
+    Error::invalid("UNSUPPORTED_FEATURE", format!("{what} is not supported, line {line}, column {column}"))
+}
+
 struct StatementParser<'a> {
     parser: Parser<'a>,
     text: &'a str,
+    /// Why the statement fails, where that is known better than by what was expected.
+    refused: Option<Error>,
 }
 
 impl<'a> StatementParser<'a> {
     fn new(dialect: &'a SparkDialect, text: &'a str, tokens: Vec<TokenWithSpan>) -> Self {
-        Self { parser: Parser::new(dialect).with_tokens_with_locations(tokens), text }
+        Self { parser: Parser::new(dialect).with_tokens_with_locations(tokens), text, refused: None }
     }
 
     fn statement_to_end(&mut self) -> Result<Statement> {
@@ -440,20 +529,17 @@ impl<'a> StatementParser<'a> {
         if let Token::Word(word) = &first.token
             && word.quote_style.is_none()
         {
-            const REFUSED: &[&str] = &[
-                "ANALYZE", "CALL", "DECLARE", "DELETE", "EXECUTE", "LOAD", "MERGE", "MSCK", "REPAIR", "TRUNCATE",
-                "UPDATE",
-            ];
-            let verb = word.value.to_ascii_uppercase();
-            if REFUSED.contains(&verb.as_str()) {
-                let Location { line, column } = first.span.start;
-                return Err(Error::invalid(
-                    "UNSUPPORTED_FEATURE",
-                    format!("statement {verb} is not supported, line {line}, column {column}"),
-                ));
+            let begins = |words: &str| {
+                words.split(' ').enumerate().all(|(n, word)| is_word(&self.parser.peek_nth_token_ref(n).token, word))
+            };
+            if let Some(words) = REFUSED.iter().find(|words| begins(words)) {
+                return Err(refused(&format!("statement {words}"), first.span.start));
             }
         }
-        let statement = self.statement().map_err(|error| from_parser(&error))?;
+        let statement = self.statement().map_err(|error| match self.refused.take() {
+            Some(error) => error,
+            None => from_parser(&error),
+        })?;
         match self.parser.peek_token_ref().token {
             Token::EOF => Ok(statement),
             _ => {
@@ -601,8 +687,12 @@ impl<'a> StatementParser<'a> {
             return self.fail(if streaming { "TABLE" } else { "one of TABLE, STREAMING TABLE, VIEW, FLOW" });
         }
         let if_not_exists = self.words(&["IF", "NOT", "EXISTS"]);
+        let name = self.name()?;
+        if self.peek_word("LIKE") && !streaming && !or_replace {
+            return self.create_like(name, if_not_exists);
+        }
         let mut table = CreateTable {
-            name: self.name()?,
+            name,
             or_replace,
             if_not_exists,
             streaming,
@@ -627,6 +717,10 @@ impl<'a> StatementParser<'a> {
                 table.properties = self.properties()?;
             } else if self.words(&["PARTITIONED", "BY"]) {
                 table.partition_by = self.identifier_list()?;
+            } else if self.peek_word("CLUSTERED") {
+                return self.refuse("CLUSTERED BY");
+            } else if self.words(&["CLUSTER", "BY"]) {
+                return self.refuse("CLUSTER BY of a table");
             } else if self.word("LOCATION") {
                 table.location = Some(self.parser.parse_literal_string()?);
             } else if let Some(comment) = self.comment()? {
@@ -643,11 +737,37 @@ impl<'a> StatementParser<'a> {
         Ok(Statement::CreateTable(table))
     }
 
+    fn create_like(&mut self, name: Name, if_not_exists: bool) -> Parsed<Statement> {
+        self.expect("LIKE")?;
+        let source = self.name()?;
+        let (mut format, mut location, mut properties) = (None, None, vec![]);
+        loop {
+            if self.word("USING") {
+                format = Some(self.format_name()?);
+            } else if self.word("LOCATION") {
+                location = Some(self.parser.parse_literal_string()?);
+            } else if self.word("TBLPROPERTIES") {
+                properties = self.properties()?;
+            } else {
+                break;
+            }
+        }
+        let like = CreateTableLike { name, if_not_exists, source, format, location, properties };
+        Ok(Statement::CreateTableLike(like))
+    }
+
     fn insert(&mut self) -> Parsed<Insert> {
         self.expect("INSERT")?;
         let overwrite = self.one_of(&["INTO", "OVERWRITE"])? == "OVERWRITE";
         let _ = self.word("TABLE");
         let table = self.name()?;
+        if self.peek_word("REPLACE") {
+            return self.refuse("INSERT INTO … REPLACE");
+        }
+        let partition = if self.word("PARTITION") { self.partition()? } else { vec![] };
+        if self.words(&["IF", "NOT", "EXISTS"]) {
+            return self.refuse("INSERT … IF NOT EXISTS");
+        }
         let mut by_name = self.words(&["BY", "NAME"]);
         let mut columns = vec![];
         let query_follows = matches!(
@@ -662,7 +782,56 @@ impl<'a> StatementParser<'a> {
             by_name |= self.words(&["BY", "NAME"]);
         }
         let query = self.query()?;
-        Ok(Insert { table, overwrite, columns, by_name, query })
+        Ok(Insert { table, overwrite, columns, by_name, partition, query })
+    }
+
+    /// `(p = 'x', q)`
+    fn partition(&mut self) -> Parsed<Vec<(String, PartitionValue)>> {
+        self.parser.expect_token(&Token::LParen)?;
+        let mut columns: Vec<(String, PartitionValue)> = vec![];
+        loop {
+            let place = self.parser.peek_token_ref().span.start;
+            let column = self.parser.parse_identifier()?.value;
+            if columns.iter().any(|(known, _)| known.eq_ignore_ascii_case(&column)) {
+                self.refused = Some(Error::invalid(
+                    "DUPLICATE_KEY",
+                    format!("found duplicate keys `{column}`, line {}, column {}", place.line, place.column),
+                ));
+                return self.fail("another column");
+            }
+            let value = if self.parser.consume_token(&Token::Eq) || self.parser.consume_token(&Token::DoubleEq) {
+                self.partition_value(&column)?
+            } else {
+                PartitionValue::Dynamic
+            };
+            columns.push((column, value));
+            if self.parser.consume_token(&Token::RParen) {
+                return Ok(columns);
+            }
+            if !self.parser.consume_token(&Token::Comma) {
+                return self.fail(", or )");
+            }
+        }
+    }
+
+    fn partition_value(&mut self, column: &str) -> Parsed<PartitionValue> {
+        if self.word("NULL") {
+            return Ok(PartitionValue::Null);
+        }
+        // Of DATE '2024-01-01' the text is what is cast to the column's type.
+        let typed = ["DATE", "TIMESTAMP", "TIMESTAMP_NTZ", "TIMESTAMP_LTZ"].iter().any(|word| self.word(word));
+        let negative = !typed && self.parser.consume_token(&Token::Minus);
+        let token = self.parser.next_token();
+        Ok(PartitionValue::Text(match token.token {
+            Token::SingleQuotedString(text) | Token::DoubleQuotedString(text) if !negative => text,
+            Token::Number(number, _) if !typed => format!("{}{number}", if negative { "-" } else { "" }),
+            Token::Word(Word { value, quote_style: None, .. })
+                if !typed && !negative && ["true", "false"].contains(&value.to_ascii_lowercase().as_str()) =>
+            {
+                value.to_ascii_lowercase()
+            }
+            _ => return self.parser.expected(&format!("a constant for partition column {column}"), token),
+        }))
     }
 
     fn show(&mut self) -> Parsed<Statement> {
@@ -802,6 +971,11 @@ impl<'a> StatementParser<'a> {
         if self.words(&["TIME", "ZONE"]) {
             let zone = if self.word("LOCAL") { "UTC".into() } else { self.parser.parse_literal_string()? };
             return Ok(Statement::Set { key: Some("spark.sql.session.timeZone".into()), value: Some(zone) });
+        }
+        // A key may be called so, too.
+        let variable = self.peek_word("VAR") || self.peek_word("VARIABLE");
+        if variable && matches!(self.parser.peek_nth_token_ref(1).token, Token::Word(_) | Token::LParen) {
+            return self.refuse("statement SET VAR");
         }
         // `SET -v` lists the settings too.
         let rest = self.rest();
@@ -989,6 +1163,11 @@ impl<'a> StatementParser<'a> {
     fn expect(&mut self, expect: &str) -> Parsed<()> {
         if self.word(expect) { Ok(()) } else { self.fail(expect) }
     }
+    /// A clause of Spark that is not served.
+    fn refuse<T>(&mut self, clause: &str) -> Parsed<T> {
+        self.refused = Some(refused(clause, self.parser.peek_token_ref().span.start));
+        self.fail("no such clause")
+    }
     fn fail<T>(&self, expect: &str) -> Parsed<T> {
         self.parser.expected(expect, self.parser.peek_token())
     }
@@ -1146,6 +1325,53 @@ mod tests {
         check("INSERT INTO TABLE t BY NAME SELECT 1 AS a", &[], true, false);
         check("INSERT INTO t (SELECT 1)", &[], false, false);
         check("INSERT INTO t WITH x AS (SELECT 1) SELECT * FROM x", &[], false, false);
+        check("INSERT INTO t PARTITION (p = 'x', q) (a, b) SELECT 1, 2", &["a", "b"], false, false);
+        let partition = |text: &str| match one(&format!("INSERT INTO t PARTITION ({text}) SELECT 1")) {
+            Statement::Insert(insert) => insert.partition,
+            _ => panic!("is an insert: {text}"),
+        };
+        let text = |text: &str| PartitionValue::Text(text.into());
+        assert_eq!(
+            partition("p = 'x', q, r = NULL, s = -1, `t` = DATE '2024-01-02', u = TRUE"),
+            [
+                ("p".to_string(), text("x")),
+                ("q".into(), PartitionValue::Dynamic),
+                ("r".into(), PartitionValue::Null),
+                ("s".into(), text("-1")),
+                ("t".into(), text("2024-01-02")),
+                ("u".into(), text("true")),
+            ]
+        );
+        check_error("INSERT INTO t PARTITION (p = 1, P = 2) SELECT 1", "[DUPLICATE_KEY] found duplicate keys `P`");
+        check_error("INSERT INTO t PARTITION (p = a) SELECT 1", "expected: a constant for partition column p");
+        let Statement::CreateTableLike(like) = one("CREATE TABLE IF NOT EXISTS a LIKE b.c USING json LOCATION '/x'")
+        else {
+            panic!("is like another")
+        };
+        assert_eq!((like.name.0, like.source.0.join(".").as_str()), (vec!["a".to_string()], "b.c"));
+        assert_eq!(
+            (like.format.as_deref(), like.location.as_deref(), like.if_not_exists),
+            (Some("json"), Some("/x"), true)
+        );
+    }
+
+    #[test]
+    fn what_is_not_served_is_named() {
+        for (text, expect) in [
+            ("SHOW PARTITIONS t", "statement SHOW PARTITIONS"),
+            ("show table extended like 'x'", "statement SHOW TABLE EXTENDED"),
+            ("DECLARE v INT", "statement DECLARE"),
+            ("SET VAR v = 1", "statement SET VAR"),
+            ("EXECUTE IMMEDIATE 'SELECT 1'", "statement EXECUTE IMMEDIATE"),
+            ("CREATE OR REPLACE TEMPORARY FUNCTION f AS 'x'", "statement CREATE OR REPLACE TEMPORARY FUNCTION"),
+            ("MSCK REPAIR TABLE t", "statement MSCK"),
+            ("BEGIN SELECT 1; END", "statement BEGIN"),
+            ("INSERT OVERWRITE t PARTITION (p = 1) IF NOT EXISTS SELECT 1", "INSERT … IF NOT EXISTS"),
+            ("INSERT INTO t REPLACE WHERE a = 1 SELECT 1", "INSERT INTO … REPLACE"),
+            ("CREATE TABLE t (a INT) CLUSTERED BY (a) INTO 4 BUCKETS", "CLUSTERED BY"),
+        ] {
+            check_error(text, &format!("[UNSUPPORTED_FEATURE] {expect} is not supported, line 1, column "));
+        }
     }
 
     #[test]
@@ -1199,6 +1425,7 @@ mod tests {
             set("spark.cassandra.connection.host", Some("10.0.0.1")),
         );
         check("SET a.b", set("a.b", None));
+        check("SET var.b = 1", set("var.b", Some("1")));
         check("SET TIME ZONE 'Europe/Paris'", set("spark.sql.session.timeZone", Some("Europe/Paris")));
         check("SET", Statement::Set { key: None, value: None });
         check("RESET a.b", Statement::Reset(Some("a.b".into())));

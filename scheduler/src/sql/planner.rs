@@ -6,7 +6,7 @@ use super::insert::{self, TargetColumns};
 use super::item_names;
 use super::literals;
 use super::multisets;
-use super::parser::{self, CreateTable, ExplainMode, Insert, Name, QueryText, Statement};
+use super::parser::{self, CreateTable, CreateTableLike, ExplainMode, Insert, Name, QueryText, Statement};
 use super::references::{self, Reference};
 use super::rewrite::{self, Spellings};
 use super::schema_functions;
@@ -267,6 +267,7 @@ impl Planner {
                 Ok(Planned::Flow(flow))
             }
             Statement::CreateTable(table) => self.create_table(table, session).await,
+            Statement::CreateTableLike(like) => self.create_like(like, session).await,
             Statement::CreateView { .. } => self.create_view(statement, session).await,
             Statement::Drop { name, if_exists, view } => self.drop(name, *if_exists, *view, session).await,
             Statement::ShowTables { database, pattern, views } => {
@@ -478,7 +479,8 @@ impl Planner {
         let target = writable(Lookup::Session(self, session).table(&insert.table)?)?;
         let (_, plan) = Build::batch(self, session).query(&insert.query.ast).await?;
         let columns = self.target_columns(&target, &session.conf).await?;
-        let plan = insert::fit(plan, &insert.table, &columns, &insert.columns, insert.by_name)?;
+        let (plan, names) = insert::partitioned(plan, insert, &target.partition_by, &columns)?;
+        let plan = insert::fit(plan, &insert.table, &columns, &names, insert.by_name)?;
         Ok((plan, target))
     }
 
@@ -488,6 +490,12 @@ impl Planner {
             return Err(Error::invalid(
                 "UNSUPPORTED_STREAMING_OPERATOR",
                 format!("flow {name}: INSERT OVERWRITE of a stream: use INSERT INTO"),
+            ));
+        }
+        if !insert.partition.is_empty() {
+            return Err(Error::invalid(
+                "UNSUPPORTED_FEATURE",
+                format!("flow {name}: INSERT … PARTITION of a stream: give the partition columns among the query's"),
             ));
         }
         let used = lookup.used(&insert.query.ast)?;
@@ -561,6 +569,7 @@ impl Planner {
             columns: vec![],
             // Columns of a new table are the query's own.
             by_name: true,
+            partition: vec![],
             query: query.clone(),
         };
         if table.streaming {
@@ -597,6 +606,35 @@ impl Planner {
         self.catalog.create(definition.clone(), taken).await?;
         let mode = if table.or_replace { WriteMode::Overwrite } else { WriteMode::Append };
         Ok(Planned::Write { input, target: definition, mode, table_name: name, created: true })
+    }
+
+    /// An empty table of the columns, partitions, format and options of another, at a place of its own.
+    async fn create_like(&self, like: &CreateTableLike, session: &Session) -> Result<Planned> {
+        let source = Lookup::Session(self, session).table(&like.source)?;
+        let columns = match &source.schema {
+            Some(written) => written.clone(),
+            None => ddl::columns_ddl(self.schema_of(&source, session).await?.fields()),
+        };
+        let own = source.options.iter().filter(|(key, _)| !key.eq_ignore_ascii_case("path"));
+        let table = CreateTable {
+            name: like.name.clone(),
+            or_replace: false,
+            if_not_exists: like.if_not_exists,
+            streaming: false,
+            columns: Some(columns).filter(|columns| !columns.is_empty()),
+            format: match &like.format {
+                Some(format) => format.clone(),
+                None if source.is_view() => "parquet".into(),
+                None => source.format.clone(),
+            },
+            options: own.map(|(key, value)| (key.to_string(), value.to_string())).collect(),
+            partition_by: source.partition_by.clone(),
+            location: like.location.clone(),
+            comment: None,
+            properties: like.properties.clone(),
+            query: None,
+        };
+        self.create_table(&table, session).await
     }
 
     fn definition(&self, name: &str, table: &CreateTable) -> Result<TableDefinition> {
@@ -1229,6 +1267,12 @@ fn sink_options(table: &TableDefinition, conf: &BTreeMap<String, String>) -> Opt
     let mut options = with_defaults(&table.format, &table.options, conf);
     if !table.partition_by.is_empty() {
         options.set("partitionBy", table.partition_by.join(","));
+    }
+    if let Some(mode) = conf.get("spark.sql.sources.partitionOverwriteMode")
+        && table.is_files()
+        && options.get("partitionOverwriteMode").is_none()
+    {
+        options.set("partitionOverwriteMode", mode);
     }
     options
 }

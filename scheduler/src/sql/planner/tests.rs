@@ -690,6 +690,50 @@ async fn declared_columns_are_sparks() {
 }
 
 #[tokio::test]
+async fn partitions_are_written_by_name() {
+    let mut bench = Bench::new().await;
+    bench.run("CREATE TABLE t (p INT, a STRING, q DATE, b INT) USING parquet PARTITIONED BY (p, q)").await;
+    for (text, expect) in [
+        ("PARTITION (p = '7', q = DATE '2024-01-02') VALUES ('x', 1)", "x | 1 | 7 | 2024-01-02"),
+        ("PARTITION (q = NULL, P = -7) (b, a) SELECT 1, 'x'", "x | 1 | -7 |"),
+        ("PARTITION (p = 7, q) SELECT 'x', 1, DATE '2024-01-02'", "x | 1 | 7 | 2024-01-02"),
+        ("PARTITION (p, q) SELECT 'x', 1, 7, DATE '2024-01-02'", "x | 1 | 7 | 2024-01-02"),
+        ("PARTITION (p = 7, q) BY NAME SELECT DATE '2024-01-02' AS q, 1 AS b, 'x' AS a", "x | 1 | 7 | 2024-01-02"),
+    ] {
+        assert_eq!(lines(&bench.rows(&format!("INSERT INTO t {text}")).await), [expect], "{text}");
+    }
+    let overwrite = "INSERT OVERWRITE t PARTITION (p = 7, q) SELECT 'x', 1, DATE '2024-01-02'";
+    bench.check_error(overwrite, "[UNSUPPORTED_FEATURE] INSERT OVERWRITE `t` PARTITION").await;
+    bench
+        .check_error("INSERT INTO t PARTITION (a = 'x') SELECT 1", "[PARTITIONS_NOT_FOUND] the partition(s) `a`")
+        .await;
+    bench.check_error("INSERT INTO t PARTITION (p = 7, q) SELECT 'x'", "[INSERT_COLUMN_ARITY_MISMATCH.NOT").await;
+    let flow = "CREATE FLOW f AS INSERT INTO t PARTITION (p = 7, q) SELECT topic, 1, 2 FROM STREAM users_created";
+    bench.check_error(flow, "INSERT … PARTITION of a stream").await;
+    let conf = BTreeMap::from([("spark.sql.sources.partitionOverwriteMode".to_string(), "dynamic".to_string())]);
+    let table = bench.planner.catalog().get("t").expect("is there");
+    assert_eq!(sink_options(&table, &conf).get("partitionOverwriteMode"), Some("dynamic"));
+}
+
+#[tokio::test]
+async fn tables_are_made_like_others() {
+    let mut bench = Bench::new().await;
+    bench.run("CREATE TABLE one LIKE files; CREATE TABLE two LIKE files USING json LOCATION '/x'").await;
+    let one = bench.planner.catalog().get("one").expect("is there");
+    assert_eq!(one.schema.as_deref(), Some("id STRING NOT NULL, extra DATE, age INT"));
+    assert_eq!((one.format.as_str(), one.options.get("path")), ("parquet", Some("file:///w/one")));
+    assert_eq!(one.partition_by, ["age"]);
+    let two = bench.planner.catalog().get("two").expect("is there");
+    assert_eq!((two.format.as_str(), two.options.get("path")), ("json", Some("/x")));
+    bench.run("CREATE VIEW v AS SELECT topic, offset FROM users_created; CREATE TABLE three LIKE v").await;
+    let three = bench.planner.catalog().get("three").expect("is there");
+    assert_eq!((three.format.as_str(), three.schema.as_deref()), ("parquet", Some("topic STRING, offset BIGINT")));
+    bench.run("CREATE TABLE IF NOT EXISTS one LIKE v").await;
+    bench.check_error("CREATE TABLE one LIKE v", "[TABLE_OR_VIEW_ALREADY_EXISTS]").await;
+    bench.check_error("CREATE TABLE four LIKE nope", "[TABLE_OR_VIEW_NOT_FOUND]").await;
+}
+
+#[tokio::test]
 async fn what_was_cached_is_remembered() {
     let mut bench = Bench::new().await;
     let cached = |bench: &Bench, name: &str| {
