@@ -75,6 +75,16 @@ impl TableDefinition {
         self.format == VIEW
     }
 
+    /// The table as one is written that takes another's place: none of that one's partitions stay, whatever the session
+    /// says of overwriting.
+    #[must_use]
+    pub fn replacing(mut self) -> Self {
+        if self.is_files() {
+            self.options.set("partitionOverwriteMode", "static");
+        }
+        self
+    }
+
     /// Puts the partition columns of files last, in their order, as Spark has the columns of a table: by position they are
     /// written and read so.
     ///

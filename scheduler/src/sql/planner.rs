@@ -604,8 +604,11 @@ impl Planner {
             definition.partitions_last()?;
         }
         self.catalog.create(definition.clone(), taken).await?;
-        let mode = if table.or_replace { WriteMode::Overwrite } else { WriteMode::Append };
-        Ok(Planned::Write { input, target: definition, mode, table_name: name, created: true })
+        let (target, mode) = match table.or_replace {
+            true => (definition.replacing(), WriteMode::Overwrite),
+            false => (definition, WriteMode::Append),
+        };
+        Ok(Planned::Write { input, target, mode, table_name: name, created: true })
     }
 
     /// An empty table of the columns, partitions, format and options of another, at a place of its own.

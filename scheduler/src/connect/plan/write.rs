@@ -263,8 +263,11 @@ async fn create_table(
     let input = sql.fitted(input, &definition, true, &planner.sql.conf).await?;
     let before = sql.catalog().get(name);
     sql.catalog().create(definition.clone(), taken).await?;
-    let mode = if taken == Taken::Replace { WriteMode::Overwrite } else { WriteMode::Append };
-    let written = run(planner, &input, &definition, mode).await;
+    let (target, mode) = match taken {
+        Taken::Replace => (definition.replacing(), WriteMode::Overwrite),
+        _ => (definition, WriteMode::Append),
+    };
+    let written = run(planner, &input, &target, mode).await;
     if written.is_err() {
         let undone = match before {
             Some(before) => sql.catalog().create(before, Taken::Replace).await.map(drop),
