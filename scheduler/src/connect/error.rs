@@ -53,7 +53,8 @@ pub fn exceptions(error: &Error) -> &'static [&'static str] {
         | "REPEATED_CLAUSE"
         | "INVALID_IDENTIFIER"
         | "UNSUPPORTED_DATATYPE"
-        | "DATATYPE_MISSING_SIZE" => PARSE,
+        | "DATATYPE_MISSING_SIZE"
+        | "DUPLICATE_KEY" => PARSE,
         "DIVIDE_BY_ZERO"
         | "REMAINDER_BY_ZERO"
         | "ARITHMETIC_OVERFLOW"
@@ -92,6 +93,7 @@ pub fn exceptions(error: &Error) -> &'static [&'static str] {
         | "INVALID_UTF8_STRING"
         | "INVALID_BITMAP_POSITION"
         | "COMPARATOR_RETURNS_NULL"
+        | "EXCEED_LIMIT_LENGTH"
         | "MALFORMED_RECORD_IN_PARSING" => RUNTIME,
         _ => match error.kind {
             ErrorKind::InvalidRequest | ErrorKind::NotFound | ErrorKind::AlreadyExists => ANALYSIS,
