@@ -714,7 +714,8 @@ async fn partitions_are_written_by_name() {
     let table = bench.planner.catalog().get("t").expect("is there");
     assert_eq!(sink_options(&table, &conf).get("partitionOverwriteMode"), Some("dynamic"));
     // A table that takes another's place keeps nothing of it.
-    let text = "CREATE OR REPLACE TABLE t USING parquet PARTITIONED BY (p) AS SELECT CAST(offset AS INT) AS p, offset AS a FROM users_created";
+    let text = "CREATE OR REPLACE TABLE t USING parquet PARTITIONED BY (p) \
+                AS SELECT CAST(offset AS INT) AS p, offset AS a FROM users_created";
     let Planned::Write { target, .. } = bench.run(text).await else { panic!("is a write") };
     assert_eq!(sink_options(&target, &conf).get("partitionOverwriteMode"), Some("static"));
     let kept = bench.planner.catalog().get("t").expect("is there");
