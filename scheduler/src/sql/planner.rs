@@ -30,7 +30,7 @@ use datafusion::sql::parser::Statement as PlanStatement;
 use datafusion::sql::sqlparser::ast::{Query, Statement as SqlStatement};
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use headwater_executor::connectors::files::options::SOURCE_LOG;
+use headwater_executor::connectors::files::options::{MISSING_IS_EMPTY, SOURCE_LOG};
 use headwater_executor::connectors::{self, Connector, Options, Sink, SinkContext, Source, WriteMode};
 use headwater_executor::functions::ddl;
 use headwater_proto::error::{Error, ErrorKind, Result};
@@ -1159,7 +1159,11 @@ impl<'a> Build<'a> {
             return Ok(Arc::new(ViewTable::new(renamed(plan, &table)?, Some(text.clone()))));
         }
         if !reference.stream {
-            let options = with_defaults(&table.format, &table.options, self.conf);
+            let mut options = with_defaults(&table.format, &table.options, self.conf);
+            if table.is_files() && table.schema.is_some() {
+                // Its place is right, whether or not anybody has written there.
+                options.set(MISSING_IS_EMPTY, "true");
+            }
             return (self.planner.find)(&table.format)?.table(&options, declared(&table)?).await;
         }
         let Some(Stream { query_id, checkpoint }) = self.stream else {

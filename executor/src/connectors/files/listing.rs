@@ -91,7 +91,8 @@ fn glob(pattern: &str, rest: &str) -> Result<Regex> {
 /// All files of the options' paths, in the order of their names.
 ///
 /// # Errors
-/// `PATH_NOT_FOUND` when there is nothing at a path; those of the store.
+/// `PATH_NOT_FOUND` when there is nothing at a path, unless [that is no rows](super::options::MISSING_IS_EMPTY); those of
+/// the store.
 pub async fn list(options: &FileOptions) -> Result<Vec<DataFile>> {
     if options.paths.is_empty() {
         return Err(Error::invalid(
@@ -167,7 +168,7 @@ async fn list_path(options: &FileOptions, text: &str) -> Result<Vec<DataFile>> {
             path: object.location,
         });
     }
-    if !found && !is_local_folder(&url).await {
+    if !found && !options.missing_is_empty && !is_local_folder(&url).await {
         return Err(not_found(&url));
     }
     Ok(files)
@@ -235,7 +236,7 @@ pub fn store_of(files: &[DataFile], options: &FileOptions) -> Result<Option<(Arc
 mod tests {
     use super::*;
     use crate::connectors::Options;
-    use crate::connectors::files::options::Format;
+    use crate::connectors::files::options::{Format, MISSING_IS_EMPTY};
 
     #[test]
     fn what_readers_pass_over() {
@@ -303,6 +304,7 @@ mod tests {
         assert_eq!(list("t/a=[1]", &[]).await.expect("pattern"), [(x, vec![])]);
         assert_eq!(list("empty", &[]).await.expect("empty"), []);
         assert_eq!(list("nope", &[]).await.expect_err("missing").class, "PATH_NOT_FOUND");
+        assert_eq!(list("nope", &[(MISSING_IS_EMPTY, "true")]).await.expect("no mistake"), []);
         assert_eq!(list("nope*", &[]).await.expect_err("missing").class, "PATH_NOT_FOUND");
     }
 }

@@ -17,11 +17,12 @@ mod source;
 mod table;
 pub mod value;
 
-use super::{Connector, Options, Reader, Sink, SinkContext, Source, Writer};
+use super::{Connector, Options, Reader, Sink, SinkContext, Source, Writer, secrets};
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::TableProvider;
-use headwater_proto::error::Result;
+use futures::{StreamExt, TryStreamExt};
+use headwater_proto::error::{Error, Result};
 use options::{FileOptions, Format};
 use std::sync::Arc;
 
@@ -78,14 +79,52 @@ impl Connector for Files {
     }
 }
 
-/// Whether something is at the path that a write would go to: what save modes `error` and `ignore` ask.
+/// Whether anything is stored at the path of these options, or below it. An empty folder is nothing.
 ///
 /// # Errors
-/// Wrong options, and those of the store.
-pub async fn target_exists(options: &Options) -> Result<bool> {
-    let path = options.get("path").unwrap_or_default();
-    let (store, path, url) = location::parse_location(path, options)?;
-    Ok(location::exists(store.as_ref(), &path, url.as_str()).await? || listing::is_local_folder(&url).await)
+/// No path, a missing secret, and those of the store.
+pub async fn has_files(options: &Options) -> Result<bool> {
+    let options = secrets::resolve(options)?;
+    let (store, path, url) = location::parse_location(options.get("path").unwrap_or_default(), &options)?;
+    location::exists(store.as_ref(), &path, url.as_str()).await
+}
+
+/// Removes all that is at the path of these options, and below it. What is gone already is no error: a removal that was
+/// cut short can be repeated.
+///
+/// # Errors
+/// `INVALID_PATH` for the root of a store, a missing secret, and those of the store.
+pub async fn remove_all(options: &Options) -> Result<()> {
+    let options = secrets::resolve(options)?;
+    let (store, root, url) = location::parse_location(options.get("path").unwrap_or_default(), &options)?;
+    if root.as_ref().is_empty() {
+        return Err(Error::invalid(
+            "INVALID_PATH",
+            format!("{url} is a whole store, which is not removed: name a folder"),
+        ));
+    }
+    if url.scheme() == "file"
+        && let Ok(folder) = url.to_file_path()
+    {
+        // A disk keeps empty folders, which its store does not show.
+        let removed = tokio::task::spawn_blocking(move || match std::fs::remove_dir_all(folder) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        });
+        return removed
+            .await
+            .map_err(Error::internal)?
+            .map_err(|error| location::storage_error("remove", url.as_str(), &error));
+    }
+    let paths = store.list(Some(&root)).map_ok(|object| object.location).boxed();
+    let mut removed = store.delete_stream(paths);
+    while let Some(result) = removed.next().await {
+        match result {
+            Ok(_) | Err(object_store::Error::NotFound { .. }) => {}
+            Err(error) => return Err(location::storage_error("remove", url.as_str(), &error)),
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -129,11 +129,17 @@ pub struct FileOptions {
     pub latest_first: bool,
     /// Streaming read: where the log of files that were taken is kept.
     pub source_log: Option<String>,
+    /// Nothing at the path is no rows.
+    pub missing_is_empty: bool,
 }
 
 /// Option that the coordinator sets for a streaming read: a folder in the query's checkpoint (`sources/<n>`) for the
 /// log of files that were taken.
 pub const SOURCE_LOG: &str = "headwater.source.log";
+
+/// Option that the planner sets for a read of a table whose columns are known: that nothing is at its path yet means no
+/// rows, and is no mistake in the path.
+pub const MISSING_IS_EMPTY: &str = "headwater.missing.empty";
 
 /// Known everywhere. `checkpointLocation` and `queryName` are the query's, and come along.
 const COMMON: &[&str] = &[
@@ -151,6 +157,7 @@ const COMMON: &[&str] = &[
     "checkpointLocation",
     "queryName",
     SOURCE_LOG,
+    MISSING_IS_EMPTY,
     FSYNC,
 ];
 
@@ -318,6 +325,7 @@ impl FileOptions {
             max_bytes_per_trigger: positive("maxBytesPerTrigger")?,
             latest_first: flag("latestFirst", false)?,
             source_log: options.get(SOURCE_LOG).map(String::from),
+            missing_is_empty: flag(MISSING_IS_EMPTY, false)?,
         };
         if parsed.max_files_per_trigger.is_some() && parsed.max_bytes_per_trigger.is_some() {
             return Err(Error::invalid(

@@ -303,7 +303,7 @@ async fn batch_writes_append_and_overwrite() {
     // A commit whose answer was lost is repeated.
     one.commit(0, vec![first, second]).await.expect("again");
     assert_eq!(names(dir.path()), files);
-    assert!(super::target_exists(&options).await.expect("exists"));
+    assert!(super::has_files(&options).await.expect("exists"));
 
     let two = sink(&format, &options, &schema, WriteMode::Append, "two", false).await.expect("sink");
     let message = task(&format, two.as_ref(), 0, 0, &[ids(&[5])]).await;
@@ -456,16 +456,61 @@ async fn paths_that_cannot_be_written() {
 }
 
 #[tokio::test]
-async fn save_modes_ask_for_the_target() {
+async fn what_is_there_and_is_removed() {
     let dir = tempdir();
-    let exists = |name: &str| {
+    let has = |name: &str| {
         let options = options(&dir.path().join(name), &[]);
-        async move { super::target_exists(&options).await.expect("exists") }
+        async move { super::has_files(&options).await.expect("is asked") }
     };
-    assert!(exists("").await, "an empty folder is there, too");
-    assert!(!exists("nope").await);
-    std::fs::write(dir.path().join("file"), "x").expect("write");
-    assert!(exists("file").await);
+    assert!(!has("").await && !has("nope").await, "an empty folder is nothing");
+    std::fs::create_dir_all(dir.path().join("t/_spark_metadata")).expect("folders");
+    std::fs::create_dir(dir.path().join("t/empty")).expect("folder");
+    for file in ["file", "t/x", "t/_spark_metadata/0", "tt"] {
+        std::fs::write(dir.path().join(file), "x").expect("write");
+    }
+    assert!(has("file").await && has("t").await && has("t/_spark_metadata").await);
+    // Twice: once it is there, once it is gone.
+    for _ in 0..2 {
+        super::remove_all(&options(&dir.path().join("t"), &[])).await.expect("is removed");
+    }
+    assert_eq!(names(dir.path()), ["file", "tt"]);
+
+    let in_memory = Options::new([("path", "memory://removed/t")]);
+    let (store, root, _) = super::location::parse_location("memory://removed/t", &in_memory).expect("location");
+    for name in ["t/x", "t/a=1/y", "tt/x"] {
+        object_store::ObjectStoreExt::put(store.as_ref(), &name.into(), "x".into()).await.expect("write");
+    }
+    for _ in 0..2 {
+        super::remove_all(&in_memory).await.expect("is removed");
+    }
+    assert!(!super::has_files(&in_memory).await.expect("is asked"), "{root}");
+    assert!(super::has_files(&Options::new([("path", "memory://removed/tt")])).await.expect("is asked"));
+    for whole in ["/", "memory://removed"] {
+        let error = super::remove_all(&Options::new([("path", whole)])).await.expect_err("is a store");
+        assert_eq!(error.class, "INVALID_PATH");
+    }
+}
+
+#[tokio::test]
+async fn a_table_that_nobody_has_written_has_no_rows() {
+    let dir = tempdir();
+    let day = Field::new("day", DataType::Utf8, true);
+    let schema: SchemaRef = Arc::new(Schema::new(vec![day, Field::new("id", DataType::Int64, true)]));
+    for (format, partition_by) in
+        [(Files::PARQUET, ""), (Files::PARQUET, "day"), (Files::JSON, ""), (Files::CSV, "day")]
+    {
+        let mut options = options(&dir.path().join("new"), &[("partitionBy", partition_by)]);
+        let error = format.table(&options, Some(Arc::clone(&schema))).await.expect_err("a path that is wrong");
+        assert_eq!(error.class, "PATH_NOT_FOUND");
+        options.set(super::options::MISSING_IS_EMPTY, "true");
+        let context = SessionContext::new();
+        let table = format.table(&options, Some(Arc::clone(&schema))).await.expect("table");
+        context.register_table("t", table).expect("register");
+        let count = context.sql("SELECT count(*) AS n, count(id) AS ids FROM t WHERE day <> 'x'").await.expect("sql");
+        let rows = count.collect().await.expect("rows");
+        let expect = "+---+-----+\n| n | ids |\n+---+-----+\n| 0 | 0   |\n+---+-----+";
+        assert_eq!(pretty_format_batches(&rows).expect("table").to_string(), expect);
+    }
 }
 
 #[tokio::test]

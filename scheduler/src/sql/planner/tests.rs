@@ -1148,6 +1148,16 @@ async fn real_connectors_are_planned() {
     let schema = Arc::clone(input.schema().inner());
     let sink = bench.planner.batch_sink(&target, schema, WriteMode::Append, "job", &BTreeMap::new()).await;
     sink.expect("is a sink").prepare().await.expect("is writable");
+    bench
+        .run(
+            "CREATE TABLE new (a INT, b STRING) USING json;
+             CREATE TABLE far (a INT) USING parquet LOCATION '/no/where'",
+        )
+        .await;
+    for text in ["SELECT * FROM new", "SELECT a FROM far WHERE a > 1", "SELECT day FROM files WHERE value = 1"] {
+        assert!(!bench.rows(text).await.contains('1'), "{text} has no rows");
+    }
+    bench.check_error("SELECT * FROM parquet.`/no/where`", "[PATH_NOT_FOUND]").await;
     std::fs::write(folder.path().join("x.json"), "{\"a\":1,\"B\":\"two\"}\n").expect("writes");
     let text = format!("SELECT A, b FROM json.`{}/x.json`", folder.path().display());
     assert!(bench.rows(&text).await.contains("two"));
