@@ -2,13 +2,13 @@
 
 use crate::cluster::{Cluster, Job, JobOutcome};
 use crate::session::Session;
-use crate::sql::catalog::TableDefinition;
+use crate::sql::catalog::{TableDefinition, Taken};
 use crate::sql::error::from_datafusion;
 use crate::sql::item_names;
 use crate::sql::parser::Statement;
 use crate::sql::physical::Physical;
-use crate::sql::planner::{Planned, Planner};
-use crate::streaming::manager::{Manager, StartOptions};
+use crate::sql::planner::{Planned, Planner, Removal, share_files};
+use crate::streaming::manager::{Manager, StartOptions, whole};
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::execution::SendableRecordBatchStream;
@@ -17,7 +17,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::prelude::SessionContext;
 use futures::StreamExt;
-use headwater_executor::connectors::WriteMode;
+use headwater_executor::connectors::{WriteMode, files};
 use headwater_executor::operators::sink::{SinkExec, commit_messages};
 use headwater_proto::engine::QueryStatus;
 use headwater_proto::error::{Error, Result};
@@ -69,18 +69,129 @@ impl Statements {
                 let physical = self.planner.physical(&plan, &session.conf).await?;
                 Ok(Outcome::Rows(shown(self.rows("SQL".into(), physical, progress).await?)))
             }
-            Planned::Write { input, target, mode, table_name, created } => {
-                let written = self.write(&input, &target, mode, &table_name, session, progress).await;
-                if written.is_err()
-                    && created
-                    && let Err(error) = self.planner.catalog().remove(&table_name).await
-                {
-                    tracing::warn!(table = table_name, %error, "a table whose first write failed could not be removed");
-                }
-                written.map(Outcome::Message)
+            Planned::Write { input, target, new: Some(taken), .. } => {
+                self.create_as(&input, &target, taken, session, progress).await.map(Outcome::Message)
+            }
+            Planned::Write { input, target, mode, table_name, new: None } => {
+                self.write(&input, &target, mode, &table_name, session, progress).await.map(Outcome::Message)
+            }
+            Planned::Drop(removal) => {
+                let statements = self.clone();
+                // To its end, as changes of queries are: what is half gone is in somebody's way.
+                whole(async move { statements.remove(removal).await }).await.map(Outcome::Message)
             }
             Planned::Flow(flow) => Ok(Outcome::Started(self.manager.start(flow, start.clone()).await?)),
         }
+    }
+
+    /// Makes a table and writes its first rows; what was written, in words. A write that fails leaves all as it was.
+    ///
+    /// # Errors
+    /// What the catalog says of the name, `STREAMING_QUERY_ACTIVE`, and those of [`Self::write`].
+    pub async fn create_as(
+        &self,
+        input: &LogicalPlan,
+        table: &TableDefinition,
+        taken: Taken,
+        session: &Session,
+        progress: Option<watch::Sender<(u32, u32)>>,
+    ) -> Result<String> {
+        let catalog = self.planner.catalog();
+        let before = catalog.get(&table.name);
+        if let Some(before) = before.as_ref().filter(|before| before.managed) {
+            self.refuse_writers(before)?;
+        }
+        if let Some(path) = table.path().filter(|_| !table.managed && taken != Taken::Replace)
+            && files::has_visible_files(&table.options).await?
+        {
+            return Err(Error::invalid(
+                "_LEGACY_ERROR_TEMP_1241",
+                format!(
+                    "CREATE-TABLE-AS-SELECT cannot create table with location to a non-empty directory {path}: choose an \
+                     empty one, or create the table without AS and INSERT INTO it"
+                ),
+            ));
+        }
+        if !catalog.create(table.clone(), taken).await? {
+            return Ok(format!("table {} exists already", table.name));
+        }
+        let (target, mode) = match taken {
+            Taken::Replace => (table.clone().replacing(), WriteMode::Overwrite),
+            _ => (table.clone(), WriteMode::Append),
+        };
+        let written = self.write(input, &target, mode, &table.name, session, progress).await;
+        match (&written, before) {
+            (Err(_), before) => self.take_back(table, before).await,
+            (Ok(_), Some(before)) if before.managed && !share_files(&before, table) => {
+                if let Err(error) = self.remove_files(&before).await {
+                    tracing::warn!(table = table.name, %error, "files of a table that was replaced are left");
+                }
+            }
+            (Ok(_), _) => {}
+        }
+        written
+    }
+
+    /// Takes back a table that was made and could not be filled. `before`: what it replaced.
+    pub async fn take_back(&self, table: &TableDefinition, before: Option<TableDefinition>) {
+        let taken_back = async {
+            // Files that were there before it are the other's.
+            let own = table.managed && before.as_ref().is_none_or(|before| !share_files(before, table));
+            match before {
+                Some(before) => drop(self.planner.catalog().create(before, Taken::Replace).await?),
+                None => drop(self.planner.catalog().remove(&table.name).await?),
+            }
+            if own { self.remove_files(table).await } else { Ok(()) }
+        };
+        if let Err(error) = taken_back.await {
+            tracing::warn!(table = table.name, %error, "a table whose first write failed could not be taken back");
+        }
+    }
+
+    /// Does a removal: see [`Removal`].
+    async fn remove(&self, removal: Removal) -> Result<String> {
+        let managed: Vec<&TableDefinition> = removal.tables.iter().filter(|table| table.managed).collect();
+        for table in &managed {
+            self.refuse_writers(table)?;
+        }
+        self.planner.forget(&removal).await?;
+        let mut failed = Ok(());
+        for table in managed {
+            // The files of the others go all the same.
+            failed = failed.and(self.remove_files(table).await);
+        }
+        failed?;
+        if let Some(table) = removal.then {
+            self.planner.catalog().create(table, Taken::Refuse).await?;
+        }
+        Ok(removal.said)
+    }
+
+    /// A stream would go on to write where nothing is any more, and its log would lack the batches before.
+    fn refuse_writers(&self, table: &TableDefinition) -> Result<()> {
+        match self.manager.writer_of(table) {
+            None => Ok(()),
+            Some(query) => Err(Error::invalid(
+                "STREAMING_QUERY_ACTIVE",
+                format!(
+                    "query {query} writes to table {}: stop it before the table's files are removed (headwater query stop \
+                     {query})",
+                    table.name
+                ),
+            )),
+        }
+    }
+
+    /// Removes the files of a managed table that is in the catalog no more.
+    async fn remove_files(&self, table: &TableDefinition) -> Result<()> {
+        let removed = self.manager.tenure().guard(files::remove_all(&table.options)).await;
+        removed.map_err(|error| {
+            Error::new(
+                error.kind,
+                &error.class,
+                format!("table {} is gone, and some of its files are left: {}: remove them", table.name, error.message),
+            )
+        })
     }
 
     /// The rows of a write, in as many partitions as there are writers.

@@ -92,6 +92,7 @@ pub fn exceptions(error: &Error) -> &'static [&'static str] {
         | "INVALID_REGEXP_REPLACE"
         | "INVALID_UTF8_STRING"
         | "INVALID_BITMAP_POSITION"
+        | "LOCATION_ALREADY_EXISTS"
         | "COMPARATOR_RETURNS_NULL"
         | "EXCEED_LIMIT_LENGTH"
         | "MALFORMED_RECORD_IN_PARSING" => RUNTIME,

@@ -11,7 +11,7 @@ use headwater_executor::functions::ddl;
 use headwater_proto::error::{Error, ErrorKind, Result};
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, RwLock};
 
 /// The format of a view.
@@ -51,6 +51,10 @@ pub struct TableDefinition {
     /// The database that names in a view's query are of. None: of views made before this was kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub database: Option<String>,
+    /// Its folder is the warehouse's, and goes with it. A table that was given its place keeps what is there, and so
+    /// does one that was made before this was kept.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub managed: bool,
 }
 
 impl TableDefinition {
@@ -67,6 +71,21 @@ impl TableDefinition {
             query: None,
             columns: vec![],
             database: None,
+            managed: false,
+        }
+    }
+
+    /// Where the files are, of a table of files.
+    pub fn path(&self) -> Option<&str> {
+        self.options.get("path").filter(|_| self.is_files())
+    }
+
+    /// What Spark calls it.
+    pub fn kind(&self) -> &'static str {
+        match (self.is_view(), self.managed) {
+            (true, _) => "VIEW",
+            (false, true) => "MANAGED",
+            (false, false) => "EXTERNAL",
         }
     }
 
@@ -213,11 +232,25 @@ impl Catalog {
         }
     }
 
-    /// The place of a table of files that names none.
+    /// The place of a table of files that names none: the folder of its name. A table that was renamed has kept its own,
+    /// and the next one of its old name gets another.
     pub fn place(&self, table: &str) -> String {
         let (database, name) = self.split(table);
         let location = self.database(&database).map_or_else(|| self.warehouse().to_string(), |found| found.location);
-        format!("{}/{}", location.trim_end_matches('/'), name.to_lowercase())
+        let folder = format!("{}/{}", location.trim_end_matches('/'), name.to_lowercase());
+        let others: BTreeSet<String> = self
+            .list()
+            .into_iter()
+            .filter(|other| other.managed && !other.name.eq_ignore_ascii_case(table))
+            .filter_map(|other| other.path().map(str::to_string))
+            .collect();
+        let mut place = folder.clone();
+        let mut number = 2;
+        while others.contains(&place) {
+            place = format!("{folder}_{number}");
+            number += 1;
+        }
+        place
     }
 
     /// Adds a database. Tells whether it was written.
@@ -292,20 +325,9 @@ impl Catalog {
     /// `TABLE_OR_VIEW_ALREADY_EXISTS`.
     pub async fn create(&self, definition: TableDefinition, taken: Taken) -> Result<bool> {
         let key = definition.name.to_lowercase();
-        let exists = || {
-            Error::new(
-                ErrorKind::AlreadyExists,
-                "TABLE_OR_VIEW_ALREADY_EXISTS",
-                format!(
-                    "cannot create table or view `{}` because it already exists: choose a different name, drop it, or \
-                     add IF NOT EXISTS or OR REPLACE",
-                    definition.name
-                ),
-            )
-        };
         if self.get(&key).is_some() {
             match taken {
-                Taken::Refuse => return Err(exists()),
+                Taken::Refuse => return Err(already_exists(&definition.name)),
                 Taken::Keep => return Ok(false),
                 Taken::Replace => {}
             }
@@ -313,7 +335,7 @@ impl Catalog {
         let path = self.path(&key);
         let mode = if taken == Taken::Replace { PutMode::Overwrite } else { PutMode::Create };
         if !self.put(&path, &definition, mode).await? {
-            return if taken == Taken::Keep { Ok(false) } else { Err(exists()) };
+            return if taken == Taken::Keep { Ok(false) } else { Err(already_exists(&definition.name)) };
         }
         self.tables.write().expect("no panic holds the lock").insert(key, definition);
         Ok(true)
@@ -366,6 +388,18 @@ fn unreachable_store(path: &Path, error: &object_store::Error) -> Error {
     Error::transient(
         "STATE_DIR_UNAVAILABLE",
         format!("failed to access {path} in the state directory: {error}: check --state-dir and its permissions"),
+    )
+}
+
+/// `TABLE_OR_VIEW_ALREADY_EXISTS`.
+pub fn already_exists(name: &str) -> Error {
+    Error::new(
+        ErrorKind::AlreadyExists,
+        "TABLE_OR_VIEW_ALREADY_EXISTS",
+        format!(
+            "cannot create table or view `{name}` because it already exists: choose a different name, drop it, or add IF \
+             NOT EXISTS or OR REPLACE"
+        ),
     )
 }
 
@@ -452,6 +486,28 @@ mod tests {
         assert_eq!((again.place("Sales.T"), again.place("t")), ("file:///w/Sales.db/t".into(), "file:///w/t".into()));
         assert!(again.remove_database("SALES").await.expect("is removed"));
         assert!(again.database("sales").is_none());
+    }
+
+    #[tokio::test]
+    async fn a_renamed_table_keeps_its_folder() {
+        let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+        let root = Path::from("state");
+        let catalog = Catalog::open(Arc::clone(&store), &root, "file:///w").await.expect("opens");
+        let files = |name: &str, path: &str, managed: bool| TableDefinition {
+            managed,
+            ..TableDefinition::new(name, "json", Options::new([("path", path)]))
+        };
+        for table in [files("a", "file:///w/t", true), files("b", "file:///w/u", false)] {
+            catalog.create(table, Taken::Refuse).await.expect("is new");
+        }
+        assert_eq!((catalog.place("T").as_str(), catalog.place("a").as_str()), ("file:///w/t_2", "file:///w/a"));
+        assert_eq!(catalog.place("u"), "file:///w/u", "what a user named is not looked at");
+        let again = Catalog::open(store, &root, "file:///w").await.expect("opens");
+        let kinds: Vec<_> = again.list().iter().map(TableDefinition::kind).collect();
+        assert_eq!(kinds, ["MANAGED", "EXTERNAL"]);
+        // As it was kept before there was a difference.
+        let old: TableDefinition = serde_json::from_str(r#"{"name": "t", "format": "json"}"#).expect("is read");
+        assert_eq!(old.kind(), "EXTERNAL");
     }
 
     #[tokio::test]

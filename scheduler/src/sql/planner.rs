@@ -30,6 +30,7 @@ use datafusion::sql::parser::Statement as PlanStatement;
 use datafusion::sql::sqlparser::ast::{Query, Statement as SqlStatement};
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use headwater_executor::connectors::files::location::overlap;
 use headwater_executor::connectors::files::options::{MISSING_IS_EMPTY, SOURCE_LOG};
 use headwater_executor::connectors::{self, Connector, Options, Sink, SinkContext, Source, WriteMode};
 use headwater_executor::functions::ddl;
@@ -66,13 +67,29 @@ pub enum Planned {
         mode: WriteMode,
         /// The target's name, for messages.
         table_name: String,
-        /// The statement made the table (`CREATE TABLE … AS`): remove it when the write fails.
-        created: bool,
+        /// The table is to be made first (`CREATE TABLE … AS`), and taken back when the write fails.
+        new: Option<Taken>,
     },
+    /// Take tables out of the catalog.
+    Drop(Removal),
     /// Start this streaming query. [`Planner::plan_flow`] checks all that needs the outside systems.
     Flow(FlowDefinition),
     /// A definition took effect; the text says which.
     Done(String),
+}
+
+/// What goes out of the catalog: definitions first, then the files of managed tables. Cut short in between, it leaves
+/// files that no table has; the next table of the name is told of them.
+#[derive(Debug)]
+pub struct Removal {
+    /// Tables and views.
+    pub tables: Vec<TableDefinition>,
+    /// The database that they were of, when it goes too.
+    pub database: Option<String>,
+    /// What comes in the place of the one table.
+    pub then: Option<TableDefinition>,
+    /// What has been done, in words.
+    pub said: String,
 }
 
 /// A streaming query as SQL defines it. With this alone a restarted scheduler plans it again: tables and views are
@@ -343,7 +360,7 @@ impl Planner {
         table: TableDefinition,
         conf: &BTreeMap<String, String>,
     ) -> Result<UnboundStream> {
-        let options = with_defaults(&table.format, &table.options, conf);
+        let options = read_options(&table, conf, false);
         let schema = (self.find)(&table.format)?.source_schema(&options, declared(&table)?).await?;
         Ok(UnboundStream::new(table, schema))
     }
@@ -375,7 +392,7 @@ impl Planner {
         index: usize,
         checkpoint: &str,
     ) -> Result<Arc<dyn Source>> {
-        let mut options = with_defaults(&table.format, &table.options, conf);
+        let mut options = read_options(table, conf, false);
         if table.is_files() {
             let checkpoint = checkpoint.trim_end_matches('/');
             options.set(SOURCE_LOG, format!("{checkpoint}/sources/{index}/files"));
@@ -472,7 +489,7 @@ impl Planner {
         }
         let (input, target) = self.batch_insert(insert, session).await?;
         let mode = if insert.overwrite { WriteMode::Overwrite } else { WriteMode::Append };
-        Ok(Planned::Write { input, table_name: target.name.clone(), target, mode, created: false })
+        Ok(Planned::Write { input, table_name: target.name.clone(), target, mode, new: None })
     }
 
     async fn batch_insert(&self, insert: &Insert, session: &Session) -> Result<(LogicalPlan, TableDefinition)> {
@@ -555,7 +572,23 @@ impl Planner {
                 format!("cannot create table `{name}`: a temporary view of this name hides it: drop the view"),
             ));
         }
+        let before = self.catalog.get(&name);
+        if before.is_some() && taken == Taken::Refuse {
+            return Err(catalog::already_exists(&name));
+        }
+        let definition = self.settled(definition).await?;
         let Some(query) = &table.query else {
+            // A new table is empty: the old one's rows go, those too that were there before tables were managed. They stay
+            // where they are to be the new one's.
+            let goes = |before: &TableDefinition| match definition.managed {
+                true => before.path() == definition.path(),
+                false => before.managed && !share_files(before, &definition),
+            };
+            if let Some(before) = before.filter(goes) {
+                let (before, said) = (TableDefinition { managed: true, ..before }, format!("created table {name}"));
+                let (tables, then) = (vec![before], Some(definition));
+                return Ok(Planned::Drop(Removal { tables, database: None, then, said }));
+            }
             let created = self.catalog.create(definition, taken).await?;
             return Ok(Planned::Done(if created {
                 format!("created table {name}")
@@ -603,12 +636,8 @@ impl Planner {
             definition.schema = Some(ddl::columns_ddl(input.schema().inner().fields()));
             definition.partitions_last()?;
         }
-        self.catalog.create(definition.clone(), taken).await?;
-        let (target, mode) = match table.or_replace {
-            true => (definition.replacing(), WriteMode::Overwrite),
-            false => (definition, WriteMode::Append),
-        };
-        Ok(Planned::Write { input, target, mode, table_name: name, created: true })
+        let mode = if table.or_replace { WriteMode::Overwrite } else { WriteMode::Append };
+        Ok(Planned::Write { input, target: definition, mode, table_name: name, new: Some(taken) })
     }
 
     /// An empty table of the columns, partitions, format and options of another, at a place of its own.
@@ -653,9 +682,6 @@ impl Planner {
             options.set("path", location);
         }
         let mut definition = TableDefinition::new(name, &table.format, options);
-        if definition.is_files() && definition.options.get("path").is_none() {
-            definition.options.set("path", self.catalog.place(name));
-        }
         definition.schema.clone_from(&table.columns);
         definition.partition_by.clone_from(&table.partition_by);
         definition.comment.clone_from(&table.comment);
@@ -759,10 +785,13 @@ impl Planner {
         {
             return Ok(Planned::Done(format!("dropped view {}", found.name)));
         }
-        if view_key(name).is_none_or(|key| session.views.remove(&key).is_none()) {
-            self.catalog.remove(&self.own_name(name, session)?).await?;
+        let said = format!("dropped {kind} {}", found.name);
+        if view_key(name).is_none_or(|key| session.views.remove(&key).is_none())
+            && let Some(table) = self.catalog.get(&self.own_name(name, session)?)
+        {
+            return Ok(Planned::Drop(Removal { tables: vec![table], database: None, then: None, said }));
         }
-        Ok(Planned::Done(format!("dropped {kind} {}", found.name)))
+        Ok(Planned::Done(said))
     }
 
     fn show_tables(
@@ -825,13 +854,16 @@ impl Planner {
             say("# Detailed Table Information", String::new());
             let (database, name) = self.catalog.split(&table.name);
             say("Name", format!("{}.{database}.{name}", catalog::CATALOG));
-            say("Type", if table.is_view() { "VIEW" } else { "TABLE" }.into());
+            say("Type", table.kind().into());
             match &table.query {
                 Some(query) => say("View Text", query.clone()),
                 None => say("Provider", table.format.clone()),
             }
             if let Some(comment) = &table.comment {
                 say("Comment", comment.clone());
+            }
+            if let Some(path) = table.path() {
+                say("Location", connectors::without_credentials(path));
             }
             if !table.is_view() {
                 say("Table Properties", bracketed(&table.properties));
@@ -865,7 +897,7 @@ impl Planner {
             return Ok(schema);
         }
         let connector = (self.find)(&table.format)?;
-        let options = with_defaults(&table.format, &table.options, &session.conf);
+        let options = read_options(table, &session.conf, false);
         let unsupported = |error: &Error| error.class == "UNSUPPORTED_FEATURE";
         match connector.table(&options, None).await {
             Err(error) if unsupported(&error) => match connector.source_schema(&options, None).await {
@@ -1159,11 +1191,7 @@ impl<'a> Build<'a> {
             return Ok(Arc::new(ViewTable::new(renamed(plan, &table)?, Some(text.clone()))));
         }
         if !reference.stream {
-            let mut options = with_defaults(&table.format, &table.options, self.conf);
-            if table.is_files() && table.schema.is_some() {
-                // Its place is right, whether or not anybody has written there.
-                options.set(MISSING_IS_EMPTY, "true");
-            }
+            let options = read_options(&table, self.conf, table.schema.is_some());
             return (self.planner.find)(&table.format)?.table(&options, declared(&table)?).await;
         }
         let Some(Stream { query_id, checkpoint }) = self.stream else {
@@ -1258,6 +1286,14 @@ fn writable(table: TableDefinition) -> Result<TableDefinition> {
     Ok(table)
 }
 
+/// Whether files of one table may be files of the other.
+pub fn share_files(one: &TableDefinition, other: &TableDefinition) -> bool {
+    match (one.path(), other.path()) {
+        (Some(one), Some(other)) => overlap(one, other),
+        _ => false,
+    }
+}
+
 fn wrong_kind(name: &str, asked: &str, is: &str) -> Error {
     Error::invalid("WRONG_COMMAND_FOR_OBJECT_TYPE", format!("`{name}` is a {is}, not a {asked}: use the {is} command"))
 }
@@ -1267,6 +1303,16 @@ fn no_stream(name: &str) -> Error {
         "INVALID_FLOW_QUERY_TYPE",
         format!("flow {name} reads no stream: put STREAM(…) around a table, or INSERT INTO … without CREATE FLOW"),
     )
+}
+
+/// Options of a table that is read. `known`: its place is right, whether or not anybody has written there; that of a
+/// managed one always is.
+fn read_options(table: &TableDefinition, conf: &BTreeMap<String, String>, known: bool) -> Options {
+    let mut options = with_defaults(&table.format, &table.options, conf);
+    if table.is_files() && (table.managed || known) {
+        options.set(MISSING_IS_EMPTY, "true");
+    }
+    options
 }
 
 /// Options of a table that is written: its partition columns are one more.
@@ -1368,9 +1414,14 @@ pub fn show_create(table: &TableDefinition) -> String {
         let columns = table.partition_by.iter().map(|column| ddl::quote_if_needed(column)).collect::<Vec<_>>();
         format!("\nPARTITIONED BY ({})", columns.join(", "))
     };
+    let mut options = table.options.redacted();
+    if table.managed {
+        // Another table of the warehouse has a folder of its own.
+        options.retain(|key, _| !key.eq_ignore_ascii_case("path"));
+    }
     format!(
         "CREATE TABLE {name}{columns}\nUSING {format}{}{partitions}{comment}{}",
-        pairs("OPTIONS", &table.options.redacted()),
+        pairs("OPTIONS", &options),
         pairs("TBLPROPERTIES", &table.properties)
     )
 }

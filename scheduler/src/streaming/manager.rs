@@ -13,7 +13,8 @@
 use crate::cluster::Cluster;
 use crate::execute::Statements;
 use crate::ha::{LEADERSHIP_LOST, Tenure};
-use crate::sql::planner::Planner;
+use crate::sql::catalog::TableDefinition;
+use crate::sql::planner::{Planner, share_files};
 use crate::streaming::checkpoint::{self, Checkpoint, Location};
 use crate::streaming::progress::{EventKind, Monitor, QueryEvent, Report, State};
 use crate::streaming::query::{End, Failpoint, Run, RunOptions, Told, batch_deadline};
@@ -774,6 +775,13 @@ impl Manager {
         all
     }
 
+    /// The name of an active query whose rows go to files of this table.
+    pub fn writer_of(&self, table: &TableDefinition) -> Option<String> {
+        let queries = self.queries();
+        let writes = |query: &&Query| query.running.is_some() && share_files(query.definition.work.target(), table);
+        queries.values().find(writes).map(|query| query.definition.name.clone())
+    }
+
     /// What is known of each query.
     pub fn monitors(&self) -> Vec<Arc<Monitor>> {
         self.queries().values().map(|query| Arc::clone(&query.monitor)).collect()
@@ -1023,7 +1031,7 @@ async fn cut(cluster: Cluster, timeout: Duration) -> String {
 }
 
 /// A change runs to its end even when whoever asked for it does not wait for the answer.
-async fn whole<T: Send + 'static>(change: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+pub(crate) async fn whole<T: Send + 'static>(change: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
     tokio::spawn(change).await.map_err(Error::internal)?
 }
 

@@ -1040,6 +1040,68 @@ async fn a_batch_that_no_executor_is_left_for_does_not_hold_up_a_drain() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_managed_table_takes_its_files_along() {
+    let test = TestCluster::start(1, 2).await;
+    let dir = tempfile::tempdir().unwrap();
+    let scheduler = Scheduler::open(dir.path(), &test.cluster, None).await;
+    let run = async |sql: &str| match scheduler.submit(sql, StartOptions::default()).await {
+        Err(error) if error.class == "NO_FLOW" => String::new(),
+        Err(error) => error.class,
+        Ok(_) => "STARTED".into(),
+    };
+    // What is in a folder; none: there is no folder.
+    let files = |folder: &str| -> Option<usize> {
+        let entries = std::fs::read_dir(dir.path().join(folder)).ok()?;
+        Some(entries.filter(|file| file.as_ref().unwrap().path().extension().is_some_and(|e| e == "json")).count())
+    };
+    let table = |name: &str| scheduler.statements.planner.catalog().get(name);
+    let has = |column: &str| table("z").and_then(|z| z.schema).is_some_and(|schema| schema.starts_with(column));
+    assert_eq!(run("CREATE TABLE z USING json AS SELECT 1 AS a").await, "");
+    assert_eq!(files("warehouse/z"), Some(1));
+    assert_eq!(run("DROP TABLE z; CREATE TABLE z USING json AS SELECT 2 AS a").await, "");
+    assert_eq!(files("warehouse/z"), Some(1), "the rows of before are gone");
+    // A statement that fails leaves all as it was.
+    let failing = "SELECT CAST(raise_error('no') AS INT) AS a";
+    assert_ne!(run(&format!("CREATE OR REPLACE TABLE z USING json AS {failing}")).await, "");
+    assert_eq!((files("warehouse/z"), has("a INT")), (Some(1), true));
+    assert_ne!(run(&format!("CREATE TABLE f USING json AS {failing}")).await, "");
+    assert_eq!((files("warehouse/f"), table("f")), (None, None));
+    assert_eq!(run("CREATE OR REPLACE TABLE z (b INT) USING json").await, "");
+    assert_eq!((files("warehouse/z"), has("b INT")), (None, true));
+    assert_eq!(run("INSERT INTO z VALUES (3)").await, "");
+    // It was renamed, and has its folder: the next one has another.
+    assert_eq!(run("ALTER TABLE z RENAME TO y; CREATE TABLE z USING json AS SELECT 4 AS a; DROP TABLE z").await, "");
+    assert_eq!((files("warehouse/z"), files("warehouse/z_2")), (Some(1), None));
+    let place = dir.path().join("out").display().to_string();
+    let external = format!("CREATE TABLE e USING json LOCATION '{place}' AS SELECT 1 AS a");
+    assert_eq!(run(&external).await, "");
+    assert_eq!(run("DROP TABLE e").await, "");
+    assert_eq!(files("out"), Some(1), "what was given its place stays");
+    assert_eq!(run(&external).await, "_LEGACY_ERROR_TEMP_1241");
+    // The folder of the table becomes that of another definition of it: nothing is removed.
+    let kept =
+        format!("CREATE OR REPLACE TABLE y (b INT) USING json LOCATION '{}'", dir.path().join("warehouse/z").display());
+    assert_eq!(run(&kept).await, "");
+    assert_eq!((files("warehouse/z"), table("y").map(|y| y.kind())), (Some(1), Some("EXTERNAL")));
+    let database = "CREATE DATABASE d; CREATE TABLE d.t USING json AS SELECT 1 AS a";
+    assert_eq!(run(database).await, "");
+    assert_eq!(files("warehouse/d.db/t"), Some(1));
+    assert_eq!(run("DROP DATABASE d CASCADE").await, "");
+    assert_eq!(files("warehouse/d.db/t"), None);
+
+    let flow = "CREATE STREAMING TABLE numbers USING json AS SELECT value FROM STREAM(source)";
+    scheduler.start(&[RATE, flow].concat(), "default").await;
+    scheduler.until("a batch", |status| status.batch_id > 0).await;
+    assert_eq!(run("DROP TABLE numbers").await, "STREAMING_QUERY_ACTIVE");
+    assert!(table("numbers").is_some_and(|numbers| numbers.managed) && files("warehouse/numbers") > Some(0));
+    scheduler.manager.stop("numbers").await.unwrap();
+    assert_eq!(run("DROP TABLE numbers").await, "");
+    assert_eq!((files("warehouse/numbers"), table("numbers")), (None, None));
+    scheduler.manager.shutdown().await;
+    test.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_deposed_leader_commits_no_batch_write() {
     let test = TestCluster::start(1, 2).await;
     let dir = tempfile::tempdir().unwrap();

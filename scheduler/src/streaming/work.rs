@@ -3,6 +3,7 @@
 
 use crate::connect::streaming::DataFrameDefinition;
 use crate::execute::Statements;
+use crate::sql::catalog::TableDefinition;
 use crate::sql::planner::{FlowDefinition, PlannedFlow};
 use headwater_proto::error::Result;
 use headwater_proto::ids::QueryId;
@@ -49,6 +50,14 @@ impl Work {
         }
     }
 
+    /// Where its rows go.
+    pub fn target(&self) -> &TableDefinition {
+        match self {
+            Self::Flow(flow) => &flow.target,
+            Self::DataFrame(definition) => &definition.target,
+        }
+    }
+
     /// A name for a query that was given none: that of the application, made unique by the id.
     pub fn made_up_name(&self, id: QueryId) -> String {
         let app = self.conf().get("spark.app.name").map_or("", String::as_str);
@@ -79,7 +88,6 @@ const ID_CHARS: usize = 8;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sql::catalog::TableDefinition;
     use headwater_executor::connectors::Options;
 
     #[test]

@@ -91,8 +91,8 @@ fn glob(pattern: &str, rest: &str) -> Result<Regex> {
 /// All files of the options' paths, in the order of their names.
 ///
 /// # Errors
-/// `PATH_NOT_FOUND` when there is nothing at a path, unless [that is no rows](super::options::MISSING_IS_EMPTY); those of
-/// the store.
+/// `PATH_NOT_FOUND` when there is nothing at a path, unless that [is no rows](super::options::MISSING_IS_EMPTY); those
+/// of the store.
 pub async fn list(options: &FileOptions) -> Result<Vec<DataFile>> {
     if options.paths.is_empty() {
         return Err(Error::invalid(

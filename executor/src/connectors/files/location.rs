@@ -103,6 +103,19 @@ pub fn parse_location(text: &str, options: &Options) -> Result<(Store, Path, Url
     }
 }
 
+/// Whether two locations are one, or one is below the other. Text that is no location may be anywhere.
+pub fn overlap(one: &str, other: &str) -> bool {
+    let folder = |text: &str| {
+        let (.., url) = parse_location(text, &Options::default()).ok()?;
+        let scheme = if url.scheme() == "s3a" { "s3" } else { url.scheme() };
+        Some(format!("{scheme}{}/", url[url::Position::AfterScheme..].trim_end_matches('/')))
+    };
+    match (folder(one), folder(other)) {
+        (Some(one), Some(other)) => one.starts_with(&other) || other.starts_with(&one),
+        _ => true,
+    }
+}
+
 /// RFC 3986's scheme, of two letters or more: one letter would be a drive.
 fn is_scheme(text: &str) -> bool {
     text.len() > 1
@@ -679,6 +692,20 @@ mod tests {
         let here = std::env::current_dir().expect("current folder");
         let (_, path, _) = parse_location("out", &Options::default()).expect("relative path");
         assert_eq!(path.to_string(), here.join("out").to_str().expect("utf-8")[1..]);
+    }
+
+    #[test]
+    fn locations_overlap() {
+        let check = |one: &str, other: &str, expect: bool| {
+            assert_eq!((overlap(one, other), overlap(other, one)), (expect, expect), "{one} {other}");
+        };
+        check("/w/t", "file:///w/t/", true);
+        check("/w/t", "/w/x/../t/a=1", true);
+        check("/w/t", "/w/tt", false);
+        check("/w", "/w/t", true);
+        check("memory://a/t", "memory://b/t", false);
+        check("memory://a/t", "/t", false);
+        check("nowhere://a", "/t", true);
     }
 
     #[test]

@@ -89,6 +89,23 @@ pub async fn has_files(options: &Options) -> Result<bool> {
     location::exists(store.as_ref(), &path, url.as_str()).await
 }
 
+/// The same of files that readers see: nothing that a write left half done, nor a stream's log alone.
+///
+/// # Errors
+/// No path, a missing secret, and those of the store.
+pub async fn has_visible_files(options: &Options) -> Result<bool> {
+    let options = secrets::resolve(options)?;
+    let (store, root, url) = location::parse_location(options.get("path").unwrap_or_default(), &options)?;
+    let mut objects = store.list(Some(&root));
+    while let Some(object) = objects.next().await {
+        let object = object.map_err(|error| location::storage_error("list", url.as_str(), &error))?;
+        if sink::relative(&root, &object.location).is_some_and(|name| !listing::is_hidden(name)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// Removes all that is at the path of these options, and below it. What is gone already is no error: a removal that was
 /// cut short can be repeated.
 ///

@@ -469,6 +469,11 @@ async fn what_is_there_and_is_removed() {
         std::fs::write(dir.path().join(file), "x").expect("write");
     }
     assert!(has("file").await && has("t").await && has("t/_spark_metadata").await);
+    let shows =
+        async |name: &str| super::has_visible_files(&options(&dir.path().join(name), &[])).await.expect("is asked");
+    assert!(shows("t").await && shows("").await && !shows("t/empty").await && !shows("nope").await);
+    std::fs::remove_file(dir.path().join("t/x")).expect("is there");
+    assert!(!shows("t").await, "a log is no rows");
     // Twice: once it is there, once it is gone.
     for _ in 0..2 {
         super::remove_all(&options(&dir.path().join("t"), &[])).await.expect("is removed");

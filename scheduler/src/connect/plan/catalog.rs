@@ -5,12 +5,13 @@ use super::expression::{required, unsupported};
 use super::frame::{Frame, parse_name};
 use super::functions;
 use crate::session::Session as SqlSession;
-use crate::sql::catalog::{CATALOG, DEFAULT, Database, TableDefinition};
+use crate::sql::catalog::{CATALOG, DEFAULT, Database, FILE_FORMATS, TableDefinition};
 use crate::sql::error::from_datafusion;
 use crate::sql::parser::{CreateTable, Name, Statement};
 use crate::sql::planner::{matches_pattern, show_create};
 use crate::streaming::manager::StartOptions;
 use arrow::array::{ArrayRef, BooleanArray, ListBuilder, RecordBatch, StringArray, StringBuilder};
+use headwater_executor::connectors::Options;
 use headwater_executor::functions::ddl;
 use headwater_proto::error::{Error, ErrorKind, Result};
 use headwater_proto::spark;
@@ -271,11 +272,7 @@ impl Planner<'_> {
     }
 
     fn table(&self, definition: &TableDefinition, temporary: bool) -> Table {
-        let kind = match (temporary, definition.is_view()) {
-            (true, _) => "TEMPORARY",
-            (false, true) => "VIEW",
-            (false, false) => "EXTERNAL",
-        };
+        let kind = if temporary { "TEMPORARY" } else { definition.kind() };
         let (database, name) = self.session.statements().planner.catalog().split(&definition.name);
         Table { name: name.to_string(), database, kind, temporary, comment: definition.comment.clone() }
     }
@@ -355,13 +352,17 @@ impl Planner<'_> {
             },
             None => None,
         };
+        let format = table.source.map(str::to_string).or(configured).unwrap_or_else(|| "parquet".into());
+        if columns.is_none() {
+            self.has_columns(&format, &table).await?;
+        }
         let statement = Statement::CreateTable(CreateTable {
             name: name.clone(),
             or_replace: false,
             if_not_exists: false,
             streaming: false,
             columns,
-            format: table.source.map(str::to_string).or(configured).unwrap_or_else(|| "parquet".into()),
+            format,
             options: table.options.iter().map(|(key, value)| (key.clone(), value.clone())).collect(),
             partition_by: vec![],
             location: table.path.map(str::to_string),
@@ -372,6 +373,32 @@ impl Planner<'_> {
         self.execute(&statement).await?;
         let quoted = name.to_string();
         self.query(&format!("SELECT * FROM {quoted}")).await
+    }
+
+    /// The DataFrame of a new table is asked for at once: files that are to give its columns have to be there.
+    async fn has_columns(&self, format: &str, table: &CreatedTable<'_>) -> Result<()> {
+        if !FILE_FORMATS.iter().any(|known| known.eq_ignore_ascii_case(format)) {
+            return Ok(());
+        }
+        let mut options = Options::new(table.options.iter().map(|(key, value)| (key.as_str(), value.as_str())));
+        if let Some(path) = table.path {
+            options.set("path", path);
+        }
+        let found = match options.get("path") {
+            Some(_) => self.session.statements().planner.connector(format)?.table(&options, None).await.map(drop),
+            None if format.eq_ignore_ascii_case("text") => Ok(()),
+            None => Err(not_found("PATH_NOT_FOUND", String::new())),
+        };
+        match found {
+            Err(error) if error.class == "PATH_NOT_FOUND" => Err(Error::invalid(
+                "UNABLE_TO_INFER_SCHEMA",
+                format!(
+                    "unable to infer schema for {format} of table {}: it must be specified: give schema=…",
+                    table.name
+                ),
+            )),
+            other => other,
+        }
     }
 }
 

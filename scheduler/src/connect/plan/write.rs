@@ -10,9 +10,7 @@ use crate::sql::catalog::{TableDefinition, Taken};
 use crate::sql::error::from_datafusion;
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::LogicalPlan;
-use futures::StreamExt;
-use headwater_executor::connectors::files::location::parse_location;
-use headwater_executor::connectors::{Options, WriteMode};
+use headwater_executor::connectors::{Options, WriteMode, files};
 use headwater_executor::functions::ddl;
 use headwater_proto::error::{Error, ErrorKind, Result};
 use headwater_proto::spark;
@@ -175,19 +173,13 @@ async fn exists_outside(planner: &Planner<'_>, target: &TableDefinition, mode: S
 
 /// Whether anything lies under the path.
 async fn files_exist(target: &TableDefinition) -> Result<bool> {
-    let Some(path) = target.options.get("path") else {
+    if target.options.get("path").is_none() {
         return Err(Error::invalid(
             "DATA_SOURCE_PATH_NOT_SPECIFIED",
             format!("format {} needs a path: save(path), or option path", target.format),
         ));
-    };
-    let (store, prefix, _) = parse_location(path, &target.options)?;
-    match store.list(Some(&prefix)).next().await {
-        None => Ok(false),
-        Some(Ok(_)) => Ok(true),
-        Some(Err(object_store::Error::NotFound { .. })) => Ok(false),
-        Some(Err(error)) => Err(Error::transient("IO_ERROR", format!("failed to list {path}: {error}"))),
     }
+    files::has_files(&target.options).await
 }
 
 struct NewTable<'m> {
@@ -203,9 +195,6 @@ impl NewTable<'_> {
         sql.connector(&self.format)?;
         let mut definition = TableDefinition::new(name, &self.format, self.options);
         if definition.is_files() {
-            if definition.options.get("path").is_none() {
-                definition.options.set("path", sql.catalog().place(name));
-            }
             definition.schema = Some(ddl::columns_ddl(frame.schema().fields()));
         }
         definition.partition_by = self.partition_by;
@@ -257,27 +246,13 @@ async fn create_table(
     name: &str,
     taken: Taken,
 ) -> Result<()> {
-    let definition = new.definition(planner, name, &frame)?;
-    let input = planner.rows_of(frame)?;
     let sql = Arc::clone(&planner.session.statements().planner);
+    let definition = sql.settled(new.definition(planner, name, &frame)?).await?;
+    let input = planner.rows_of(frame)?;
     let input = sql.fitted(input, &definition, true, &planner.sql.conf).await?;
-    let before = sql.catalog().get(name);
-    sql.catalog().create(definition.clone(), taken).await?;
-    let (target, mode) = match taken {
-        Taken::Replace => (definition.replacing(), WriteMode::Overwrite),
-        _ => (definition, WriteMode::Append),
-    };
-    let written = run(planner, &input, &target, mode).await;
-    if written.is_err() {
-        let undone = match before {
-            Some(before) => sql.catalog().create(before, Taken::Replace).await.map(drop),
-            None => sql.catalog().remove(name).await.map(drop),
-        };
-        if let Err(error) = undone {
-            tracing::warn!(table = name, %error, "a table whose first write failed could not be removed");
-        }
-    }
-    written
+    let said = planner.session.statements().create_as(&input, &definition, taken, &planner.sql, None).await?;
+    tracing::debug!(said, "written");
+    Ok(())
 }
 
 async fn insert_into(
@@ -409,14 +384,7 @@ pub async fn kept(planner: &mut Planner<'_>, frame: Frame, path: &str) -> Result
 /// # Errors
 /// A store that cannot be reached.
 pub async fn removed(path: &str) -> Result<()> {
-    let (store, prefix, _) = parse_location(path, &Options::default())?;
-    let failed = |error: object_store::Error| Error::transient("IO_ERROR", format!("failed to remove {path}: {error}"));
-    let mut files = store.list(Some(&prefix));
-    while let Some(file) = files.next().await {
-        let location = file.map_err(failed)?.location;
-        object_store::ObjectStoreExt::delete(store.as_ref(), &location).await.map_err(failed)?;
-    }
-    Ok(())
+    files::remove_all(&Options::new([("path", path)])).await
 }
 
 #[cfg(test)]

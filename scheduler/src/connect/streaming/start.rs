@@ -63,7 +63,7 @@ pub async fn start(
     let request = Request::of(&command, &conf)?;
     let relation = command.input.ok_or_else(|| Error::invalid("CONNECT_INVALID_PLAN", "writeStream has no input"))?;
     let plan = logical(session, &relation).await?;
-    let (target, of_table) = request.target(session, &plan, &conf)?;
+    let (target, of_table) = request.target(session, &plan, &conf).await?;
     let mode = sink_mode(request.mode, &plan, has_watermark(&relation), &target)?;
     let fitted = of_table != OfTable::No;
     let temporary = !fitted && TEMPORARY.iter().any(|format| target.format.eq_ignore_ascii_case(format));
@@ -78,9 +78,9 @@ pub async fn start(
             ),
         ));
     }
-    let made = of_table == OfTable::New;
-    if made {
-        session.statements().planner.catalog().create(target.clone(), Taken::Refuse).await?;
+    let made = (of_table == OfTable::New).then(|| target.clone());
+    if let Some(table) = &made {
+        session.statements().planner.catalog().create(table.clone(), Taken::Refuse).await?;
     }
     let definition = DataFrameDefinition {
         relation: Blob(relation.encode_to_vec()),
@@ -101,13 +101,10 @@ pub async fn start(
             .is_some_and(|value| value.eq_ignore_ascii_case("false")),
         temporary,
     };
-    let (format, table_name) = (definition.target.format.clone(), definition.target.name.clone());
+    let format = definition.target.format.clone();
     let started = session.statements().manager.start(definition, options).await;
-    if started.is_err()
-        && made
-        && let Err(error) = session.statements().planner.catalog().remove(&table_name).await
-    {
-        tracing::warn!(table = table_name, %error, "a table whose query did not start could not be removed");
+    if let (Err(_), Some(table)) = (&started, &made) {
+        session.statements().take_back(table, None).await;
     }
     let status = started?;
     if let Some(name) = request.name.as_ref().filter(|_| format.eq_ignore_ascii_case("memory")) {
@@ -182,7 +179,7 @@ impl Request {
     }
 
     /// Where rows go.
-    fn target(
+    async fn target(
         &self,
         session: &Session,
         plan: &LogicalPlan,
@@ -227,13 +224,10 @@ impl Request {
         let mut made = TableDefinition::new(name, format, self.options.clone());
         made.partition_by.clone_from(&self.partition_by);
         if made.is_files() {
-            if made.options.get("path").is_none() {
-                made.options.set("path", format!("{}/{}", catalog.warehouse(), name.to_lowercase()));
-            }
             made.schema = Some(ddl::columns_ddl(plan.schema().inner().fields()));
             made.partitions_last()?;
         }
-        Ok((made, OfTable::New))
+        Ok((session.statements().planner.settled(made).await?, OfTable::New))
     }
 
     fn check_partitions(&self, plan: &LogicalPlan) -> Result<()> {

@@ -1,10 +1,13 @@
 //! Statements about the catalog itself: databases, changes of tables, and what is shown of both.
 
-use super::{Build, Lookup, Planned, Planner, answer, files_at, text_column, unbracketed, view_key, wrong_kind};
+use super::{
+    Build, Lookup, Planned, Planner, Removal, answer, files_at, text_column, unbracketed, view_key, wrong_kind,
+};
 use crate::session::Session;
 use crate::sql::catalog::{CATALOG, DEFAULT, Database, TableDefinition, Taken};
 use crate::sql::parser::{Change, Name, QueryText, Shown, Statement};
 use arrow::datatypes::{DataType, Fields, SchemaRef};
+use headwater_executor::connectors::files;
 use headwater_executor::functions::ddl;
 use headwater_proto::error::{Error, ErrorKind, Result};
 use std::collections::{BTreeMap, BTreeSet};
@@ -141,11 +144,66 @@ impl Planner {
                 ),
             ));
         }
-        for table in tables {
+        let said = format!("dropped database {}", found.name);
+        Ok(Planned::Drop(Removal { tables, database: Some(found.name), then: None, said }))
+    }
+
+    /// Takes out of the catalog what is to go. The files of its tables stay: see [`Removal`].
+    ///
+    /// # Errors
+    /// An unwritable store.
+    pub async fn forget(&self, removal: &Removal) -> Result<()> {
+        for table in &removal.tables {
             self.catalog.remove(&table.name).await?;
         }
-        self.catalog.remove_database(&found.name).await?;
-        Ok(Planned::Done(format!("dropped database {}", found.name)))
+        if let Some(database) = &removal.database {
+            self.catalog.remove_database(database).await?;
+        }
+        Ok(())
+    }
+
+    /// A table of files that names no place gets its folder in the warehouse, and is managed.
+    ///
+    /// # Errors
+    /// `INVALID_SCHEMA_OR_RELATION_NAME`; `LOCATION_ALREADY_EXISTS` when the folder has something that is not of the table
+    /// which this one is to replace.
+    pub async fn settled(&self, mut table: TableDefinition) -> Result<TableDefinition> {
+        if !table.is_files() || ["path", "paths"].iter().any(|option| table.options.get(option).is_some()) {
+            return Ok(table);
+        }
+        table.managed = true;
+        let place = self.catalog.place(&table.name);
+        let before = self.catalog.get(&table.name);
+        let own = before.as_ref().filter(|before| before.managed || before.path() == Some(place.as_str()));
+        if let Some(path) = own.and_then(TableDefinition::path) {
+            table.options.set("path", path);
+            return Ok(table);
+        }
+        let (database, name) = self.catalog.split(&table.name);
+        // Spark's rule, and the name becomes that of a folder, which is removed one day.
+        if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
+            return Err(Error::invalid(
+                "INVALID_SCHEMA_OR_RELATION_NAME",
+                format!(
+                    "`{name}` is not a valid name for tables/schemas: valid names only contain alphabet characters, \
+                     numbers and _; a table that is given its LOCATION may have another"
+                ),
+            ));
+        }
+        table.options.set("path", &place);
+        if files::has_files(&table.options).await? {
+            return Err(Error::new(
+                ErrorKind::AlreadyExists,
+                "LOCATION_ALREADY_EXISTS",
+                format!(
+                    "cannot name the managed table as `{CATALOG}`.`{database}`.`{name}`, as its associated location \
+                     '{place}' already exists: pick a different table name, or remove the existing location first (what is \
+                     there was left by a DROP TABLE that was cut short, or is none of a table's); to read it, give the \
+                     table this LOCATION"
+                ),
+            ));
+        }
+        Ok(table)
     }
 
     async fn alter(&self, name: &Name, view: bool, change: &Change, session: &mut Session) -> Result<Planned> {

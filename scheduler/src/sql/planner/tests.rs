@@ -186,7 +186,11 @@ impl Bench {
     async fn try_run(&mut self, text: &str) -> Result<Planned> {
         let mut last = Err(Error::internal("no statement"));
         for statement in parse(text)? {
-            last = Ok(self.planner.plan(&statement, &mut self.session).await?);
+            let planned = self.planner.plan(&statement, &mut self.session).await?;
+            if let Planned::Drop(removal) = &planned {
+                self.planner.forget(removal).await?;
+            }
+            last = Ok(planned);
         }
         last
     }
@@ -516,12 +520,12 @@ async fn flows_keep_tables_of_several_databases_apart() {
 #[tokio::test]
 async fn inserts_fit_their_tables() {
     let mut bench = Bench::new().await;
-    let Planned::Write { input, mode, table_name, created, .. } =
+    let Planned::Write { input, mode, table_name, new, .. } =
         bench.run("INSERT INTO files BY NAME SELECT offset AS Age, topic AS id FROM users_created").await
     else {
         panic!("is a write")
     };
-    assert_eq!((mode, table_name.as_str(), created), (WriteMode::Append, "files", false));
+    assert_eq!((mode, table_name.as_str(), new), (WriteMode::Append, "files", None));
     assert_eq!(columns_of(input.schema().inner()), "id, extra, age");
     let Planned::Write { input, mode, .. } =
         bench.run("INSERT OVERWRITE created_users (id, age) VALUES ('a', 1)").await
@@ -546,13 +550,12 @@ async fn inserts_fit_their_tables() {
 #[tokio::test]
 async fn tables_are_made() {
     let mut bench = Bench::new().await;
-    let Planned::Write { target, created, input, .. } =
+    let Planned::Write { target, new, input, .. } =
         bench.run("CREATE TABLE copy USING csv AS SELECT topic, offset FROM users_created").await
     else {
         panic!("is a write")
     };
-    assert!(created);
-    assert_eq!(target.options.get("path"), Some("file:///w/copy"));
+    assert_eq!((new, target.kind(), target.path()), (Some(Taken::Refuse), "MANAGED", Some("file:///w/copy")));
     assert_eq!(target.schema.as_deref(), Some("topic STRING, offset BIGINT"));
     assert_eq!(columns_of(input.schema().inner()), "topic, offset");
     let Planned::Flow(flow) = bench
@@ -1207,6 +1210,57 @@ async fn databases_hold_tables() {
     bench.check_error("SELECT * FROM sales.t", "[SCHEMA_NOT_FOUND]").await;
     bench.run("DROP DATABASE IF EXISTS sales").await;
     bench.check_error("DROP DATABASE default", "[UNSUPPORTED_FEATURE.DROP_DATABASE]").await;
+}
+
+#[tokio::test]
+async fn tables_without_a_place_are_managed() {
+    let folder = tempfile::tempdir().expect("folder");
+    let warehouse = format!("file://{}", folder.path().display());
+    let catalog = Catalog::open(Arc::new(InMemory::new()), &Path::from("s"), warehouse.as_str()).await.expect("opens");
+    let mut bench = Bench { planner: Planner::new(Arc::new(catalog), Arc::default()), ..Bench::new().await };
+    bench
+        .run(
+            "CREATE TABLE own (a INT) USING json; CREATE TABLE far (a INT) USING json LOCATION '/far';
+             CREATE TABLE told (a INT) USING json OPTIONS (path '/told'); CREATE TABLE gone USING noop",
+        )
+        .await;
+    let kind = |bench: &Bench, name: &str| bench.planner.catalog().get(name).map(|table| table.kind());
+    for (table, expect) in [("own", "MANAGED"), ("far", "EXTERNAL"), ("told", "EXTERNAL"), ("gone", "EXTERNAL")] {
+        assert_eq!(kind(&bench, table), Some(expect), "{table}");
+    }
+    let described = bench.rows("DESCRIBE EXTENDED own").await;
+    assert!(described.contains("MANAGED") && described.contains(&format!("{warehouse}/own")), "{described}");
+    assert!(!bench.rows("SHOW CREATE TABLE own").await.contains("path"));
+    assert!(bench.rows("SHOW CREATE TABLE far").await.contains("/far"));
+    for (text, files) in [("DROP TABLE own", 1), ("DROP TABLE far", 0)] {
+        let Planned::Drop(removal) = bench.run(text).await else { panic!("{text} drops") };
+        assert_eq!(removal.tables.iter().filter(|table| table.managed).count(), files, "{text}");
+    }
+    // What a removal that was cut short leaves.
+    std::fs::create_dir(folder.path().join("own")).expect("folder");
+    bench.run("CREATE TABLE own (a INT) USING json; DROP TABLE own").await;
+    std::fs::write(folder.path().join("own/part-0"), "{}").expect("writes");
+    for text in [
+        "CREATE TABLE own (a INT) USING json",
+        "CREATE TABLE IF NOT EXISTS own USING csv AS SELECT 1 AS a",
+        "CREATE OR REPLACE TABLE own (a INT) USING csv",
+    ] {
+        bench.check_error(text, "[LOCATION_ALREADY_EXISTS]").await;
+    }
+    bench.run(&format!("CREATE TABLE own (a INT) USING json LOCATION '{warehouse}/own'")).await;
+    bench.check_error("CREATE TABLE own (a INT) USING json", "[TABLE_OR_VIEW_ALREADY_EXISTS]").await;
+    // A table of before there were managed ones: the folder is its own.
+    let Planned::Drop(removal) = bench.run("CREATE OR REPLACE TABLE own (b INT) USING csv").await else {
+        panic!("the rows go")
+    };
+    assert!(removal.tables.iter().all(|table| table.managed), "and so do the files");
+    let then = removal.then.expect("a table");
+    assert_eq!((then.kind(), then.schema.as_deref()), ("MANAGED", Some("b INT")));
+    for name in ["`../x`", "`a.b`", "`a-b`", "``"] {
+        bench.check_error(&format!("CREATE TABLE {name} (a INT) USING json"), "").await;
+    }
+    bench.check_error("CREATE TABLE `a-b` (a INT) USING json", "[INVALID_SCHEMA_OR_RELATION_NAME]").await;
+    bench.run("CREATE TABLE `a-b` (a INT) USING json LOCATION '/x'").await;
 }
 
 #[tokio::test]
