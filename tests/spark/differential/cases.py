@@ -10,6 +10,7 @@ and sorted otherwise. `function_cases.py` has more of the same, function by func
 import datetime
 import decimal
 import re
+import tempfile
 
 import function_cases
 
@@ -1164,6 +1165,111 @@ def map_functions(spark):
 @case
 def nested_lambda(spark):
     return spark.range(2).select(f().transform(f().sequence(f().lit(0), f().col("id")), lambda x, i: x * 10 + i).alias("t"), f().aggregate(f().array(f().lit(1), f().lit(2)), f().lit(0), lambda a, x: a + x).alias("s"))
+
+
+def _told(spark, answers):
+    """Answers of calls as rows, each with its number; of a call that is refused the error class."""
+    from pyspark.errors import PySparkException
+
+    told = []
+    for number, answer in enumerate(answers):
+        try:
+            told.append((number, str(answer())))
+        except PySparkException as error:
+            told.append((number, getattr(error, "getCondition", error.getErrorClass)()))
+    return spark.createDataFrame(told, "number INT, told STRING")
+
+
+@case
+def managed_tables(spark):
+    def created(value):
+        spark.sql(f"CREATE TABLE df_managed USING parquet AS SELECT {value} AS a")
+        told = spark.table("df_managed").collect(), spark.catalog.getTable("df_managed").tableType
+        spark.sql("DROP TABLE df_managed")
+        return told
+
+    def emptied():
+        spark.sql("CREATE TABLE df_managed (a INT) USING parquet")
+        told = spark.table("df_managed").collect()
+        spark.sql("DROP TABLE df_managed")
+        return told
+
+    def of_database():
+        spark.sql("CREATE DATABASE df_database")
+        spark.sql("CREATE TABLE df_database.t USING json AS SELECT 1 AS a")
+        spark.sql("DROP DATABASE df_database CASCADE")
+
+    spark.sql("DROP TABLE IF EXISTS df_managed")
+    spark.sql("DROP DATABASE IF EXISTS df_database CASCADE")
+    named = lambda: spark.sql("CREATE TABLE `df-managed` (a INT) USING parquet")  # noqa: E731
+    return _told(spark, [lambda: created(1), lambda: created(2), emptied, of_database, of_database, named])
+
+
+@case
+def external_tables(spark):
+    place = tempfile.mkdtemp() + "/t"
+
+    def reading():
+        spark.sql(f"CREATE TABLE df_external (a INT) USING json LOCATION '{place}'")
+        return spark.table("df_external").collect(), spark.catalog.getTable("df_external").tableType
+
+    def again():
+        spark.sql("INSERT INTO df_external VALUES (7)")
+        spark.sql("DROP TABLE df_external")
+        return reading()
+
+    def refused():
+        spark.sql("DROP TABLE df_external")
+        spark.sql(f"CREATE TABLE df_external USING json LOCATION '{place}' AS SELECT 1 AS a")
+
+    spark.sql("DROP TABLE IF EXISTS df_external")
+    read = lambda: spark.read.schema("a INT").json(place + "/nope").collect()  # noqa: E731
+    inferred = lambda: spark.catalog.createTable("df_inferred", place + "/nope").collect()  # noqa: E731
+    answers = _told(spark, [reading, again, refused, read, inferred])
+    spark.sql("DROP TABLE IF EXISTS df_external")
+    return answers
+
+
+@case
+def new_tables(spark):
+    def made():
+        frame = spark.catalog.createTable("df_new", schema=spark.range(1).schema)
+        return frame.collect(), spark.catalog.getTable("df_new").tableType
+
+    def inserted():
+        spark.sql("INSERT INTO df_new VALUES (7)")
+        return spark.table("df_new").collect()
+
+    spark.sql("DROP TABLE IF EXISTS df_new")
+    answers = _told(spark, [made, inserted, lambda: spark.catalog.createTable("df_columns", source="json").collect()])
+    spark.sql("DROP TABLE IF EXISTS df_new")
+    return answers
+
+
+@case
+def appended_tables(spark):
+    def append(query, format=None, **more):
+        writer = spark.sql(query).write.mode("append").options(**more)
+        (writer.format(format) if format else writer).saveAsTable("df_appended")
+
+    spark.sql("DROP TABLE IF EXISTS df_appended")
+    spark.sql("CREATE TABLE df_appended (a INT, b INT) USING json")
+    answers = _told(
+        spark,
+        [
+            lambda: append("SELECT 1 AS a", "json"),
+            lambda: append("SELECT 1 AS a, 2 AS b, 3 AS c", "json"),
+            lambda: append("SELECT 1 AS a, 2 AS c", "json"),
+            lambda: append("SELECT 1 AS a, 2 AS b", "csv"),
+            lambda: append("SELECT 1 AS a, 2 AS b"),
+            lambda: append("SELECT 1 AS a, 2 AS b", "json", path=tempfile.gettempdir() + "/df_elsewhere"),
+            lambda: spark.sql("SELECT 1 AS a, 2 AS b").write.format("json").partitionBy("a").mode("append").saveAsTable("df_appended"),
+            lambda: append("SELECT 1 AS B, 2 AS A", "json"),
+            lambda: spark.table("df_appended").collect(),
+        ],
+    )
+    spark.sql("DROP TABLE df_appended")
+    return answers
 
 
 def _lines(text):

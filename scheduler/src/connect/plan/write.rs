@@ -8,8 +8,10 @@ use super::views::input_of;
 use super::{Planner, types};
 use crate::sql::catalog::{TableDefinition, Taken};
 use crate::sql::error::from_datafusion;
+use arrow::datatypes::{DataType, Fields};
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::LogicalPlan;
+use headwater_executor::connectors::files::location::parse_location;
 use headwater_executor::connectors::{Options, WriteMode, files};
 use headwater_executor::functions::ddl;
 use headwater_proto::error::{Error, ErrorKind, Result};
@@ -211,10 +213,82 @@ async fn save_as_table(planner: &mut Planner<'_>, frame: Frame, new: NewTable<'_
         Step::AlreadyExists => Err(already_exists(&name)),
         Step::Write(WriteMode::Overwrite) => create_table(planner, frame, new, &name, Taken::Replace).await,
         Step::Write(mode) => match existing {
-            Some(_) => insert_into(planner, frame, new.name, mode, true).await,
+            Some(table) => {
+                let connector = |format: &str| planner.session.statements().planner.connector(format);
+                if !table.is_view() {
+                    let formats = (connector(&table.format)?.format(), connector(&new.format)?.format());
+                    check_append(&table, formats, &new, frame.schema().fields())?;
+                }
+                insert_into(planner, frame, new.name, mode, true).await
+            }
             None => create_table(planner, frame, new, &name, Taken::Refuse).await,
         },
     }
+}
+
+/// What is appended by `saveAsTable` says again what the table is, and must say the same. `formats`: the table's and the
+/// write's.
+fn check_append(table: &TableDefinition, formats: (&str, &str), new: &NewTable<'_>, columns: &Fields) -> Result<()> {
+    let name = &table.name;
+    if formats.0 != formats.1 {
+        return Err(Error::invalid(
+            "_LEGACY_ERROR_TEMP_1159",
+            format!(
+                "the format of the existing table {name} is `{0}`, and it doesn't match the specified format `{1}`: \
+                 append with format(\"{0}\")",
+                formats.0, formats.1
+            ),
+        ));
+    }
+    if let (Some(place), Some(path)) = (table.path(), new.options.get("path")) {
+        let url = |path: &str| parse_location(path, &new.options).map(|(.., url)| url);
+        let (place, path) = (url(place)?, url(path)?);
+        if place.as_str().trim_end_matches('/') != path.as_str().trim_end_matches('/') {
+            return Err(Error::invalid(
+                "_LEGACY_ERROR_TEMP_1160",
+                format!(
+                    "the location of the existing table {name} is `{place}`, and it doesn't match the specified location \
+                     `{path}`: leave out option path"
+                ),
+            ));
+        }
+    }
+    if let Some(schema) = &table.schema {
+        let known = ddl::parse_ddl(schema)?;
+        let shown = |fields: &Fields| ddl::simple_name(&DataType::Struct(fields.clone()));
+        if known.fields().len() != columns.len() {
+            return Err(Error::invalid(
+                "_LEGACY_ERROR_TEMP_1161",
+                format!(
+                    "the column number of the existing table {name} ({}) doesn't match the data schema ({}): give all its \
+                     columns",
+                    shown(known.fields()),
+                    shown(columns)
+                ),
+            ));
+        }
+        let given = |column: &str| columns.iter().any(|field| field.name().to_lowercase() == column.to_lowercase());
+        if let Some(missing) = known.fields().iter().find(|field| !given(field.name())) {
+            let names = columns.iter().map(|field| field.name().as_str()).collect::<Vec<_>>().join(", ");
+            return Err(Error::invalid(
+                "_LEGACY_ERROR_TEMP_1162",
+                format!("cannot resolve '{}' of table {name} given input columns: [{names}]", missing.name()),
+            ));
+        }
+    }
+    let lower = |names: &[String]| names.iter().map(|name| name.to_lowercase()).collect::<Vec<_>>();
+    if table.is_files() && lower(&table.partition_by) != lower(&new.partition_by) {
+        return Err(Error::invalid(
+            "_LEGACY_ERROR_TEMP_1163",
+            format!(
+                "specified partitioning does not match that of the existing table {name}: specified partition columns: \
+                 [{}], existing partition columns: [{}]: append with partitionBy() of these",
+                new.partition_by.join(", "),
+                table.partition_by.join(", ")
+            ),
+        ));
+    }
+    Ok(())
 }
 
 fn already_exists(name: &str) -> Error {
@@ -405,5 +479,31 @@ mod tests {
         ] {
             assert_eq!(step(mode, exists), expect, "{mode:?} {exists}");
         }
+    }
+
+    #[test]
+    fn appends_say_what_the_table_is() {
+        let mut table = TableDefinition::new("t", "parquet", Options::new([("path", "/w/t")]));
+        table.schema = Some("a INT, B STRING, day DATE".into());
+        table.partition_by = vec!["day".into()];
+        let check = |format: &str, path: Option<&str>, columns: &str, partition_by: &[&str], expect: &str| {
+            let new = NewTable {
+                name: "t",
+                format: format.into(),
+                options: Options::new(path.map(|path| ("path", path))),
+                partition_by: partition_by.iter().map(|column| (*column).to_string()).collect(),
+            };
+            let columns = ddl::parse_ddl(columns).expect(columns);
+            let refused = check_append(&table, ("parquet", format), &new, columns.fields());
+            assert_eq!(refused.err().map(|error| error.class).unwrap_or_default(), expect);
+        };
+        check("parquet", None, "b STRING, day DATE, A BIGINT", &["DAY"], "");
+        check("parquet", Some("file:///w/t/"), "a INT, b STRING, day DATE", &["day"], "");
+        check("csv", None, "a INT", &[], "_LEGACY_ERROR_TEMP_1159");
+        check("parquet", Some("/w/u"), "a INT", &[], "_LEGACY_ERROR_TEMP_1160");
+        check("parquet", None, "a INT, b STRING", &["day"], "_LEGACY_ERROR_TEMP_1161");
+        check("parquet", None, "a INT, b STRING, c INT, day DATE", &["day"], "_LEGACY_ERROR_TEMP_1161");
+        check("parquet", None, "a INT, c STRING, day DATE", &["day"], "_LEGACY_ERROR_TEMP_1162");
+        check("parquet", None, "a INT, b STRING, day DATE", &[], "_LEGACY_ERROR_TEMP_1163");
     }
 }

@@ -1153,11 +1153,11 @@ async fn real_connectors_are_planned() {
     sink.expect("is a sink").prepare().await.expect("is writable");
     bench
         .run(
-            "CREATE TABLE new (a INT, b STRING) USING json;
+            "CREATE TABLE fresh (a INT, b STRING) USING json;
              CREATE TABLE far (a INT) USING parquet LOCATION '/no/where'",
         )
         .await;
-    for text in ["SELECT * FROM new", "SELECT a FROM far WHERE a > 1", "SELECT day FROM files WHERE value = 1"] {
+    for text in ["SELECT * FROM fresh", "SELECT a FROM far WHERE a > 1", "SELECT day FROM files WHERE value = 1"] {
         assert!(!bench.rows(text).await.contains('1'), "{text} has no rows");
     }
     bench.check_error("SELECT * FROM parquet.`/no/where`", "[PATH_NOT_FOUND]").await;
