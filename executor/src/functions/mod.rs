@@ -25,6 +25,7 @@ pub mod hashes;
 pub mod interval_fields;
 pub mod json;
 pub mod lambdas;
+pub mod masked;
 pub mod maths;
 pub mod native;
 pub mod paths;

@@ -959,6 +959,67 @@ def create_nested(spark):
     return spark.createDataFrame([(1, (2, "x"))], "a INT, b STRUCT<c: INT, d: STRING>").select("a", "b.c", "b.d")
 
 
+def _null_structs(spark):
+    """Rows of a client, which leaves a value in each field of a struct that is null."""
+    rows = [(1, [("q", 1, ("i",)), None], {"k": ("v", 1), "n": None}), (2, [None], None), (3, None, {})]
+    return spark.createDataFrame(rows, "id INT, l ARRAY<STRUCT<z: STRING, n: INT, d: STRUCT<e: STRING>>>, m MAP<STRING, STRUCT<a: STRING, n: INT>>")
+
+
+@case
+def null_structs_inline(spark):
+    return _null_structs(spark).select("id", f().inline("l"))
+
+
+@case
+def null_structs_inline_outer(spark):
+    return _null_structs(spark).select("id", f().inline_outer("l"))
+
+
+@case
+def null_structs_explode(spark):
+    return _null_structs(spark).select("id", f().explode("l").alias("s")).select("id", "s.*", "s.d.e", f().isnull("s.z").alias("z_null"), f().isnull("s").alias("s_null"))
+
+
+@case
+def null_structs_explode_map(spark):
+    return _null_structs(spark).select("id", f().explode("m").alias("k", "v")).select("id", "k", "v.a", "v.n")
+
+
+@case
+def null_structs_fields(spark):
+    return _null_structs(spark).select("id", "l.z", f().col("l.d.e").alias("e"), f().get("l", f().lit(1))["z"].alias("second"), f().col("m")["n"]["a"].alias("a"))
+
+
+@case
+def null_structs_lambdas(spark):
+    l = f().col("l")
+    return _null_structs(spark).select("id", f().transform(l, lambda x: x["z"]).alias("t"), f().size(f().filter(l, lambda x: x["z"].isNull())).alias("n"), f().transform(f().map_values("m"), lambda x: x["n"]).alias("v"))
+
+
+@case
+def null_structs_text(spark):
+    return _null_structs(spark).select("id", f().to_json("l").alias("j"), f().col("l").cast("string").alias("s"), f().transform("l", lambda x: f().coalesce(x["z"], f().lit("none"))).alias("c"))
+
+
+@case
+def null_structs_cast(spark):
+    return _null_structs(spark).select("id", f().explode("l").alias("s")).select("id", f().col("s").cast("STRUCT<z: STRING, n: BIGINT, d: STRUCT<e: STRING>>").alias("s")).select("id", "s.n", "s.z")
+
+
+@case
+def null_structs_group(spark):
+    return _null_structs(spark).select(f().explode("l").alias("s")).groupBy("s.z").agg(f().max("s.n").alias("n"), f().count("s").alias("c"))
+
+
+@case
+def null_structs_required(spark):
+    from pyspark.sql import types as t
+
+    inner = t.StructType([t.StructField("a", t.IntegerType(), False)])
+    schema = t.StructType([t.StructField("s", inner), t.StructField("l", t.ArrayType(inner))])
+    return spark.createDataFrame([((5,), [(1,), None]), (None, None)], schema).select("s.a", f().col("l.a").alias("l"))
+
+
 @case
 def range_step(spark):
     return spark.range(1, 10, 3)

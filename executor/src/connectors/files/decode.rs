@@ -4,6 +4,7 @@
 //! to find the bad ones. CSV is split into texts first and each column converted as a whole.
 
 use super::options::{CsvOptions, FileOptions, Format, ParseMode};
+use crate::functions::masked::masked;
 use arrow::array::{
     Array, ArrayRef, BooleanArray, BooleanBuilder, RecordBatch, RecordBatchOptions, StringArray, StringBuilder,
     new_null_array,
@@ -500,7 +501,8 @@ pub fn adapt(batch: &RecordBatch, schema: &SchemaRef, place: &str) -> Result<Rec
             Some(column) if column.data_type() == field.data_type() => Ok(Arc::clone(column)),
             Some(column) => {
                 let options = CastOptions { safe: false, ..Default::default() };
-                cast_with_options(column, field.data_type(), &options).map_err(|e| {
+                // What a file requires below a struct is not nullable, and has a value in structs that are null.
+                masked(column).and_then(|whole| cast_with_options(&whole, field.data_type(), &options)).map_err(|e| {
                     Error::invalid(
                         "FAILED_READ_FILE.PARQUET_COLUMN_DATA_TYPE_MISMATCH",
                         format!(
@@ -688,5 +690,18 @@ mod tests {
         let x: ArrayRef = Arc::new(StringArray::from(vec!["x"]));
         let batch = RecordBatch::try_from_iter([("a", x)]).expect("batch");
         assert!(adapt(&batch, &wanted, "here").expect_err("type").message.contains("here"));
+    }
+
+    #[test]
+    fn what_a_file_requires_is_null_in_null_structs() {
+        use arrow::array::{AsArray, Int64Array, StructArray};
+        let inner = |nullable| DataType::Struct(vec![Field::new("a", DataType::Int64, nullable)].into());
+        let DataType::Struct(fields) = inner(false) else { unreachable!("a struct") };
+        let values = Arc::new(Int64Array::from(vec![5, 0]));
+        let column = StructArray::new(fields, vec![values], Some(vec![true, false].into()));
+        let file = RecordBatch::try_new(schema(&[("s", inner(false))]), vec![Arc::new(column)]).expect("a batch");
+        let read = adapt(&file, &schema(&[("s", inner(true))]), "here").expect("read");
+        let own = read.column(0).as_struct().column(0);
+        assert_eq!(own.as_primitive(), &Int64Array::from(vec![Some(5), None]));
     }
 }

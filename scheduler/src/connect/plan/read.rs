@@ -8,8 +8,7 @@ use crate::session::with_defaults;
 use crate::sql::catalog::{CATALOG, FILE_FORMATS};
 use crate::sql::error::from_datafusion;
 use crate::sql::parser::{Name, Statement};
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, RecordBatchOptions, StructArray};
-use arrow::buffer::NullBuffer;
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, RecordBatchOptions};
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::ipc::reader::StreamReader;
@@ -17,6 +16,7 @@ use datafusion::catalog::{TableFunctionArgs, TableProvider};
 use datafusion::datasource::{MemTable, provider_as_source};
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder, lit};
 use headwater_executor::connectors::Options;
+use headwater_executor::functions::masked::masked;
 use headwater_proto::error::{Error, Result};
 use headwater_proto::spark;
 use headwater_proto::spark::read::{DataSource, NamedTable, ReadType};
@@ -326,7 +326,7 @@ fn fitted(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
         .iter()
         .zip(schema.fields())
         .map(|(column, field)| {
-            let column = masked(column, None);
+            let column = masked(column).map_err(|error| from_datafusion(error.into()))?;
             if column.data_type() == field.data_type() {
                 return Ok(column);
             }
@@ -336,23 +336,4 @@ fn fitted(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
     let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
     RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)
         .map_err(|error| Error::invalid("NOT_NULL_ASSERT_VIOLATION", format!("rows do not fit their schema: {error}")))
-}
-
-/// Fields of structs that are null are null: clients leave any value there, and DataFusion takes a field as it stands.
-fn masked(array: &ArrayRef, above: Option<&NullBuffer>) -> ArrayRef {
-    let nulls = NullBuffer::union(array.nulls(), above);
-    match array.data_type() {
-        DataType::Struct(fields) if !fields.is_empty() => {
-            let columns = array.as_struct().columns().iter().map(|column| masked(column, nulls.as_ref())).collect();
-            let fields = fields.iter().map(|field| Arc::new(field.as_ref().clone().with_nullable(true))).collect();
-            Arc::new(StructArray::new(fields, columns, nulls))
-        }
-        DataType::Null => Arc::clone(array),
-        _ if above.is_none() => Arc::clone(array),
-        _ => {
-            let data = array.to_data().into_builder().nulls(nulls).build();
-            // The same buffers with more nulls are as right as they were.
-            data.map_or_else(|_| Arc::clone(array), arrow::array::make_array)
-        }
-    }
 }
