@@ -10,7 +10,8 @@
 //! commit moves the winners' files to their places and then creates `_SUCCESS`. A move is a rename on a local disk, a
 //! copy and a deletion on S3. A commit that was cut short can be repeated: what is moved already is left where it is.
 //! Overwriting removes the old files after the new ones are in place, so that a crash loses nothing; a reader between
-//! the two sees both, and no `_SUCCESS`.
+//! the two sees both, and no `_SUCCESS`. A write without rows leaves one file without rows, which has the columns; in
+//! partition folders it leaves none, as in Spark.
 
 use super::encode::{FileWriter, check_schema};
 use super::listing::is_hidden;
@@ -162,9 +163,26 @@ impl FilesSink {
         self.delete(lost).await
     }
 
+    /// A file without rows, from which readers have the columns. Its name is the job's: a commit that is repeated
+    /// writes it again.
+    async fn write_empty(&self) -> Result<String> {
+        let name = format!("part-00000-{}-c000{}", self.context.query, self.options.extension()?);
+        let location = below(&self.root, &name)?;
+        let place = url_of(&self.url, &location).to_string();
+        let schema = &self.context.schema;
+        let mut file = FileWriter::create(Arc::clone(&self.store), location, place, schema, &self.options)?;
+        // What stands before the first row, CSV's header, comes with rows, be they none.
+        file.write(&RecordBatch::new_empty(Arc::clone(schema))).await?;
+        file.close().await?;
+        Ok(name)
+    }
+
     async fn commit_batch(&self, files: Vec<WrittenFile>) -> Result<()> {
         let temporary = self.temporary();
-        let new: HashSet<&str> = files.iter().map(|file| file.path.as_str()).collect();
+        let mut new: HashSet<String> = files.iter().map(|file| file.path.clone()).collect();
+        if new.is_empty() && self.options.partition_by.is_empty() {
+            new.insert(self.write_empty().await?);
+        }
         for file in &files {
             let from = below(&self.root, &format!("{temporary}/{}", file.path))?;
             let to = below(&self.root, &file.path)?;
@@ -180,7 +198,7 @@ impl FilesSink {
             let dynamic = self.options.dynamic_overwrite && !self.options.partition_by.is_empty();
             let mut old = vec![];
             for path in self.visible().await? {
-                if !new.contains(path.as_str()) && (!dynamic || replaced.contains(&folder(&path))) {
+                if !new.contains(&path) && (!dynamic || replaced.contains(&folder(&path))) {
                     old.push(below(&self.root, &path)?);
                 }
             }

@@ -415,15 +415,8 @@ async fn infer_csv(options: &FileOptions, files: &[DataFile]) -> Result<SchemaRe
             }
         }
     }
-    let names = names.ok_or_else(|| {
-        Error::invalid(
-            "UNABLE_TO_INFER_SCHEMA",
-            format!(
-                "unable to infer the schema of {}: all files are empty: declare a schema",
-                options.paths.join(", ")
-            ),
-        )
-    })?;
+    // Of files without a line there are no columns, as in Spark.
+    let names = names.unwrap_or_default();
     let data_type = |inferred: Inferred| if options.infer_schema { inferred.data_type() } else { DataType::Utf8 };
     let fields = names.into_iter().zip(types).map(|(name, inferred)| Field::new(name, data_type(inferred), true));
     Ok(Arc::new(Schema::new(fields.collect::<Vec<_>>())))

@@ -324,6 +324,59 @@ async fn batch_writes_append_and_overwrite() {
 }
 
 #[tokio::test]
+async fn a_write_without_rows_keeps_the_columns() {
+    let rows = RecordBatch::new_empty(kinds().schema());
+    let count = "SELECT count(*) AS n FROM t";
+    let none = "+---+\n| n |\n+---+\n| 0 |\n+---+";
+    for mode in [WriteMode::Append, WriteMode::Overwrite] {
+        let dir = tempdir();
+        let (format, options) = (Files::PARQUET, options(dir.path(), &[]));
+        let written = sink(&format, &options, &rows.schema(), mode, "job", false).await.expect("sink");
+        let message = task(&format, written.as_ref(), 0, 0, &[]).await;
+        written.commit(0, vec![message.clone(), message.clone()]).await.expect("commit");
+        let files = names(dir.path());
+        assert_eq!(files, ["_SUCCESS", "part-00000-job-c000.snappy.parquet"]);
+        // A commit whose answer was lost is repeated.
+        written.commit(0, vec![message]).await.expect("again");
+        assert_eq!(names(dir.path()), files);
+        let schema = format.table(&options, None).await.expect("table").schema();
+        assert_eq!(schema.fields().len(), rows.num_columns());
+        assert_eq!(query(&format, &options, None, count).await.expect("read"), none);
+        // Rows that are there already stay, or go.
+        let full =
+            sink(&format, &options, &ids(&[]).schema(), WriteMode::Overwrite, "full", false).await.expect("sink");
+        let message = task(&format, full.as_ref(), 0, 0, &[ids(&[1])]).await;
+        full.commit(0, vec![message]).await.expect("commit");
+        let last = sink(&format, &options, &ids(&[]).schema(), mode, "last", false).await.expect("sink");
+        last.commit(0, vec![]).await.expect("commit");
+        let expect: &[i64] = if mode == WriteMode::Append { &[1] } else { &[] };
+        assert_eq!(read_ids(&format, &options).await, expect);
+    }
+    for (format, more, content) in [
+        (Files::CSV, vec![("header", "true"), ("sep", ";")], "id;s\n"),
+        (Files::CSV, vec![], ""),
+        (Files::JSON, vec![], ""),
+    ] {
+        let dir = tempdir();
+        let options = options(dir.path(), &more);
+        let fields = vec![Field::new("id", DataType::Int64, true), Field::new("s", DataType::Utf8, true)];
+        let schema = Arc::new(Schema::new(fields));
+        let written = sink(&format, &options, &schema, WriteMode::Append, "job", false).await.expect("sink");
+        written.commit(0, vec![]).await.expect("commit");
+        let files = names(dir.path());
+        assert_eq!((files.len(), files[0].as_str()), (2, "_SUCCESS"), "{files:?}");
+        assert_eq!(std::fs::read_to_string(dir.path().join(&files[1])).expect("text"), content);
+        assert_eq!(query(&format, &options, Some(schema), count).await.expect("read"), none);
+    }
+    // Folders of partitions are those of rows.
+    let dir = tempdir();
+    let (format, options) = (Files::PARQUET, options(dir.path(), &[("partitionBy", "id")]));
+    let written = sink(&format, &options, &rows.schema(), WriteMode::Append, "job", false).await.expect("sink");
+    written.commit(0, vec![]).await.expect("commit");
+    assert_eq!(names(dir.path()), ["_SUCCESS"]);
+}
+
+#[tokio::test]
 async fn row_groups_end_when_a_task_holds_too_much() {
     let dir = tempdir();
     let (format, options) = (Files::PARQUET, options(dir.path(), &[("partitionBy", "p")]));
@@ -399,7 +452,11 @@ async fn schemas_are_found_in_the_files() {
     let got = read(Files::CSV, "b.csv", csv, &[("header", "true"), ("inferSchema", "true")]).await.expect("csv");
     assert_eq!(got, "id0 Int32, name Utf8, id2 Float64");
     assert_eq!(read(Files::TEXT, "a.txt", "x", &[]).await.expect("text"), "value Utf8");
-    assert_eq!(read(Files::CSV, "empty.csv", "", &[]).await.expect_err("empty").class, "UNABLE_TO_INFER_SCHEMA");
+    assert_eq!(read(Files::CSV, "empty.csv", "", &[]).await.expect("csv"), "");
+    assert_eq!(
+        read(Files::CSV, "header.csv", "id,name\n", &[("header", "true")]).await.expect("csv"),
+        "id Utf8, name Utf8"
+    );
     let error = read(Files::PARQUET, "no.parquet", "PAR1 this is not parquet PAR1", &[]).await.expect_err("parquet");
     assert!(error.message.contains("no.parquet"), "{error}");
     let missing = Files::JSON.table(&options(&dir.path().join("nope"), &[]), None).await.expect_err("missing");
