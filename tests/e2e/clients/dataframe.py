@@ -562,6 +562,30 @@ def write_partitioned(spark):
 
 
 @case
+def write_empty(spark):
+    folder = tempfile.mkdtemp()
+    nobody = people(spark).filter("id > 9").select("id", "name")
+    nobody.write.parquet(folder + "/parquet")
+    nobody.write.option("header", True).csv(folder + "/csv")
+    nobody.write.json(folder + "/json")
+    answers = [str(spark.read.parquet(folder + "/parquet").schema), str(spark.read.option("header", True).csv(folder + "/csv").schema)]
+    answers.append([len([name for name in os.listdir(f"{folder}/{form}") if name.startswith("part-")]) for form in ("parquet", "csv", "json")])
+    answers.append([spark.read.parquet(folder + "/parquet").count(), spark.read.json(folder + "/json").count()])
+    people(spark).write.parquet(folder + "/full")
+    people(spark).filter("id > 9").write.mode("append").parquet(folder + "/full")
+    answers.append(spark.read.parquet(folder + "/full").count())
+    people(spark).filter("id > 9").write.mode("overwrite").parquet(folder + "/full")
+    return answers + [spark.read.parquet(folder + "/full").count(), spark.read.parquet(folder + "/full").columns]
+
+
+@case
+def write_unknown_format(spark):
+    path = tempfile.mkdtemp() + "/t"
+    writer = lambda mode: spark.range(1).write.format("nope").mode(mode)  # noqa: E731
+    return [error_class(lambda: writer(mode).save(path)) for mode in ("error", "append", "overwrite", "ignore")] + [os.path.exists(path)]
+
+
+@case
 def save_as_table(spark):
     spark.sql("DROP TABLE IF EXISTS df_saved")
     people(spark).write.saveAsTable("df_saved")

@@ -112,6 +112,8 @@ fn refuse_stream(frame: &Frame) -> Result<()> {
 
 /// To where the options say.
 async fn save(planner: &mut Planner<'_>, frame: Frame, target: &TableDefinition, mode: SaveMode) -> Result<()> {
+    // Before the mode is looked at: no mode helps a format that there is not.
+    planner.session.statements().planner.connector(&target.format)?;
     let files = target.is_files();
     let exists = if files {
         files_exist(target).await?
