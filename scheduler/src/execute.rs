@@ -10,7 +10,7 @@ use crate::sql::physical::Physical;
 use crate::sql::planner::{Planned, Planner, Removal, share_files};
 use crate::streaming::manager::{Manager, StartOptions, whole};
 use arrow::array::RecordBatch;
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::{FieldRef, Schema, SchemaRef};
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::ExecutionPlan;
@@ -18,6 +18,7 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::prelude::SessionContext;
 use futures::StreamExt;
 use headwater_executor::connectors::{WriteMode, files};
+use headwater_executor::functions::interval_fields::{as_texts, has_intervals};
 use headwater_executor::operators::sink::{SinkExec, commit_messages};
 use headwater_proto::engine::QueryStatus;
 use headwater_proto::error::{Error, Result};
@@ -67,7 +68,7 @@ impl Statements {
             }
             Planned::Rows(plan) => {
                 let physical = self.planner.physical(&plan, &session.conf).await?;
-                Ok(Outcome::Rows(shown(self.rows("SQL".into(), physical, progress).await?)))
+                Ok(Outcome::Rows(shown(self.rows("SQL".into(), physical, progress).await?)?))
             }
             Planned::Write { input, target, new: Some(taken), .. } => {
                 self.create_as(&input, &target, taken, session, progress).await.map(Outcome::Message)
@@ -280,15 +281,21 @@ impl Statements {
     }
 }
 
-/// Rows under the names that are shown, of which several may be the same.
-fn shown(rows: SendableRecordBatchStream) -> SendableRecordBatchStream {
+/// Rows under the names that are shown, of which several may be the same, and with the texts of intervals: Arrow's types
+/// do not say which fields these name.
+fn shown(rows: SendableRecordBatchStream) -> Result<SendableRecordBatchStream> {
     let schema = rows.schema();
-    if !schema.fields().iter().any(|field| item_names::is_again(field.name())) {
-        return rows;
+    let differs = |field: &FieldRef| item_names::is_again(field.name()) || has_intervals(field.data_type());
+    if !schema.fields().iter().any(differs) {
+        return Ok(rows);
     }
-    let fields = schema.fields().iter().map(|field| field.as_ref().clone().with_name(item_names::shown(field.name())));
+    let texts = as_texts(&RecordBatch::new_empty(schema)).map_err(from_datafusion)?.schema();
+    let fields = texts.fields().iter().map(|field| field.as_ref().clone().with_name(item_names::shown(field.name())));
     let schema: SchemaRef = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
     let named = Arc::clone(&schema);
-    let rows = rows.map(move |batch| Ok(RecordBatch::try_new(Arc::clone(&named), batch?.columns().to_vec())?));
-    Box::pin(RecordBatchStreamAdapter::new(schema, rows))
+    let rows = rows.map(move |batch| {
+        let texts = as_texts(&batch?)?;
+        Ok(RecordBatch::try_new(Arc::clone(&named), texts.columns().to_vec())?)
+    });
+    Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows)))
 }

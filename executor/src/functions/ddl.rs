@@ -148,6 +148,42 @@ pub fn simple_name(data_type: &DataType) -> String {
     name(data_type, Form::Simple)
 }
 
+/// Spark's JSON form of a type, which [`parse_schema`] reads back.
+pub fn json(data_type: &DataType) -> Value {
+    use DataType as T;
+    match data_type {
+        T::Struct(fields) => {
+            let fields = fields.iter().map(|field| {
+                let data_type = match super::interval_fields::Fields::of(field) {
+                    Some(fields) => Value::String(format!("interval {}", fields.name().to_lowercase())),
+                    None => json(field.data_type()),
+                };
+                serde_json::json!({
+                    "name": field.name(), "type": data_type, "nullable": field.is_nullable(), "metadata": {}
+                })
+            });
+            serde_json::json!({"type": "struct", "fields": fields.collect::<Vec<_>>()})
+        }
+        T::List(item) => serde_json::json!({
+            "type": "array", "elementType": json(item.data_type()), "containsNull": item.is_nullable()
+        }),
+        T::Map(entries, _) => match entries.data_type() {
+            T::Struct(pair) => serde_json::json!({
+                "type": "map", "keyType": json(pair[0].data_type()), "valueType": json(pair[1].data_type()),
+                "valueContainsNull": pair[1].is_nullable()
+            }),
+            other => json(other),
+        },
+        other => Value::String(match simple_name(other).as_str() {
+            "tinyint" => "byte".into(),
+            "smallint" => "short".into(),
+            "int" => "integer".into(),
+            "bigint" => "long".into(),
+            name => name.into(),
+        }),
+    }
+}
+
 /// Columns as text that [`parse_ddl`] reads back: `id STRING NOT NULL, tags ARRAY<STRING>`.
 pub fn columns_ddl(fields: &Fields) -> String {
     fields.iter().map(|field| column(field, " ", Form::Sql)).collect::<Vec<_>>().join(", ")
@@ -871,6 +907,17 @@ mod tests {
              m MAP<STRING, DOUBLE>, s STRUCT<x: DATE>",
         );
         check(r#"{"type":"array","elementType":"string","containsNull":true}"#, "ARRAY<STRING>");
+    }
+
+    #[test]
+    fn json_form_comes_back() {
+        let columns = "id BIGINT NOT NULL, n INT, b TINYINT, h SMALLINT, d DECIMAL(10,2), t TIMESTAMP, u TIMESTAMP_NTZ, \
+                       x BINARY, a ARRAY<DOUBLE>, m MAP<STRING, FLOAT>, s STRUCT<x: DATE, i: INTERVAL DAY TO SECOND>, \
+                       y INTERVAL YEAR TO MONTH";
+        let data_type = parse_schema(columns).expect("schema");
+        let json = json(&data_type).to_string();
+        assert_eq!(parse_schema(&json).expect("JSON"), data_type);
+        assert!(json.contains("\"interval year to month\""), "{json}");
     }
 
     #[test]

@@ -2,11 +2,19 @@
 //!
 //! Arrow's types of intervals have no fields. Where they are fewer than all, the metadata of a column says which.
 
-use super::native::{Call, Function, Param, Returns, external};
-use arrow::array::{Array, ArrayRef, AsArray};
-use arrow::datatypes::{DataType, DurationMicrosecondType, Field, FieldRef, IntervalUnit, IntervalYearMonthType};
+use super::cast::text;
+use super::native::{Call, Context, Function, Param, Returns, external};
+use arrow::array::{
+    Array, ArrayRef, AsArray, ListArray, MapArray, RecordBatch, RecordBatchOptions, StringArray, StructArray,
+};
+use arrow::compute::cast;
+use arrow::datatypes::{
+    DataType, DurationMicrosecondType, Field, FieldRef, Int32Type, Int64Type, IntervalUnit, IntervalYearMonthType,
+    Schema, TimeUnit,
+};
 use datafusion::error::Result;
 use headwater_proto::error::Error;
+use std::sync::Arc;
 
 /// Of a column's metadata.
 pub const KEY: &str = "SPARK:interval";
@@ -146,25 +154,115 @@ pub fn of_both(args: &[FieldRef]) -> Option<String> {
 
 /// `interval_text(interval, fields)`: a cast to STRING.
 pub fn functions() -> Vec<Function> {
-    vec![Function::new("interval_text", &[Param::Any, Param::Text], Returns::Type(|| DataType::Utf8), text)]
+    vec![Function::new("interval_text", &[Param::Any, Param::Text], Returns::Type(|| DataType::Utf8), interval_text)]
 }
 
-fn text(call: &Call<'_>) -> Result<ArrayRef> {
-    let length = |row: usize| match call.args[0].data_type() {
-        DataType::Interval(IntervalUnit::YearMonth) => {
-            Ok(i64::from(call.args[0].as_primitive::<IntervalYearMonthType>().value(row)))
-        }
-        DataType::Duration(arrow::datatypes::TimeUnit::Microsecond) => {
-            Ok(call.args[0].as_primitive::<DurationMicrosecondType>().value(row))
-        }
-        other => Err(external(Error::internal(format!("interval_text of {other}")))),
-    };
+fn interval_text(call: &Call<'_>) -> Result<ArrayRef> {
     // The same in every row: the scheduler writes them.
     let fields = if call.rows == 0 { None } else { Fields::parse(call.text(1).value(0)) };
     call.text_rows(|row| {
         let fields = fields.ok_or_else(|| external(Error::internal("no fields of an interval")))?;
-        Ok(Some(fields.text(length(row)?)))
+        Ok(Some(fields.text(length(&call.args[0], row)?)))
     })
+}
+
+/// Months or microseconds.
+fn length(array: &ArrayRef, row: usize) -> Result<i64> {
+    match array.data_type() {
+        DataType::Interval(IntervalUnit::YearMonth) => {
+            Ok(i64::from(array.as_primitive::<IntervalYearMonthType>().value(row)))
+        }
+        DataType::Duration(TimeUnit::Microsecond) => Ok(array.as_primitive::<DurationMicrosecondType>().value(row)),
+        other => Err(external(Error::internal(format!("the length of a {other}")))),
+    }
+}
+
+/// Whether values of this type are intervals, or have some inside.
+pub fn has_intervals(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Duration(_) | DataType::Interval(IntervalUnit::YearMonth | IntervalUnit::MonthDayNano) => true,
+        DataType::List(item) | DataType::Map(item, _) => has_intervals(item.data_type()),
+        DataType::Struct(fields) => fields.iter().any(|field| has_intervals(field.data_type())),
+        _ => false,
+    }
+}
+
+/// The same rows with the texts of intervals, wherever these are: what is shown, and written as CSV and JSON.
+///
+/// # Errors
+/// None for the intervals that there are.
+pub fn as_texts(rows: &RecordBatch) -> Result<RecordBatch> {
+    converted(rows, |field, array| match Fields::of(field).filter(|fields| !fields.is_all()) {
+        Some(fields) => {
+            let texts = (0..array.len()).map(|row| {
+                array.is_valid(row).then(|| length(array, row).map(|length| fields.text(length))).transpose()
+            });
+            Ok(Arc::new(texts.collect::<Result<StringArray>>()?) as ArrayRef)
+        }
+        None => text::of(array, &Context::default()),
+    })
+}
+
+/// The same rows with intervals as numbers of microseconds or months, as Spark stores them in Parquet.
+///
+/// # Errors
+/// None for intervals of one of the two kinds.
+pub fn as_numbers(rows: &RecordBatch) -> Result<RecordBatch> {
+    converted(rows, |_, array| match array.data_type() {
+        DataType::Interval(IntervalUnit::YearMonth) => {
+            Ok(Arc::new(array.as_primitive::<IntervalYearMonthType>().reinterpret_cast::<Int32Type>()) as ArrayRef)
+        }
+        _ => {
+            let micros = cast(array, &DataType::Duration(TimeUnit::Microsecond))?;
+            Ok(Arc::new(micros.as_primitive::<DurationMicrosecondType>().reinterpret_cast::<Int64Type>()) as ArrayRef)
+        }
+    })
+}
+
+/// What becomes of a column of intervals.
+type Convert = fn(&Field, &ArrayRef) -> Result<ArrayRef>;
+
+fn converted(rows: &RecordBatch, convert: Convert) -> Result<RecordBatch> {
+    let fields = rows.schema_ref().fields();
+    if !fields.iter().any(|field| has_intervals(field.data_type())) {
+        return Ok(rows.clone());
+    }
+    let columns = fields.iter().zip(rows.columns()).map(|(field, column)| inside(field, column, convert));
+    let columns = columns.collect::<Result<Vec<_>>>()?;
+    let fields: Vec<FieldRef> = fields.iter().zip(&columns).map(|(field, column)| retyped(field, column)).collect();
+    let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
+    Ok(RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)?)
+}
+
+fn inside(field: &Field, array: &ArrayRef, convert: Convert) -> Result<ArrayRef> {
+    Ok(match array.data_type() {
+        own if !has_intervals(own) => Arc::clone(array),
+        DataType::List(item) => {
+            let list = array.as_list::<i32>();
+            let values = inside(item, list.values(), convert)?;
+            let nulls = list.nulls().cloned();
+            Arc::new(ListArray::try_new(retyped(item, &values), list.offsets().clone(), values, nulls)?)
+        }
+        DataType::Map(entries, sorted) => {
+            let map = array.as_map();
+            let pairs: ArrayRef = Arc::new(map.entries().clone());
+            let pairs = inside(entries, &pairs, convert)?;
+            let (field, nulls) = (retyped(entries, &pairs), map.nulls().cloned());
+            Arc::new(MapArray::try_new(field, map.offsets().clone(), pairs.as_struct().clone(), nulls, *sorted)?)
+        }
+        DataType::Struct(fields) => {
+            let own = array.as_struct();
+            let columns = fields.iter().zip(own.columns()).map(|(field, column)| inside(field, column, convert));
+            let columns = columns.collect::<Result<Vec<_>>>()?;
+            let fields: Vec<FieldRef> = fields.iter().zip(&columns).map(|(field, own)| retyped(field, own)).collect();
+            Arc::new(StructArray::try_new(fields.into(), columns, own.nulls().cloned())?)
+        }
+        _ => convert(field, array)?,
+    })
+}
+
+fn retyped(field: &FieldRef, array: &ArrayRef) -> FieldRef {
+    Arc::new(field.as_ref().clone().with_data_type(array.data_type().clone()))
 }
 
 #[cfg(test)]
@@ -188,5 +286,52 @@ mod tests {
         check(&["months"], 14, "INTERVAL '14' MONTH");
         check(&["year", "month"], -14, "INTERVAL '-1-2' YEAR TO MONTH");
         assert_eq!(Fields::of_units(["year", "day"]), None);
+    }
+
+    /// An interval of either kind and one in a struct in an array, in a row and a null.
+    fn rows() -> RecordBatch {
+        use arrow::array::{DurationMicrosecondArray, IntervalYearMonthArray};
+        let times: ArrayRef = Arc::new(DurationMicrosecondArray::from(vec![Some(86_405_000_000), None]));
+        let months: ArrayRef = Arc::new(IntervalYearMonthArray::from(vec![Some(14), None]));
+        let inner = Field::new("a", times.data_type().clone(), true);
+        let structs = StructArray::new(vec![inner].into(), vec![Arc::clone(&times)], None);
+        let item = Arc::new(Field::new_list_field(structs.data_type().clone(), true));
+        let lengths = arrow::buffer::OffsetBuffer::from_lengths([2, 0]);
+        let lists: ArrayRef = Arc::new(ListArray::new(item, lengths, Arc::new(structs), None));
+        let seconds = [(KEY.to_string(), "SECOND".to_string())].into();
+        let fields = vec![
+            Field::new("t", times.data_type().clone(), true),
+            Field::new("m", months.data_type().clone(), true),
+            Field::new("s", times.data_type().clone(), true).with_metadata(seconds),
+            Field::new("l", lists.data_type().clone(), true),
+        ];
+        let columns = vec![Arc::clone(&times), months, times, lists];
+        RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).expect("rows")
+    }
+
+    #[test]
+    fn intervals_are_shown_as_sparks() {
+        let cells = crate::connectors::console::show::cells(&rows(), 2).expect("cells");
+        let expect = [
+            [
+                "INTERVAL '1 00:00:05' DAY TO SECOND",
+                "INTERVAL '1-2' YEAR TO MONTH",
+                "INTERVAL '86405' SECOND",
+                "[{INTERVAL '1 00:00:05' DAY TO SECOND}, {NULL}]",
+            ],
+            ["NULL", "NULL", "NULL", "[]"],
+        ];
+        assert_eq!(cells, expect);
+    }
+
+    #[test]
+    fn intervals_are_stored_as_numbers() {
+        let stored = as_numbers(&rows()).expect("numbers");
+        let types: Vec<String> = stored.schema().fields().iter().map(|f| f.data_type().to_string()).collect();
+        assert_eq!(types, ["Int64", "Int32", "Int64", "List(Struct(\"a\": Int64))"]);
+        assert_eq!(stored.column(0).as_primitive::<Int64Type>().value(0), 86_405_000_000);
+        assert_eq!(stored.column(1).as_primitive::<Int32Type>().value(0), 14);
+        assert!(stored.column(1).is_null(1));
+        assert!(!has_intervals(&DataType::Struct(stored.schema().fields().clone())));
     }
 }

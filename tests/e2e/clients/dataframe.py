@@ -585,6 +585,35 @@ def write_unknown_format(spark):
     return [error_class(lambda: writer(mode).save(path)) for mode in ("error", "append", "overwrite", "ignore")] + [os.path.exists(path)]
 
 
+def intervals(spark):
+    return spark.sql("SELECT INTERVAL '1 00:00:05' DAY TO SECOND AS t, INTERVAL '1-2' YEAR TO MONTH AS m, named_struct('l', array(INTERVAL '0 00:00:01.5' DAY TO SECOND, NULL)) AS n, CAST(NULL AS INTERVAL DAY TO SECOND) AS z")
+
+
+@case
+def show_intervals(spark):
+    texts = [intervals(spark)._show_string(20, False, False), intervals(spark)._show_string(20, False, True)]
+    return texts + [spark.sql("SELECT INTERVAL '1' DAY AS d, INTERVAL '05' SECOND AS s, INTERVAL '3' MONTH AS m, make_interval(1, 2, 0, 3) AS c")._show_string(20, False, False)]
+
+
+@case
+def write_intervals(spark):
+    folder = tempfile.mkdtemp()
+    intervals(spark).write.parquet(folder + "/parquet")
+    read = spark.read.parquet(folder + "/parquet")
+    answers = [str(read.schema), str(read.select("t", "n", "z").collect()), str(read.selectExpr("CAST(m AS STRING)").collect())]
+    answers.append(read.filter("t > INTERVAL '1' DAY AND m < INTERVAL '2' YEAR").count())
+    intervals(spark).write.json(folder + "/json")
+    intervals(spark).select("t", "m").write.csv(folder + "/csv")
+    answers += [[tuple(row) for row in spark.read.text(folder + form).collect()] for form in ("/json", "/csv")]
+    calendar = spark.sql("SELECT make_interval(1, 2, 0, 3) AS c")
+    return answers + [error_class(lambda: getattr(calendar.write, form)(f"{folder}/no/{form}")) for form in ("parquet", "json", "csv")]
+
+
+@case
+def intervals_as_json(spark):
+    return intervals(spark).select(F.to_json(F.struct("t", "m", "n")).alias("j"))
+
+
 @case
 def save_as_table(spark):
     spark.sql("DROP TABLE IF EXISTS df_saved")

@@ -1,8 +1,9 @@
 //! Rows as the table that Spark's `show` prints.
 
 use crate::connectors::files::value::{Formatter, Style, formatter};
+use crate::functions::interval_fields::as_texts;
 use arrow::record_batch::RecordBatch;
-use headwater_proto::error::Result;
+use headwater_proto::error::{Error, Result};
 
 /// Narrower columns are padded to this.
 const COLUMN_WIDTH_MIN: usize = 3;
@@ -12,6 +13,7 @@ const COLUMN_WIDTH_MIN: usize = 3;
 /// # Errors
 /// A column whose type cannot be shown.
 pub fn cells(batch: &RecordBatch, rows: usize) -> Result<Vec<Vec<String>>> {
+    let batch = as_texts(batch).map_err(Error::internal)?;
     let columns =
         batch.columns().iter().map(|column| formatter(column, Style::Show)).collect::<Result<Vec<Formatter<'_>>>>()?;
     let cell = |row, column: &Formatter<'_>| {

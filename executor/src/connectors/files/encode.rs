@@ -5,8 +5,10 @@ use super::location::storage_error;
 use super::options::{CsvOptions, FileOptions, Format, LineCompression};
 use super::value::{Formatter, Style, formatter};
 use crate::functions::cast::text::{double as java_double, float as java_float};
+use crate::functions::ddl;
+use crate::functions::interval_fields::{as_numbers, as_texts, has_intervals};
 use arrow::array::{Array, AsArray, RecordBatch};
-use arrow::datatypes::{DataType, FieldRef, Float16Type, Float32Type, Float64Type, Schema, SchemaRef};
+use arrow::datatypes::{DataType, FieldRef, Float16Type, Float32Type, Float64Type, IntervalUnit, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::json::writer::{Encoder, EncoderFactory, EncoderOptions, LineDelimited, NullableEncoder, WriterBuilder};
 use bytes::Bytes;
@@ -20,6 +22,7 @@ use object_store::path::Path;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::arrow::async_writer::{AsyncArrowWriter, AsyncFileWriter};
 use parquet::errors::ParquetError;
+use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 use std::io::Write;
 use std::sync::Arc;
@@ -27,6 +30,8 @@ use tokio::io::AsyncWriteExt;
 
 /// Lines are handed to the upload in pieces of about this size: large enough to make the calls rare.
 const CHUNK_BYTES: usize = 1 << 20;
+/// Under this key Spark keeps the types of a Parquet file's columns, as JSON: those of intervals stand nowhere else.
+pub const ROW_METADATA: &str = "org.apache.spark.sql.parquet.row.metadata";
 
 /// An upload that ends when it is completed, and leaves nothing when it is dropped (on S3: parts that the bucket's
 /// life-cycle rule for incomplete uploads removes).
@@ -79,13 +84,22 @@ impl FileWriter {
         let upload = Upload(BufWriter::new(store, path));
         let kind = match options.format {
             Format::Parquet => {
+                let intervals = schema.fields().iter().any(|field| has_intervals(field.data_type()));
+                let types = intervals.then(|| {
+                    vec![KeyValue::new(
+                        ROW_METADATA.to_string(),
+                        ddl::json(&DataType::Struct(schema.fields().clone())).to_string(),
+                    )]
+                });
                 let properties = WriterProperties::builder()
                     .set_compression(options.parquet_compression()?.0)
                     .set_created_by(concat!("headwater version ", env!("CARGO_PKG_VERSION")).into())
+                    .set_key_value_metadata(types)
                     .build();
+                let stored = as_numbers(&RecordBatch::new_empty(Arc::clone(schema))).map_err(Error::internal)?.schema();
                 // Arrow's own schema would tell readers of our in-memory layout; the file's types say enough.
                 let options = ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
-                let writer = AsyncArrowWriter::try_new_with_options(upload, Arc::clone(schema), options)
+                let writer = AsyncArrowWriter::try_new_with_options(upload, stored, options)
                     .map_err(|e| Error::invalid("UNSUPPORTED_DATATYPE", format!("failed to write {place}: {e}")))?;
                 Kind::Parquet(Box::new(writer))
             }
@@ -110,7 +124,10 @@ impl FileWriter {
     pub async fn write(&mut self, batch: &RecordBatch) -> Result<()> {
         self.rows += batch.num_rows() as u64;
         match &mut self.kind {
-            Kind::Parquet(writer) => writer.write(batch).await.map_err(|e| parquet_error(&self.place, &e)),
+            Kind::Parquet(writer) => {
+                let stored = as_numbers(batch).map_err(Error::internal)?;
+                writer.write(&stored).await.map_err(|e| parquet_error(&self.place, &e))
+            }
             Kind::Lines { upload, encoder, buffer, gzip } => {
                 encoder.encode(batch, buffer)?;
                 if buffer.len() < CHUNK_BYTES {
@@ -200,6 +217,8 @@ pub fn check_schema(schema: &Schema, format: Format) -> Result<()> {
             ));
         }
         let fits = match format {
+            // As in Spark: an interval of months, days and time has no place in files.
+            _ if has_calendar_intervals(field.data_type()) => false,
             Format::Parquet => *field.data_type() != DataType::Null,
             Format::Json => true,
             Format::Csv => {
@@ -217,7 +236,7 @@ pub fn check_schema(schema: &Schema, format: Format) -> Result<()> {
                     "format {} cannot hold column {} of type {}: cast it to string, or use to_json for nested values",
                     format.name(),
                     field.name(),
-                    field.data_type()
+                    ddl::type_name(field.data_type())
                 ),
             ));
         }
@@ -233,6 +252,15 @@ pub fn check_schema(schema: &Schema, format: Format) -> Result<()> {
             format!("format {} needs at least one column", format.name()),
         )),
         _ => Ok(()),
+    }
+}
+
+fn has_calendar_intervals(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Interval(IntervalUnit::MonthDayNano | IntervalUnit::DayTime) => true,
+        DataType::List(item) | DataType::Map(item, _) => has_calendar_intervals(item.data_type()),
+        DataType::Struct(fields) => fields.iter().any(|field| has_calendar_intervals(field.data_type())),
+        _ => false,
     }
 }
 
@@ -263,6 +291,7 @@ impl LineEncoder {
     }
 
     fn encode(&mut self, batch: &RecordBatch, out: &mut Vec<u8>) -> Result<()> {
+        let batch = &as_texts(batch).map_err(Error::internal)?;
         match &self.options {
             LineOptions::Json { explicit_nulls } => {
                 let mut writer = WriterBuilder::new()
@@ -561,6 +590,10 @@ mod tests {
         check(&[("a", DataType::Int64)], Format::Text, "UNSUPPORTED_DATA_TYPE_FOR_DATASOURCE");
         check(&[("a", DataType::Binary)], Format::Csv, "UNSUPPORTED_DATA_TYPE_FOR_DATASOURCE");
         check(&[("a", DataType::Null)], Format::Parquet, "UNSUPPORTED_DATA_TYPE_FOR_DATASOURCE");
+        let intervals = ddl::array_of(DataType::Interval(IntervalUnit::MonthDayNano));
+        for format in [Format::Parquet, Format::Json, Format::Csv] {
+            check(&[("a", intervals.clone())], format, "UNSUPPORTED_DATA_TYPE_FOR_DATASOURCE");
+        }
         check(&[("a", DataType::Utf8), ("A", DataType::Utf8)], Format::Json, "COLUMN_ALREADY_EXISTS");
         check(&[], Format::Parquet, "EMPTY_SCHEMA_NOT_SUPPORTED_FOR_DATASOURCE");
     }

@@ -2,14 +2,16 @@
 //! joins are planned by; lines go to our readers, which have Spark's modes. Ballista slices either between executors.
 
 use super::decode::{Fields, Inferred, is_csv_blank};
+use super::encode::ROW_METADATA;
 use super::listing::{DataFile, list, store_of};
 use super::location::S3_OPTIONS;
 use super::options::{FileOptions, Format, ParseMode};
 use super::partition;
 use super::scan::{FilePart, LineBlocks, ReaderConfig, compression, parquet_schema};
+use crate::functions::ddl;
 use crate::operators::source_scan::SourceScanExec;
 use arrow::array::RecordBatch;
-use arrow::datatypes::{DataType, Field, FieldRef, Fields as ArrowFields, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, FieldRef, Fields as ArrowFields, IntervalUnit, Schema, SchemaRef};
 use arrow::json::reader::infer_json_schema_from_iterator;
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
@@ -359,7 +361,14 @@ async fn infer_parquet(options: &FileOptions, files: &[DataFile]) -> Result<Sche
     let mut schemas = vec![];
     for file in if options.merge_schema { files } else { &files[..1] } {
         let schema = parquet_schema(&file.url, file.size, options).await?;
-        schemas.push(Schema::new(schema.fields().iter().map(nullable).collect::<ArrowFields>()));
+        // What no one can read says nothing, as in Spark.
+        let sparks = schema.metadata().get(ROW_METADATA).and_then(|json| ddl::parse_schema(json).ok());
+        let stored = DataType::Struct(schema.fields().iter().map(nullable).collect::<ArrowFields>());
+        let DataType::Struct(fields) = sparks.map_or_else(|| stored.clone(), |sparks| with_intervals(&stored, &sparks))
+        else {
+            return Err(Error::internal("columns are a struct"));
+        };
+        schemas.push(Schema::new(fields));
     }
     let merged = Schema::try_merge(schemas).map_err(|e| {
         Error::invalid(
@@ -368,6 +377,37 @@ async fn infer_parquet(options: &FileOptions, files: &[DataFile]) -> Result<Sche
         )
     })?;
     Ok(Arc::new(merged))
+}
+
+/// The type that is stored, with the intervals that Spark says its numbers are.
+fn with_intervals(stored: &DataType, sparks: &DataType) -> DataType {
+    let within = |stored: &FieldRef, sparks: &FieldRef| {
+        let data_type = with_intervals(stored.data_type(), sparks.data_type());
+        Arc::new(stored.as_ref().clone().with_data_type(data_type))
+    };
+    match (stored, sparks) {
+        (DataType::Int64, DataType::Duration(_)) | (DataType::Int32, DataType::Interval(IntervalUnit::YearMonth)) => {
+            sparks.clone()
+        }
+        (DataType::List(stored), DataType::List(sparks)) => DataType::List(within(stored, sparks)),
+        (DataType::Map(stored, sorted), DataType::Map(sparks, _)) => {
+            // Keys and values have other names there.
+            let (DataType::Struct(own), DataType::Struct(others)) = (stored.data_type(), sparks.data_type()) else {
+                return DataType::Map(Arc::clone(stored), *sorted);
+            };
+            let pair = own.iter().zip(others).map(|(own, other)| within(own, other)).collect();
+            let entries = stored.as_ref().clone().with_data_type(DataType::Struct(pair));
+            DataType::Map(Arc::new(entries), *sorted)
+        }
+        (DataType::Struct(stored), DataType::Struct(sparks)) => {
+            let field = |stored: &FieldRef| match sparks.iter().find(|one| one.name() == stored.name()) {
+                Some(sparks) => within(stored, sparks),
+                None => Arc::clone(stored),
+            };
+            DataType::Struct(stored.iter().map(field).collect())
+        }
+        _ => stored.clone(),
+    }
 }
 
 async fn open_whole(options: &FileOptions, file: &DataFile) -> Result<LineBlocks> {

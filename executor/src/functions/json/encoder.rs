@@ -2,8 +2,10 @@
 
 use super::base64;
 use super::options::Options;
+use crate::functions::cast::text;
 use crate::functions::datetime::{MICROS_PER_DAY, MICROS_PER_SECOND, Pattern, Zone};
 use crate::functions::ddl::type_name;
+use crate::functions::native::Context;
 use arrow::array::{
     Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray, FixedSizeBinaryArray, LargeBinaryArray,
     LargeStringArray, PrimitiveArray,
@@ -11,8 +13,8 @@ use arrow::array::{
 use arrow::buffer::OffsetBuffer;
 use arrow::compute::cast;
 use arrow::datatypes::{
-    DataType, Date32Type, Decimal128Type, Decimal256Type, Field, Float32Type, Float64Type, Int64Type, TimeUnit,
-    TimestampMicrosecondType, UInt64Type,
+    DataType, Date32Type, Decimal128Type, Decimal256Type, Field, Float32Type, Float64Type, Int64Type, IntervalUnit,
+    TimeUnit, TimestampMicrosecondType, UInt64Type,
 };
 use headwater_proto::error::{Error, Result};
 use std::io::Write;
@@ -155,6 +157,10 @@ impl Node {
                     keys: Box::new(Self::new(map.keys(), escape_non_ascii)?),
                     values: Box::new(Self::new(map.values(), escape_non_ascii)?),
                 }
+            }
+            T::Duration(_) | T::Interval(IntervalUnit::YearMonth | IntervalUnit::MonthDayNano) => {
+                let texts = text::of(array, &Context::default()).map_err(Error::internal)?;
+                Self::new(&texts, escape_non_ascii)?
             }
             T::Dictionary(_, value) => Self::new(&recast(value)?, escape_non_ascii)?,
             T::RunEndEncoded(_, values) => Self::new(&recast(values.data_type())?, escape_non_ascii)?,

@@ -15,7 +15,7 @@ use crate::sql::item_names;
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, IntervalUnit, Schema, SchemaRef, TimeUnit};
 use datafusion::common::{Column, DFSchema};
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
-use headwater_executor::functions::ddl;
+use headwater_executor::functions::{ddl, interval_fields};
 use headwater_proto::error::{Error, Result};
 use headwater_proto::spark;
 use std::collections::{HashMap, HashSet};
@@ -144,6 +144,13 @@ impl Frame {
         let column = Column::new_unqualified(&attribute.id);
         let index = self.plan.schema().index_of_column(&column).map_err(from_datafusion)?;
         Ok(Arc::clone(self.plan.schema().field(index)))
+    }
+
+    /// Which fields the intervals of a column name, as metadata of a column.
+    pub fn interval_fields(&self, attribute: &Attribute) -> HashMap<String, String> {
+        let own = self.field(attribute).ok().and_then(|field| field.metadata().get(interval_fields::KEY).cloned());
+        let fields = own.or_else(|| attribute.metadata.get(interval_fields::KEY).cloned());
+        fields.into_iter().map(|fields| (interval_fields::KEY.to_string(), fields)).collect()
     }
 
     /// The visible columns with the names that users see, of the types that clients know.

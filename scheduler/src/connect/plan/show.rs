@@ -71,7 +71,10 @@ impl Planner<'_> {
         let fields: Vec<Field> = columns
             .iter()
             .enumerate()
-            .map(|(at, column)| Field::new(format!("c{at}"), column.data_type().clone(), true))
+            .map(|(at, column)| {
+                let metadata = frame.columns().get(at).map(|shown| frame.interval_fields(shown)).unwrap_or_default();
+                Field::new(format!("c{at}"), column.data_type().clone(), true).with_metadata(metadata)
+            })
             .collect();
         let batch = RecordBatch::try_new(Arc::new(arrow::datatypes::Schema::new(fields)), columns)
             .map_err(|error| from_datafusion(error.into()))?;
