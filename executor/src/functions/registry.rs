@@ -15,8 +15,6 @@ const AGGREGATE_NAMES: &[(&str, &[&str])] = &[
     ("last_value", &["last"]),
     ("bool_and", &["every"]),
     ("bool_or", &["some", "any"]),
-    ("stddev", &["std", "stddev_samp"]),
-    ("var", &["variance", "var_samp"]),
     ("collect_list", &["array_agg"]),
 ];
 

@@ -404,14 +404,6 @@ impl Rewriter {
                 *arg = self.implicit(std::mem::take(arg), to, schema)?;
             }
         }
-        let numbers = ["stddev", "stddev_pop", "var", "var_pop", "corr", "covar_samp", "covar_pop"];
-        if numbers.contains(&function.name()) {
-            for arg in args {
-                if matches!(arg.get_type(schema), Ok(found) if is_text(&found)) {
-                    *arg = self.implicit(std::mem::take(arg), &DataType::Float64, schema)?;
-                }
-            }
-        }
         let legacy = if self.ansi { None } else { functions::aggregates::legacy(function.name()) };
         Ok(legacy.unwrap_or(function))
     }

@@ -152,10 +152,13 @@ impl Planner<'_> {
                     ),
                 ));
             }
-            arguments.push(attribute.expr());
+            // A null counts as 0, and a result that there is none of is said so, as in Spark.
+            let number = Expr::Cast(Cast::new(Box::new(attribute.expr()), DataType::Float64));
+            arguments.push(datafusion::functions::core::expr_fn::coalesce(vec![number, lit(0.0)]));
         }
+        let (name, none) = if function == "corr" { ("corr", f64::NAN) } else { ("cov", 0.0) };
         let expr = over_double(&self.expressions(&frame), function, arguments)?;
-        let name = if function == "corr" { "corr" } else { "cov" };
+        let expr = datafusion::functions::core::expr_fn::coalesce(vec![expr, lit(none)]);
         self.group(frame, vec![], None, vec![Named::new(expr, name)])
     }
 
