@@ -17,7 +17,8 @@ pub fn masked(array: &ArrayRef) -> Result<ArrayRef> {
     if has_structs(array.data_type()) { under(array, None) } else { Ok(Arc::clone(array)) }
 }
 
-fn has_structs(data_type: &DataType) -> bool {
+/// Whether values of this type are structs, or have some inside.
+pub fn has_structs(data_type: &DataType) -> bool {
     match data_type {
         DataType::Struct(_) => true,
         DataType::List(item) => has_structs(item.data_type()),

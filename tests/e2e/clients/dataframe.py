@@ -585,6 +585,17 @@ def write_unknown_format(spark):
     return [error_class(lambda: writer(mode).save(path)) for mode in ("error", "append", "overwrite", "ignore")] + [os.path.exists(path)]
 
 
+@case
+def required_fields(spark):
+    inner = T.StructType([T.StructField("a", T.IntegerType(), False), T.StructField("b", T.StringType(), False)])
+    schema = T.StructType([T.StructField("k", T.IntegerType()), T.StructField("s", inner), T.StructField("l", T.ArrayType(inner))])
+    path = tempfile.mkdtemp() + "/t"
+    spark.createDataFrame([(1, (5, "x"), [(1, "y"), None]), (2, None, None)], schema).write.parquet(path)
+    read = spark.read.parquet(path)
+    answers = [str(read.select("k", "s.a", "s.b", F.isnull("s.b"), "l.a").orderBy("k").collect())]
+    return answers + [read.filter("s.a = 0").count(), str(read.select(F.inline("l")).collect())]
+
+
 def intervals(spark):
     return spark.sql("SELECT INTERVAL '1 00:00:05' DAY TO SECOND AS t, INTERVAL '1-2' YEAR TO MONTH AS m, named_struct('l', array(INTERVAL '0 00:00:01.5' DAY TO SECOND, NULL)) AS n, CAST(NULL AS INTERVAL DAY TO SECOND) AS z")
 

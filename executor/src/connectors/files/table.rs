@@ -9,6 +9,7 @@ use super::options::{FileOptions, Format, ParseMode};
 use super::partition;
 use super::scan::{FilePart, LineBlocks, ReaderConfig, compression, parquet_schema};
 use crate::functions::ddl;
+use crate::functions::masked::has_structs;
 use crate::operators::source_scan::SourceScanExec;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, FieldRef, Fields as ArrowFields, IntervalUnit, Schema, SchemaRef};
@@ -154,6 +155,18 @@ impl FilesTable {
         Ok(all)
     }
 
+    /// Whether the files have fields that are never null in structs that may be: DataFusion's scan takes such a field
+    /// without its struct, and has a value where there is none. Our reader masks it. The first file speaks for all.
+    async fn hides_nulls(&self, files: &[(DataFile, Vec<ScalarValue>)]) -> DataFusionResult<bool> {
+        let columns = self.schema.file_schema().fields();
+        let Some((file, _)) = files.first().filter(|_| columns.iter().any(|field| has_structs(field.data_type())))
+        else {
+            return Ok(false);
+        };
+        let stored = parquet_schema(&file.url, file.size, &self.options).await;
+        Ok(stored.map_err(crate::operators::to_datafusion)?.fields().iter().any(|field| requires_below(field)))
+    }
+
     async fn scan_parquet(
         &self,
         state: &dyn Session,
@@ -225,7 +238,7 @@ impl TableProvider for FilesTable {
         let files = self.prune(state, filters)?;
         // Executors make DataFusion's stores from their environment: credentials in options travel with our readers.
         let own_credentials = S3_OPTIONS.iter().any(|name| self.options.store.get(name).is_some());
-        if self.options.format == Format::Parquet && !own_credentials {
+        if self.options.format == Format::Parquet && !own_credentials && !self.hides_nulls(&files).await? {
             return self.scan_parquet(state, files, projection, limit).await;
         }
         let files: Vec<DataFile> = files.into_iter().map(|(file, _)| file).collect();
@@ -377,6 +390,17 @@ async fn infer_parquet(options: &FileOptions, files: &[DataFile]) -> Result<Sche
         )
     })?;
     Ok(Arc::new(merged))
+}
+
+/// Whether a struct that may be null has a field that may not.
+fn requires_below(field: &Field) -> bool {
+    match field.data_type() {
+        DataType::Struct(fields) => {
+            fields.iter().any(|own| field.is_nullable() && !own.is_nullable() || requires_below(own))
+        }
+        DataType::List(item) | DataType::Map(item, _) => requires_below(item),
+        _ => false,
+    }
 }
 
 /// The type that is stored, with the intervals that Spark says its numbers are.

@@ -377,6 +377,24 @@ async fn a_write_without_rows_keeps_the_columns() {
 }
 
 #[tokio::test]
+async fn required_fields_are_null_in_null_structs() {
+    let dir = tempdir();
+    let (format, options) = (Files::PARQUET, options(dir.path(), &[]));
+    let inner = vec![Field::new("a", DataType::Int64, false)];
+    let values = Arc::new(Int64Array::from(vec![5, 0]));
+    let structs = StructArray::new(inner.into(), vec![values], Some(vec![true, false].into()));
+    let rows = RecordBatch::try_from_iter_with_nullable([("s", Arc::new(structs) as ArrayRef, true)]).expect("batch");
+    let written = sink(&format, &options, &rows.schema(), WriteMode::Append, "job", false).await.expect("sink");
+    let message = task(&format, written.as_ref(), 0, 0, std::slice::from_ref(&rows)).await;
+    written.commit(0, vec![message]).await.expect("commit");
+    for declared in [None, Some(rows.schema())] {
+        let got = query(&format, &options, declared, "SELECT s['a'] AS a, s['a'] IS NULL AS n FROM t").await;
+        let expect = "+---+-------+\n| a | n     |\n+---+-------+\n| 5 | false |\n|   | true  |\n+---+-------+";
+        assert_eq!(got.expect("read"), expect);
+    }
+}
+
+#[tokio::test]
 async fn row_groups_end_when_a_task_holds_too_much() {
     let dir = tempdir();
     let (format, options) = (Files::PARQUET, options(dir.path(), &[("partitionBy", "p")]));
