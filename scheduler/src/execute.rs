@@ -1,6 +1,6 @@
 //! Statements on the cluster: what the planner decided is done here, for SQL and for `submit` alike.
 
-use crate::cluster::{Cluster, Job, JobOutcome};
+use crate::cluster::{Cluster, EXECUTORS_WAIT, Job, JobOutcome, no_executors};
 use crate::session::Session;
 use crate::sql::catalog::{TableDefinition, Taken};
 use crate::sql::error::from_datafusion;
@@ -24,9 +24,6 @@ use headwater_proto::engine::QueryStatus;
 use headwater_proto::error::{Error, Result};
 use std::sync::Arc;
 use tokio::sync::watch;
-
-/// A statement on a cluster without executors fails after this long: an interactive user waits for an answer.
-const EXECUTORS_WAIT: std::time::Duration = std::time::Duration::from_secs(15);
 
 /// What a statement came to.
 #[expect(clippy::large_enum_variant, reason = "there is one for a statement")]
@@ -270,10 +267,7 @@ impl Statements {
         let deadline = tokio::time::Instant::now() + EXECUTORS_WAIT;
         while !self.cluster.has_executors().await {
             if tokio::time::Instant::now() >= deadline {
-                return Err(Error::transient(
-                    "NO_EXECUTORS",
-                    "no executor is connected to this scheduler: start one with: headwater executor --scheduler HOST:PORT",
-                ));
+                return Err(no_executors());
             }
             tokio::time::sleep(std::time::Duration::from_millis(100)).await;
         }

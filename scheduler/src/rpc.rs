@@ -20,12 +20,15 @@ use headwater_proto::engine::{
 };
 use headwater_proto::error::{Error, ErrorKind};
 use std::pin::Pin;
+use std::time::Duration;
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Response, Status};
 
 /// Pieces of a result under way to a client: what it has not taken stays on the executors.
 const RESULT_PIECES_MAX: usize = 4;
+/// A statement that has waited for an executor for so long says so.
+const ALONE_AFTER: Duration = Duration::from_secs(1);
 /// A batch of rows that is larger is sent in several pieces.
 const PIECE_BYTES_MAX: usize = 16 << 20;
 
@@ -258,9 +261,16 @@ async fn run_one(
     let (tasks, mut changes) = watch::channel((0, 0));
     let options = StartOptions::default();
     let mut executing = Box::pin(statements.execute(statement, session, &options, Some(tasks)));
+    let mut alone = std::pin::pin!(statements.cluster.without_executors_for(ALONE_AFTER));
+    let mut told = false;
     let outcome = loop {
         tokio::select! {
             outcome = &mut executing => break outcome?,
+            () = &mut alone, if !told => {
+                told = true;
+                let message = "no executor is connected to the scheduler: waiting for one";
+                send(Kind::Message(message.into())).await;
+            }
             Ok(()) = changes.changed() => {
                 let (tasks_done, tasks) = *changes.borrow_and_update();
                 let kind = Some(Kind::Progress(JobProgress { tasks_done, tasks }));

@@ -56,6 +56,8 @@ type Ballista = SchedulerServer<LogicalPlanNode, PhysicalPlanNode>;
 const EXECUTOR_TIMEOUT_SECONDS: u64 = 10;
 /// An executor that does not answer for so long is not sent tasks, and its results are not waited for.
 const UNREACHABLE_AFTER: Duration = Duration::from_secs(2);
+/// A statement on a cluster without executors fails after this long: an interactive user waits for an answer.
+pub const EXECUTORS_WAIT: Duration = Duration::from_secs(15);
 /// The graph of a finished job is kept this long: nobody asks for it.
 const FINISHED_STATE_SECONDS: u64 = 5;
 /// Bound on a message to, from and between executors: a batch of rows, a task's plan with all it reads (a scan of many
@@ -274,7 +276,12 @@ impl Cluster {
                     format!("job {} had not finished after {deadline:?}; cancelled", job.name),
                 ))
             }),
-            None => finished.await,
+            // Nothing else would end it, and somebody waits for an answer.
+            None => tokio::select! {
+                biased;
+                ended = finished => ended,
+                () = self.without_executors_for(EXECUTORS_WAIT) => Err(no_executors()),
+            },
         };
         // On any other error the guard still cancels: a job that passed its deadline runs on otherwise.
         let mut locations = finished?;
@@ -300,6 +307,14 @@ impl Cluster {
     pub async fn collect(&self, outcome: JobOutcome, schema: arrow::datatypes::SchemaRef) -> Result<Vec<RecordBatch>> {
         self.fetch(outcome, schema).try_collect().await.map_err(|e| Error::transient("RESULT_FETCH_FAILED", e))
     }
+}
+
+/// Nobody is there to run anything.
+pub fn no_executors() -> Error {
+    Error::transient(
+        "NO_EXECUTORS",
+        "no executor is connected to this scheduler: start one with: headwater executor --scheduler HOST:PORT",
+    )
 }
 
 /// Configuration for sessions whose plans go to the cluster.

@@ -61,6 +61,8 @@ const SCHEDULER_ENDS: &str = "SCHEDULER_ENDS";
 /// than any batch counts on by.
 const BATCH_APART: Duration = Duration::from_secs(1);
 
+/// What a query says while nobody can run its batch.
+const NO_EXECUTORS: &str = "Waiting for executors: none is connected; start one with: headwater executor";
 /// A batch that takes this long says how far it is, and then again each time.
 const LONG_BATCH: Duration = Duration::from_secs(10);
 
@@ -590,9 +592,13 @@ impl Batches<'_> {
             tokio::select! {
                 outcome = &mut job => return outcome,
                 _ = ticks.tick() => {
-                    let (seconds, (done, all)) = (began.elapsed().as_secs(), *tasks.borrow());
-                    let message = format!("batch {batch_id} has been running for {seconds}s: {done} of {all} tasks done");
-                    self.run.monitor.set_going_on(&message);
+                    if self.run.statements.cluster.has_executors().await {
+                        let (seconds, (done, all)) = (began.elapsed().as_secs(), *tasks.borrow());
+                        let message = format!("batch {batch_id} has been running for {seconds}s: {done} of {all} tasks done");
+                        self.run.monitor.set_going_on(&message);
+                    } else {
+                        self.run.monitor.set_going_on(NO_EXECUTORS);
+                    }
                 }
             }
         }
@@ -607,8 +613,7 @@ impl Batches<'_> {
             if *self.run.stop.borrow() >= Told::EndAfterBatch {
                 return Err(Error::transient(SCHEDULER_ENDS, "the scheduler is shutting down"));
             }
-            let message = "Waiting for executors: none is connected; start one with: headwater executor";
-            self.run.monitor.set(State::Waiting, message);
+            self.run.monitor.set(State::Waiting, NO_EXECUTORS);
             tokio::time::sleep(POLLING_DELAY * 10).await;
         }
         Ok(())
