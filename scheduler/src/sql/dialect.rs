@@ -62,6 +62,10 @@ impl Dialect for SparkDialect {
     fn require_interval_qualifier(&self) -> bool {
         true
     }
+    /// `INTERVAL DAY TO SECOND` as a type.
+    fn supports_interval_options(&self) -> bool {
+        true
+    }
     fn supports_bang_not_operator(&self) -> bool {
         true
     }

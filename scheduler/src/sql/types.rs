@@ -68,8 +68,11 @@ fn data_type(sql_type: &SqlType) -> Option<DataType> {
                 _ => return None,
             }
         }
-        // Fields and items have Spark's types too.
-        SqlType::Array(ArrayElemTypeDef::AngleBracket(_)) | SqlType::Map(..) | SqlType::Struct(..) => {
+        // Fields and items have Spark's types too. Intervals have names of several words.
+        SqlType::Array(ArrayElemTypeDef::AngleBracket(_))
+        | SqlType::Map(..)
+        | SqlType::Struct(..)
+        | SqlType::Interval { fields: Some(_), .. } => {
             return ddl::parse_type(&text(sql_type)).ok();
         }
         _ => return None,

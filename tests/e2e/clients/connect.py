@@ -50,11 +50,11 @@ def basics(url):
     spark.conf.set("spark.cassandra.connection.host", "h")
     shown = ["spark.sql.ansi.enabled", "spark.sql.shuffle.partitions", "spark.cassandra.connection.host"]
     spark.sql("SELECT 1 AS a").createOrReplaceTempView("kept")
-    cached = [spark.catalog.isCached("kept")]
+    cached = [bool(spark.catalog.isCached("kept"))]
     spark.catalog.cacheTable("kept")
-    cached.append(spark.catalog.isCached("kept"))
+    cached.append(bool(spark.catalog.isCached("kept")))
     spark.sql("UNCACHE TABLE kept")
-    cached.append(spark.catalog.isCached("kept"))
+    cached.append(bool(spark.catalog.isCached("kept")))
     return {
         "version": spark.version,
         "one": [row.asDict() for row in one],
