@@ -1316,8 +1316,9 @@ def external_tables(spark):
 @case
 def new_tables(spark):
     def made():
-        frame = spark.catalog.createTable("df_new", schema=spark.range(1).schema)
-        return frame.collect(), spark.catalog.getTable("df_new").tableType
+        # Over Spark Connect what is returned would make the table once more.
+        spark.catalog.createTable("df_new", schema=spark.range(1).schema)
+        return spark.table("df_new").collect(), spark.catalog.getTable("df_new").tableType
 
     def inserted():
         spark.sql("INSERT INTO df_new VALUES (7)")
