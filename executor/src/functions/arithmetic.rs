@@ -14,6 +14,7 @@ use super::native::{Call, Function, Param, Returns, external, invalid};
 use arrow::array::{
     Array, ArrayRef, ArrowPrimitiveType, AsArray, Decimal128Array, Float64Array, Int64Array, PrimitiveArray,
 };
+use arrow::buffer::NullBuffer;
 use arrow::compute::binary;
 use arrow::datatypes::{
     DataType, Date32Type, Decimal128Type, DurationMicrosecondType, Float32Type, Float64Type, Int8Type, Int16Type,
@@ -349,6 +350,19 @@ fn pairs<L: ArrowPrimitiveType, R: ArrowPrimitiveType, O: ArrowPrimitiveType>(
         .collect()
 }
 
+/// All rows at once; none when one has no value, which may be one that a null hides.
+fn each<T: ArrowPrimitiveType>(
+    left: &PrimitiveArray<T>,
+    right: &PrimitiveArray<T>,
+    value: impl Fn(T::Native, T::Native) -> Option<T::Native>,
+) -> Option<PrimitiveArray<T>> {
+    let mut rows = Vec::with_capacity(left.len());
+    for (left, right) in left.values().iter().zip(right.values()) {
+        rows.push(value(*left, *right)?);
+    }
+    Some(PrimitiveArray::new(rows.into(), NullBuffer::union(left.nulls(), right.nulls())))
+}
+
 fn whole<T>(op: Op, left: &ArrayRef, right: &ArrayRef, fail: Fail) -> Result<ArrayRef>
 where
     T: ArrowPrimitiveType,
@@ -356,6 +370,15 @@ where
 {
     use num_ops::Whole;
     let (l, r) = (left.as_primitive::<T>(), right.as_primitive::<T>());
+    let all = match op {
+        Op::Add => each(l, r, T::Native::checked_add),
+        Op::Subtract => each(l, r, T::Native::checked_sub),
+        Op::Multiply => each(l, r, T::Native::checked_mul),
+        _ => None,
+    };
+    if let Some(rows) = all {
+        return Ok(Arc::new(rows));
+    }
     let zero = T::Native::default();
     let narrow = size_of::<T::Native>() < 4;
     let failed = |wrapped: T::Native| match fail {
@@ -465,6 +488,9 @@ fn decimals(op: Op, left: &ArrayRef, right: &ArrayRef, to: &DataType, fail: Fail
     let (precision, scale) = as_decimal(to).unwrap_or((38, 18));
     let narrow = Narrow::of(op, s1, s2, scale);
     let most = 10_u128.checked_pow(u32::from(precision)).unwrap_or(u128::MAX);
+    if let Some(rows) = narrow.and_then(|narrow| narrow.rows(l, r, most)) {
+        return Ok(Arc::new(rows.with_precision_and_scale(precision, scale)?));
+    }
     let rows = l.iter().zip(r.iter()).map(|pair| {
         let (Some(l), Some(r)) = pair else { return Ok(None) };
         if let Some(value) = narrow.and_then(|narrow| narrow.value(l, r))
@@ -526,11 +552,27 @@ impl Narrow {
         Some(Self { op, factors, divisor: power(from - scale)? })
     }
 
+    /// All rows at once, below `most`; none when one does not go so. What lies under nulls counts too.
+    fn rows(self, l: &Decimal128Array, r: &Decimal128Array, most: u128) -> Option<Decimal128Array> {
+        let fits = |value: &i128| value.unsigned_abs() < most;
+        // Which it is is asked once, and not for each row.
+        match self.op {
+            Op::Multiply if self.divisor == 1 => each(l, r, |l, r| product(l, r).filter(fits)),
+            Op::Add if self.divisor == 1 => {
+                each(l, r, |l, r| product(l, self.factors.0)?.checked_add(product(r, self.factors.1)?).filter(fits))
+            }
+            Op::Subtract if self.divisor == 1 => {
+                each(l, r, |l, r| product(l, self.factors.0)?.checked_sub(product(r, self.factors.1)?).filter(fits))
+            }
+            _ => each(l, r, |l, r| self.value(l, r).filter(fits)),
+        }
+    }
+
     fn value(self, l: i128, r: i128) -> Option<i128> {
         let value = match self.op {
-            Op::Multiply => l.checked_mul(r)?,
+            Op::Multiply => product(l, r)?,
             _ => {
-                let (l, r) = (l.checked_mul(self.factors.0)?, r.checked_mul(self.factors.1)?);
+                let (l, r) = (product(l, self.factors.0)?, product(r, self.factors.1)?);
                 if self.op == Op::Add { l.checked_add(r)? } else { l.checked_sub(r)? }
             }
         };
@@ -541,6 +583,14 @@ impl Narrow {
         // No overflow: a rest is below a power of ten that 128 bits hold twice, or there is none.
         let up = rest.unsigned_abs() * 2 >= self.divisor.unsigned_abs();
         Some(if up { quotient + value.signum() } else { quotient })
+    }
+}
+
+/// Of numbers of 64 bits, which nearly all are, by one multiplication that cannot overflow.
+fn product(l: i128, r: i128) -> Option<i128> {
+    match (i64::try_from(l), i64::try_from(r)) {
+        (Ok(l), Ok(r)) => Some(i128::from(l) * i128::from(r)),
+        _ => l.checked_mul(r),
     }
 }
 
@@ -819,6 +869,36 @@ mod tests {
     use super::*;
 
     /// In 128 bits the digits are those that 256 bits come to.
+    #[test]
+    fn many_decimals_are_single_ones() {
+        let numbers: Vec<i128> = (0..400_i128)
+            .map(|n| match n % 8 {
+                0 => i128::from(i64::MAX) + n,
+                1 => -n * 1_000_003,
+                2 => 10_i128.pow(18) - n,
+                _ => n * 37 - 5_000,
+            })
+            .collect();
+        let l = Decimal128Array::from_iter(numbers.iter().enumerate().map(|(at, n)| (at % 11 != 0).then_some(*n)));
+        let r = Decimal128Array::from_iter(numbers.iter().rev().map(|n| (n % 13 != 0).then_some(*n)));
+        for op in [Op::Add, Op::Subtract, Op::Multiply] {
+            for (s1, s2, scale) in [(2, 2, 2), (2, 4, 4), (4, 2, 6), (6, 6, 8), (0, 3, 3)] {
+                let Some(narrow) = Narrow::of(op, s1, s2, scale) else { continue };
+                let rows = narrow.rows(&l, &r, u128::MAX).expect("all fit");
+                for at in 0..l.len() {
+                    let both = l.is_valid(at) && r.is_valid(at);
+                    assert_eq!(rows.is_valid(at), both);
+                    if both {
+                        assert_eq!(Some(rows.value(at)), narrow.value(l.value(at), r.value(at)), "{op:?} {at}");
+                    }
+                }
+                assert!(narrow.rows(&l, &r, 1_000).is_none(), "one has too many digits");
+            }
+        }
+        let most = Decimal128Array::from(vec![i128::MAX, 1]);
+        assert!(Narrow::of(Op::Multiply, 0, 0, 0).expect("fits").rows(&most, &most, u128::MAX).is_none());
+    }
+
     #[test]
     fn narrow_decimals_are_wide_ones() {
         let digits = [0, 1, -1, 5, -5, 49, 50, 51, -50, 12_345, -99_999, 10_i128.pow(18) + 5, i128::MAX / 3, i128::MIN];
