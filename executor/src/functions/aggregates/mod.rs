@@ -1,9 +1,10 @@
 //! Aggregates of Spark that neither DataFusion nor datafusion-spark has, or has with another meaning.
 //!
 //! An aggregate is a row of a table, as scalar functions are ([`native`](super::native)): name, types of arguments, result
-//! and partial state, and what makes its [`Accumulator`]. What only some of them need is done here for all: `DISTINCT`
-//! ([`Distinct`]) and frames of windows that lose rows ([`Replayed`]). Plans carry aggregates by name, so that one that
-//! depends on ANSI mode has a second name ([`LEGACY`]), which the analyzer puts in.
+//! and partial state, what makes its [`Accumulator`] and, where that is worth it, the [`GroupsAccumulator`] of many groups.
+//! What only some of them need is done here for all: `DISTINCT` ([`Distinct`]) and frames of windows that lose rows
+//! ([`Replayed`]). Plans carry aggregates by name, so that one that depends on ANSI mode has a second name ([`LEGACY`]),
+//! which the analyzer puts in.
 //!
 //! - [`sums`]: `sum`, `avg` and their like, which overflow as Spark's do.
 //! - [`moments`], [`percentiles`], [`sketches`], [`extremes`], [`sets`]: by what they compute.
@@ -18,7 +19,7 @@ use datafusion::error::Result;
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::utils::{AggregateOrderSensitivity, format_state_name};
 use datafusion::logical_expr::{
-    Accumulator, AggregateUDF, AggregateUDFImpl, ColumnarValue, ReversedUDAF, Signature, Volatility,
+    Accumulator, AggregateUDF, AggregateUDFImpl, ColumnarValue, GroupsAccumulator, ReversedUDAF, Signature, Volatility,
 };
 use headwater_proto::error::Error;
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -145,7 +146,9 @@ pub struct Aggregate {
     coerce: Coerce,
     returns: Returns,
     state: State,
-    begin: Begin,
+    begin: Arc<dyn Fn(&Start<'_>) -> Result<Box<dyn Accumulator>> + Send + Sync>,
+    /// Makes the accumulator of many groups; without it, each group has an accumulator of its own.
+    many: Option<Arc<dyn Fn() -> Box<dyn GroupsAccumulator> + Send + Sync>>,
     /// Its result is never null.
     never_null: bool,
     signature: Signature,
@@ -153,9 +156,21 @@ pub struct Aggregate {
 
 impl Aggregate {
     /// An aggregate whose result may be null.
-    pub fn new(name: &'static str, coerce: Coerce, returns: Returns, state: State, begin: Begin) -> Self {
+    pub fn new(
+        name: &'static str,
+        coerce: Coerce,
+        returns: Returns,
+        state: State,
+        begin: impl Fn(&Start<'_>) -> Result<Box<dyn Accumulator>> + Send + Sync + 'static,
+    ) -> Self {
         let signature = Signature::user_defined(Volatility::Immutable);
-        Self { name, aliases: vec![], coerce, returns, state, begin, never_null: false, signature }
+        let begin = Arc::new(begin);
+        Self { name, aliases: vec![], coerce, returns, state, begin, many: None, never_null: false, signature }
+    }
+    /// What makes the accumulator of many groups, whose partial states are those of the accumulator of one.
+    pub fn many(mut self, begin: impl Fn() -> Box<dyn GroupsAccumulator> + Send + Sync + 'static) -> Self {
+        self.many = Some(Arc::new(begin));
+        self
     }
     /// Other names.
     pub fn alias(mut self, names: &[&str]) -> Self {
@@ -242,6 +257,15 @@ impl AggregateUDFImpl for Aggregate {
         let aggregate = self.clone();
         let kept = OwnedArgs::new(&args);
         Ok(Box::new(Replayed::new(types, move || kept.with(|args| aggregate.accumulator(args)))))
+    }
+    fn groups_accumulator_supported(&self, args: AccumulatorArgs) -> bool {
+        self.many.is_some() && !args.is_distinct
+    }
+    fn create_groups_accumulator(&self, _: AccumulatorArgs) -> Result<Box<dyn GroupsAccumulator>> {
+        match &self.many {
+            Some(begin) => Ok(begin()),
+            None => Err(external(Error::internal(format!("{} has no accumulator of many groups", self.name)))),
+        }
     }
     fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {
         let inputs = types_of(args.input_fields);
