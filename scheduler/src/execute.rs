@@ -1,13 +1,13 @@
 //! Statements on the cluster: what the planner decided is done here, for SQL and for `submit` alike.
 
-use crate::cluster::{Cluster, EXECUTORS_WAIT, Job, JobOutcome, no_executors};
+use crate::cluster::{Cluster, EXECUTORS_WAIT, Job, JobOutcome, detach, no_executors};
 use crate::session::Session;
 use crate::sql::catalog::{TableDefinition, Taken};
 use crate::sql::error::from_datafusion;
 use crate::sql::item_names;
 use crate::sql::parser::Statement;
 use crate::sql::physical::Physical;
-use crate::sql::planner::{Planned, Planner, Removal, share_files};
+use crate::sql::planner::{Planned, Planner, Removal, holds, share_files};
 use crate::streaming::manager::{Manager, StartOptions, whole};
 use arrow::array::RecordBatch;
 use arrow::datatypes::{FieldRef, Schema, SchemaRef};
@@ -22,8 +22,9 @@ use headwater_executor::functions::interval_fields::{as_texts, has_intervals};
 use headwater_executor::operators::sink::{SinkExec, commit_messages};
 use headwater_proto::engine::QueryStatus;
 use headwater_proto::error::{Error, Result};
+use std::collections::BTreeSet;
 use std::sync::Arc;
-use tokio::sync::watch;
+use tokio::sync::{OwnedMutexGuard, watch};
 
 /// What a statement came to.
 #[expect(clippy::large_enum_variant, reason = "there is one for a statement")]
@@ -82,7 +83,8 @@ impl Statements {
         }
     }
 
-    /// Makes a table and writes its first rows; what was written, in words. A write that fails leaves all as it was.
+    /// Makes a table and writes its first rows; what was written, in words. A write that fails, or is cancelled, leaves all
+    /// as it was.
     ///
     /// # Errors
     /// What the catalog says of the name, `STREAMING_QUERY_ACTIVE`, and those of [`Self::write`].
@@ -95,6 +97,7 @@ impl Statements {
         progress: Option<watch::Sender<(u32, u32)>>,
     ) -> Result<String> {
         let catalog = self.planner.catalog();
+        let held = catalog.hold(&table.name).await;
         let before = catalog.get(&table.name);
         if let Some(before) = before.as_ref().filter(|before| before.managed) {
             self.refuse_writers(before)?;
@@ -110,22 +113,30 @@ impl Statements {
                 ),
             ));
         }
-        if !catalog.create(table.clone(), taken).await? {
-            return Ok(format!("table {} exists already", table.name));
-        }
         let (target, mode) = match taken {
             Taken::Replace => (table.clone().replacing(), WriteMode::Overwrite),
             _ => (table.clone(), WriteMode::Append),
         };
+        // Rows that are replaced go last of all, and their definition stays as long as they do.
+        if taken == Taken::Replace && before.as_ref().is_some_and(|before| share_files(before, table)) {
+            let written = self.write(input, &target, mode, &table.name, session, progress).await?;
+            catalog.create(table.clone(), taken).await?;
+            return Ok(written);
+        }
+        if !catalog.create(table.clone(), taken).await? {
+            return Ok(format!("table {} exists already", table.name));
+        }
+        let mut made = Made { statements: self.clone(), table: Some((table.clone(), before)), held: Some(held) };
         let written = self.write(input, &target, mode, &table.name, session, progress).await;
-        match (&written, before) {
-            (Err(_), before) => self.take_back(table, before).await,
-            (Ok(_), Some(before)) if before.managed && !share_files(&before, table) => {
+        let Some((table, before)) = made.table.take() else { return written };
+        match before {
+            before if written.is_err() => self.take_back(&table, before).await,
+            Some(before) if before.managed => {
                 if let Err(error) = self.remove_files(&before).await {
                     tracing::warn!(table = table.name, %error, "files of a table that was replaced are left");
                 }
             }
-            (Ok(_), _) => {}
+            _ => {}
         }
         written
     }
@@ -148,21 +159,27 @@ impl Statements {
 
     /// Does a removal: see [`Removal`].
     async fn remove(&self, removal: Removal) -> Result<String> {
+        let catalog = self.planner.catalog();
+        let names: BTreeSet<String> = removal.tables.iter().map(|table| table.name.to_lowercase()).collect();
+        let mut held = vec![];
+        // In one order, so that two removals do not wait for one another.
+        for name in names {
+            held.push(catalog.hold(&name).await);
+        }
         let managed: Vec<&TableDefinition> = removal.tables.iter().filter(|table| table.managed).collect();
         for table in &managed {
             self.refuse_writers(table)?;
         }
-        self.planner.forget(&removal).await?;
+        match removal.then {
+            Some(table) => drop(catalog.create(table, Taken::Replace).await?),
+            None => self.planner.forget(&removal).await?,
+        }
         let mut failed = Ok(());
         for table in managed {
             // The files of the others go all the same.
             failed = failed.and(self.remove_files(table).await);
         }
-        failed?;
-        if let Some(table) = removal.then {
-            self.planner.catalog().create(table, Taken::Refuse).await?;
-        }
-        Ok(removal.said)
+        failed.map(|()| removal.said)
     }
 
     /// A stream would go on to write where nothing is any more, and its log would lack the batches before.
@@ -180,14 +197,25 @@ impl Statements {
         }
     }
 
-    /// Removes the files of a managed table that is in the catalog no more.
+    /// Removes the files of a managed table that is in the catalog no more, unless another table has them too.
     async fn remove_files(&self, table: &TableDefinition) -> Result<()> {
+        // As when a rename was cut short: both names are tables, of the same rows.
+        let tables = self.planner.catalog().list();
+        let mut others = tables.iter().filter(|other| !other.name.eq_ignore_ascii_case(&table.name));
+        if let Some(other) = others.find(|other| holds(table, other)) {
+            tracing::warn!(table = table.name, other = other.name, "files of a table stay: they are another's too");
+            return Ok(());
+        }
         let removed = self.manager.tenure().guard(files::remove_all(&table.options)).await;
         removed.map_err(|error| {
             Error::new(
                 error.kind,
                 &error.class,
-                format!("table {} is gone, and some of its files are left: {}: remove them", table.name, error.message),
+                format!(
+                    "some files of table {} are left: {}: remove them, or run the statement again where the table is still \
+                     there",
+                    table.name, error.message
+                ),
             )
         })
     }
@@ -272,6 +300,25 @@ impl Statements {
             tokio::time::sleep(std::time::Duration::from_millis(100)).await;
         }
         Ok(())
+    }
+}
+
+/// A table that is made and not filled yet. Dropped, as when its statement is cancelled, it is taken back.
+struct Made {
+    statements: Statements,
+    table: Option<(TableDefinition, Option<TableDefinition>)>,
+    held: Option<OwnedMutexGuard<()>>,
+}
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        if let Some((table, before)) = self.table.take() {
+            let (statements, held) = (self.statements.clone(), self.held.take());
+            detach(async move {
+                statements.take_back(&table, before).await;
+                drop(held);
+            });
+        }
     }
 }
 

@@ -384,7 +384,7 @@ impl Drop for CancelOnDrop {
 }
 
 /// For work that a `Drop` leaves behind. At shutdown the runtime may be gone, and with it whoever would care.
-fn detach(work: impl Future<Output = ()> + Send + 'static) {
+pub fn detach(work: impl Future<Output = ()> + Send + 'static) {
     if let Ok(runtime) = tokio::runtime::Handle::try_current() {
         runtime.spawn(work);
     }

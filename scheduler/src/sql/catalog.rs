@@ -12,7 +12,8 @@ use headwater_proto::error::{Error, ErrorKind, Result};
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, RwLock, Weak};
+use tokio::sync::OwnedMutexGuard;
 
 /// The format of a view.
 pub const VIEW: &str = "view";
@@ -174,6 +175,7 @@ pub struct Catalog {
     tables: RwLock<BTreeMap<String, TableDefinition>>,
     database_folder: Path,
     databases: RwLock<BTreeMap<String, Database>>,
+    held: Mutex<BTreeMap<String, Weak<tokio::sync::Mutex<()>>>>,
 }
 
 impl Catalog {
@@ -196,7 +198,24 @@ impl Catalog {
             tables: RwLock::new(tables),
             database_folder,
             databases: RwLock::new(databases),
+            held: Mutex::default(),
         })
+    }
+
+    /// Waits for whoever else makes or removes a table of this name with its rows: what one takes back must not be what
+    /// another has made.
+    pub async fn hold(&self, name: &str) -> OwnedMutexGuard<()> {
+        let lock = {
+            let mut held = self.held.lock().expect("no panic holds the lock");
+            held.retain(|_, lock| lock.strong_count() > 0);
+            let kept = held.entry(name.to_lowercase()).or_default();
+            kept.upgrade().unwrap_or_else(|| {
+                let lock = Arc::new(tokio::sync::Mutex::new(()));
+                *kept = Arc::downgrade(&lock);
+                lock
+            })
+        };
+        lock.lock_owned().await
     }
 
     /// The database of this name, whatever its case.

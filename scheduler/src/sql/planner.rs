@@ -30,7 +30,7 @@ use datafusion::sql::parser::Statement as PlanStatement;
 use datafusion::sql::sqlparser::ast::{Query, Statement as SqlStatement};
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use headwater_executor::connectors::files::location::overlap;
+use headwater_executor::connectors::files::location::{overlap, within};
 use headwater_executor::connectors::files::options::{MISSING_IS_EMPTY, SOURCE_LOG};
 use headwater_executor::connectors::{self, Connector, Options, Sink, SinkContext, Source, WriteMode};
 use headwater_executor::functions::ddl;
@@ -79,7 +79,8 @@ pub enum Planned {
 }
 
 /// What goes out of the catalog: definitions first, then the files of managed tables. Cut short in between, it leaves
-/// files that no table has; the next table of the name is told of them.
+/// files that no table has; the next table of the name is told of them. Of a table that another takes the place of the
+/// definition is replaced, so that the statement can be run again.
 #[derive(Debug)]
 pub struct Removal {
     /// Tables and views.
@@ -578,15 +579,11 @@ impl Planner {
         }
         let definition = self.settled(definition).await?;
         let Some(query) = &table.query else {
-            // A new table is empty: the old one's rows go, those too that were there before tables were managed. They stay
-            // where they are to be the new one's.
-            let goes = |before: &TableDefinition| match definition.managed {
-                true => before.path() == definition.path(),
-                false => before.managed && !share_files(before, &definition),
-            };
+            // A new table is empty: a managed one's rows go, unless they lie where the new one is told to be.
+            let goes =
+                |before: &TableDefinition| before.managed && (definition.managed || !share_files(before, &definition));
             if let Some(before) = before.filter(goes) {
-                let (before, said) = (TableDefinition { managed: true, ..before }, format!("created table {name}"));
-                let (tables, then) = (vec![before], Some(definition));
+                let (tables, then, said) = (vec![before], Some(definition), format!("created table {name}"));
                 return Ok(Planned::Drop(Removal { tables, database: None, then, said }));
             }
             let created = self.catalog.create(definition, taken).await?;
@@ -647,7 +644,8 @@ impl Planner {
             Some(written) => written.clone(),
             None => ddl::columns_ddl(self.schema_of(&source, session).await?.fields()),
         };
-        let own = source.options.iter().filter(|(key, _)| !key.eq_ignore_ascii_case("path"));
+        let place = |key: &str| ["path", "paths"].iter().any(|option| key.eq_ignore_ascii_case(option));
+        let own = source.options.iter().filter(|(key, _)| !place(key));
         let table = CreateTable {
             name: like.name.clone(),
             or_replace: false,
@@ -1290,6 +1288,14 @@ fn writable(table: TableDefinition) -> Result<TableDefinition> {
 pub fn share_files(one: &TableDefinition, other: &TableDefinition) -> bool {
     match (one.path(), other.path()) {
         (Some(one), Some(other)) => overlap(one, other),
+        _ => false,
+    }
+}
+
+/// Whether files of the other may be below the one's folder.
+pub fn holds(one: &TableDefinition, other: &TableDefinition) -> bool {
+    match (one.path(), other.path()) {
+        (Some(one), Some(other)) => within(one, other),
         _ => false,
     }
 }

@@ -8,7 +8,7 @@ use crate::cluster::tests::TestCluster;
 use crate::execute::{Outcome, Statements};
 use crate::ha::{Candidate, Epochs, Ha, LEADERSHIP_LOST, Leader, Tenure};
 use crate::session::Session;
-use crate::sql::catalog::Catalog;
+use crate::sql::catalog::{Catalog, TableDefinition, Taken};
 use crate::sql::parser;
 use crate::sql::planner::Planner;
 use crate::streaming::checkpoint::{self, Checkpoint, Location};
@@ -1066,6 +1066,27 @@ async fn a_managed_table_takes_its_files_along() {
     assert_eq!((files("warehouse/z"), has("a INT")), (Some(1), true));
     assert_ne!(run(&format!("CREATE TABLE f USING json AS {failing}")).await, "");
     assert_eq!((files("warehouse/f"), table("f")), (None, None));
+    // So does one that is cancelled.
+    let until = async |done: &dyn Fn() -> bool| {
+        while !done() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let (there, gone) = (|| table("cut").is_some(), || table("cut").is_none());
+    tokio::select! {
+        class = run("CREATE TABLE cut USING json AS SELECT count(*) AS n FROM range(1000000000000)") => panic!("{class}"),
+        () = until(&there) => {}
+    }
+    within("the table is taken back", until(&gone)).await;
+    assert_eq!(run("CREATE TABLE cut USING json AS SELECT 1 AS a; DROP TABLE cut").await, "");
+    // A rename that is cut short leaves two names of one folder: its rows go with the last of them.
+    assert_eq!(run("CREATE TABLE one USING json AS SELECT 1 AS a").await, "");
+    let two = TableDefinition { name: "two".into(), ..table("one").unwrap() };
+    scheduler.statements.planner.catalog().create(two, Taken::Refuse).await.unwrap();
+    assert_eq!(run("DROP TABLE one").await, "");
+    assert_eq!((files("warehouse/one"), table("one")), (Some(1), None));
+    assert_eq!(run("DROP TABLE two").await, "");
+    assert_eq!(files("warehouse/one"), None);
     assert_eq!(run("CREATE OR REPLACE TABLE z (b INT) USING json").await, "");
     assert_eq!((files("warehouse/z"), has("b INT")), (None, true));
     assert_eq!(run("INSERT INTO z VALUES (3)").await, "");

@@ -105,13 +105,18 @@ pub fn parse_location(text: &str, options: &Options) -> Result<(Store, Path, Url
 
 /// Whether two locations are one, or one is below the other. Text that is no location may be anywhere.
 pub fn overlap(one: &str, other: &str) -> bool {
+    within(one, other) || within(other, one)
+}
+
+/// Whether `inner` is `outer`, or below it. Text that is no location may be anywhere.
+pub fn within(outer: &str, inner: &str) -> bool {
     let folder = |text: &str| {
         let (.., url) = parse_location(text, &Options::default()).ok()?;
         let scheme = if url.scheme() == "s3a" { "s3" } else { url.scheme() };
         Some(format!("{scheme}{}/", url[url::Position::AfterScheme..].trim_end_matches('/')))
     };
-    match (folder(one), folder(other)) {
-        (Some(one), Some(other)) => one.starts_with(&other) || other.starts_with(&one),
+    match (folder(outer), folder(inner)) {
+        (Some(outer), Some(inner)) => inner.starts_with(&outer),
         _ => true,
     }
 }

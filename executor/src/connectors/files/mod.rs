@@ -94,12 +94,24 @@ pub async fn has_files(options: &Options) -> Result<bool> {
 /// # Errors
 /// No path, a missing secret, and those of the store.
 pub async fn has_visible_files(options: &Options) -> Result<bool> {
+    any_file(options, |name| !listing::is_hidden(name)).await
+}
+
+/// The same of all but what a batch write left half done, which is nobody's.
+///
+/// # Errors
+/// No path, a missing secret, and those of the store.
+pub async fn has_kept_files(options: &Options) -> Result<bool> {
+    any_file(options, |name| name.split('/').next() != Some(sink::TEMPORARY)).await
+}
+
+async fn any_file(options: &Options, counts: impl Fn(&str) -> bool) -> Result<bool> {
     let options = secrets::resolve(options)?;
     let (store, root, url) = location::parse_location(options.get("path").unwrap_or_default(), &options)?;
     let mut objects = store.list(Some(&root));
     while let Some(object) = objects.next().await {
         let object = object.map_err(|error| location::storage_error("list", url.as_str(), &error))?;
-        if sink::relative(&root, &object.location).is_some_and(|name| !listing::is_hidden(name)) {
+        if sink::relative(&root, &object.location).is_some_and(&counts) {
             return Ok(true);
         }
     }

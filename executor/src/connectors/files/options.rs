@@ -130,6 +130,7 @@ pub struct FileOptions {
     /// Streaming read: where the log of files that were taken is kept.
     pub source_log: Option<String>,
     /// Nothing at the path is no rows.
+    #[serde(default)]
     pub missing_is_empty: bool,
 }
 

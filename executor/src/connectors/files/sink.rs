@@ -38,7 +38,7 @@ use uuid::Uuid;
 const OPEN_FILES_MAX: usize = 64;
 /// What all files of a task hold back together: a row group's common size. The memory limit does not count it.
 const BUFFERED_BYTES_MAX: usize = 64 << 20;
-const TEMPORARY: &str = "_temporary";
+pub(super) const TEMPORARY: &str = "_temporary";
 const SUCCESS: &str = "_SUCCESS";
 
 /// What the writers of a sink need.

@@ -1,7 +1,8 @@
 //! Statements about the catalog itself: databases, changes of tables, and what is shown of both.
 
 use super::{
-    Build, Lookup, Planned, Planner, Removal, answer, files_at, text_column, unbracketed, view_key, wrong_kind,
+    Build, Lookup, Planned, Planner, Removal, answer, files_at, share_files, text_column, unbracketed, view_key,
+    wrong_kind,
 };
 use crate::session::Session;
 use crate::sql::catalog::{CATALOG, DEFAULT, Database, TableDefinition, Taken};
@@ -174,32 +175,38 @@ impl Planner {
         table.managed = true;
         let place = self.catalog.place(&table.name);
         let before = self.catalog.get(&table.name);
-        let own = before.as_ref().filter(|before| before.managed || before.path() == Some(place.as_str()));
+        let own = before.as_ref().filter(|before| before.managed);
         if let Some(path) = own.and_then(TableDefinition::path) {
             table.options.set("path", path);
             return Ok(table);
         }
         let (database, name) = self.catalog.split(&table.name);
         // Spark's rule, and the name becomes that of a folder, which is removed one day.
-        if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
+        // And names that begin with `_` are folders of ours.
+        if name.is_empty()
+            || name.starts_with('_')
+            || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+        {
             return Err(Error::invalid(
                 "INVALID_SCHEMA_OR_RELATION_NAME",
                 format!(
                     "`{name}` is not a valid name for tables/schemas: valid names only contain alphabet characters, \
-                     numbers and _; a table that is given its LOCATION may have another"
+                     numbers and _, and do not begin with _; a table that is given its LOCATION may have another"
                 ),
             ));
         }
         table.options.set("path", &place);
-        if files::has_files(&table.options).await? {
+        let others = self.catalog.list();
+        let mut others = others.iter().filter(|other| !other.name.eq_ignore_ascii_case(&table.name));
+        if others.any(|other| share_files(&table, other)) || files::has_kept_files(&table.options).await? {
             return Err(Error::new(
                 ErrorKind::AlreadyExists,
                 "LOCATION_ALREADY_EXISTS",
                 format!(
                     "cannot name the managed table as `{CATALOG}`.`{database}`.`{name}`, as its associated location \
                      '{place}' already exists: pick a different table name, or remove the existing location first (what is \
-                     there was left by a DROP TABLE that was cut short, or is none of a table's); to read it, give the \
-                     table this LOCATION"
+                     there is another table's, or was left by a DROP TABLE that was cut short, or is none of a table's); \
+                     to read it, give the table this LOCATION"
                 ),
             ));
         }

@@ -1249,14 +1249,21 @@ async fn tables_without_a_place_are_managed() {
     }
     bench.run(&format!("CREATE TABLE own (a INT) USING json LOCATION '{warehouse}/own'")).await;
     bench.check_error("CREATE TABLE own (a INT) USING json", "[TABLE_OR_VIEW_ALREADY_EXISTS]").await;
-    // A table of before there were managed ones: the folder is its own.
-    let Planned::Drop(removal) = bench.run("CREATE OR REPLACE TABLE own (b INT) USING csv").await else {
+    // It was given its place: what is there is not ours to remove.
+    bench.check_error("CREATE OR REPLACE TABLE own (b INT) USING csv", "[LOCATION_ALREADY_EXISTS]").await;
+    // Nor is a folder that another table has, though nothing is there yet; what a write left half done is nobody's.
+    bench.run(&format!("CREATE TABLE over (a INT) USING json LOCATION '{warehouse}/other/'")).await;
+    bench.check_error("CREATE TABLE other (a INT) USING json", "[LOCATION_ALREADY_EXISTS]").await;
+    std::fs::create_dir_all(folder.path().join("left/_temporary/job")).expect("folder");
+    std::fs::write(folder.path().join("left/_temporary/job/part-0"), "{}").expect("writes");
+    bench.run("CREATE TABLE left (a INT) USING json").await;
+    let Planned::Drop(removal) = bench.run("CREATE OR REPLACE TABLE left (b INT) USING csv").await else {
         panic!("the rows go")
     };
     assert!(removal.tables.iter().all(|table| table.managed), "and so do the files");
     let then = removal.then.expect("a table");
     assert_eq!((then.kind(), then.schema.as_deref()), ("MANAGED", Some("b INT")));
-    for name in ["`../x`", "`a.b`", "`a-b`", "``"] {
+    for name in ["`../x`", "`a.b`", "`a-b`", "``", "`_a`"] {
         bench.check_error(&format!("CREATE TABLE {name} (a INT) USING json"), "").await;
     }
     bench.check_error("CREATE TABLE `a-b` (a INT) USING json", "[INVALID_SCHEMA_OR_RELATION_NAME]").await;
