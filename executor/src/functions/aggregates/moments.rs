@@ -1,5 +1,6 @@
 //! Variances, skewness, kurtosis, covariances, correlation and regressions, by central moments that are merged without a
-//! second look at the values. A value that is NaN or infinite makes them NaN, as in Spark, whose formulas these are.
+//! second look at the values. A value that is NaN or infinite makes those of a group NaN, as in Spark, whose formulas
+//! these are.
 //!
 //! What is known of a group is a [`Summary`]. An accumulator of one group ([`One`]) and that of many ([`Many`]) merge and
 //! read the same summaries, so that results are the same however rows are grouped. No row can be taken out of numbers

@@ -1,8 +1,7 @@
 //! Statements about the catalog itself: databases, changes of tables, and what is shown of both.
 
 use super::{
-    Build, Lookup, Planned, Planner, Removal, answer, files_at, share_files, text_column, unbracketed, view_key,
-    wrong_kind,
+    Build, Lookup, Planned, Planner, Removal, answer, files_at, holds, text_column, unbracketed, view_key, wrong_kind,
 };
 use crate::session::Session;
 use crate::sql::catalog::{CATALOG, DEFAULT, Database, TableDefinition, Taken};
@@ -198,7 +197,7 @@ impl Planner {
         table.options.set("path", &place);
         let others = self.catalog.list();
         let mut others = others.iter().filter(|other| !other.name.eq_ignore_ascii_case(&table.name));
-        if others.any(|other| share_files(&table, other)) || files::has_kept_files(&table.options).await? {
+        if others.any(|other| holds(&table, other)) || files::has_kept_files(&table.options).await? {
             return Err(Error::new(
                 ErrorKind::AlreadyExists,
                 "LOCATION_ALREADY_EXISTS",

@@ -1254,6 +1254,8 @@ async fn tables_without_a_place_are_managed() {
     // Nor is a folder that another table has, though nothing is there yet; what a write left half done is nobody's.
     bench.run(&format!("CREATE TABLE over (a INT) USING json LOCATION '{warehouse}/other/'")).await;
     bench.check_error("CREATE TABLE other (a INT) USING json", "[LOCATION_ALREADY_EXISTS]").await;
+    // One that is around the warehouse is in nobody's way.
+    bench.run(&format!("CREATE TABLE around (a INT) USING json LOCATION '{warehouse}'")).await;
     std::fs::create_dir_all(folder.path().join("left/_temporary/job")).expect("folder");
     std::fs::write(folder.path().join("left/_temporary/job/part-0"), "{}").expect("writes");
     bench.run("CREATE TABLE left (a INT) USING json").await;
